@@ -1,0 +1,28 @@
+//! model-proxy: one small proxy that speaks OpenAI and Anthropic, and sends each logical model to whatever
+//! provider, key and format can serve it now.
+//!
+//! This page is the map. A room uses the rooms below it, never beside or above (`tests/floors.rs` checks).
+//!
+//! ```text
+//!                 cli            words, flags, exit codes, tables on a terminal
+//!                  │
+//!                server          sockets, the door (routes), auth, health, models, drain
+//!                  │
+//!                gateway         one request, end to end: the only room where all meet
+//!            ┌─────┴──────┐
+//!         upstream      config   effects, each alone, none knows another
+//!            └─────┬──────┘
+//!                route           PURE decisions: what to try next, what an outcome means. Given `now`
+//!                  │
+//!                wire            PURE meaning of bytes: formats, SSE, JSON leaves, converters
+//!                  │
+//!             time   secret      leaf types
+//! ```
+//!
+//! To follow one request, read [`gateway`]'s `forward.rs` from top to bottom. To learn what a format means,
+//! read [`wire`]. To learn why another key was tried, read `route::judge`.
+
+pub mod secret;
+pub mod time;
+
+pub mod wire;

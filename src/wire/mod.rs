@@ -1,0 +1,181 @@
+//! The meaning of bytes: formats, event streams, JSON leaves, converters. Knows no HTTP, no provider, no clock.
+//!
+//! Two lanes lead through this room. Where the client and the upstream speak one format, [`head`] finds the few
+//! fields that routing needs and [`splice`] replaces only those: everything else goes through as it came. Where they
+//! differ, a request becomes a [`prompt::Prompt`] and then the other format's bytes; a reply becomes
+//! [`event::Event`]s and then the other format's bytes, whole or streamed. No format knows another; each is one
+//! folder and one [`Codec`].
+//!
+//! ```text
+//!   request bytes ─ decode ─▶ Prompt ─ encode ─▶ request bytes      (+ Losses, or a Refusal)
+//!   reply bytes ◀─ encode ── Event* ◀─ decode ── reply bytes        whole = fold of the same events
+//! ```
+
+pub mod caps;
+pub mod event;
+pub mod fault;
+pub mod json;
+pub mod loss;
+pub mod prompt;
+pub mod reply;
+pub mod sse;
+pub mod translate;
+
+mod anthropic;
+mod openai_chat;
+
+use std::fmt;
+
+use caps::{Capabilities, Quirks};
+use event::{Event, Sink};
+use fault::Fault;
+use loss::{Field, Losses, Refusal};
+use prompt::Prompt;
+use reply::Reply;
+
+/// A wire format. Spelled one way everywhere; the configuration also takes the seed's `openai`.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Format {
+    OpenaiChat,
+    Anthropic,
+}
+
+impl Format {
+    pub const ALL: [Self; 2] = [Self::OpenaiChat, Self::Anthropic];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.codec().name
+    }
+
+    /// Reads a format's name, or one of the names the seed's files use for it.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "openai" | "openai_chat" => Some(Self::OpenaiChat),
+            "anthropic" => Some(Self::Anthropic),
+            _ => None,
+        }
+    }
+
+    /// All that this format can do.
+    #[must_use]
+    pub fn codec(self) -> &'static Codec {
+        match self {
+            Self::OpenaiChat => &openai_chat::CODEC,
+            Self::Anthropic => &anthropic::CODEC,
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One format's half of every conversion.
+#[derive(Debug)]
+pub struct Codec {
+    pub name: &'static str,
+    /// The fate of every top-level request field.
+    pub fields: &'static [Field],
+    /// Reads a request. What its own format knows and no other does is kept as `Foreign` or named in the losses.
+    pub decode_request: for<'a> fn(&'a str, &mut Losses) -> Result<Prompt<'a>, Refusal>,
+    /// Writes a request for a route.
+    pub encode_request: fn(&Prompt<'_>, &Target<'_>, &mut Vec<u8>, &mut Losses) -> Result<Memory, Refusal>,
+    /// Reads a whole reply into events of the grammar. Never panics; what is no reply becomes a `Fault`.
+    pub decode_reply: for<'a> fn(&'a str, &mut dyn Sink<'a>),
+    /// Writes a whole reply.
+    pub encode_reply: fn(&Reply<'_>, &Memory, &mut Vec<u8>),
+    pub decoder: fn() -> Box<dyn StreamDecoder>,
+    pub encoder: fn(&Memory) -> Box<dyn StreamEncoder>,
+    /// The status a client of this format is given for a fault.
+    pub status: fn(&Fault) -> u16,
+    /// Writes an error body. The id is the request's, for formats that carry it in the body.
+    pub encode_fault: fn(&Fault, &str, &mut Vec<u8>),
+    /// Writes an error as a stream event of this format.
+    pub encode_fault_event: fn(&Fault, &mut Vec<u8>),
+    /// What a frame of this format's stream is, for the lane that forwards it untouched.
+    pub inspect: fn(&sse::Frame) -> Inspection,
+    /// The usage of a whole reply of this format, looked up without decoding the rest. `Err`: it is an error after all.
+    pub inspect_reply: fn(&str) -> Result<event::Usage, Fault>,
+}
+
+/// What the verbatim lane needs to know of one frame.
+#[derive(Clone, Debug, Default)]
+pub struct Inspection {
+    pub sign: Sign,
+    pub usage: Option<event::Usage>,
+}
+
+/// What a frame means for the commit point and for the end.
+#[derive(Clone, Debug, Default)]
+pub enum Sign {
+    /// A ping, a comment, a start, an empty delta: nothing the reader sees.
+    #[default]
+    Quiet,
+    /// The first such frame is the commit point.
+    Output,
+    /// The answer is complete; a stream may end after it.
+    Finished,
+    /// The last frame there is.
+    Over,
+    Fault(Fault),
+}
+
+/// What an encoder has to know of the route a request goes to.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'t> {
+    /// The upstream's model name.
+    pub model: &'t str,
+    pub capabilities: &'t Capabilities,
+    pub quirks: &'t Quirks,
+}
+
+/// What the way back has to remember of the way there. Made by `encode_request`; the gateway fills in the rest.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// The model as the client called it: replies name it so.
+    pub model: String,
+    /// Seconds since 1970, for formats that date their replies.
+    pub created: u64,
+    /// Makes ids of replies that carry none.
+    pub seed: u64,
+    /// The client wants the usage chunk (OpenAI streams).
+    pub include_usage: bool,
+    /// A guess at the input tokens, for formats that tell them before the upstream has.
+    pub input_estimate: u64,
+    /// Tool names that had to be shortened: (as sent, as the client knows it).
+    pub names: Vec<(String, String)>,
+    /// The client spoke of `functions`, not tools.
+    pub legacy_functions: bool,
+    /// The client does not want to see thinking.
+    pub hide_thinking: bool,
+    /// The answer is to be the input of this tool, unwrapped into text: how schemas reach models without them.
+    pub unwrap_tool: Option<String>,
+}
+
+impl Memory {
+    /// The client's own name of a tool.
+    #[must_use]
+    pub fn tool_name<'n>(&'n self, sent: &'n json::JsonStr<'n>) -> json::JsonStr<'n> {
+        match self.names.iter().find(|(short, _)| sent.is(short)) {
+            Some((_, long)) => json::JsonStr::quote(long),
+            None => sent.borrow(),
+        }
+    }
+}
+
+/// Reads a stream of one format, frame by frame, into events of the grammar.
+pub trait StreamDecoder: Send + fmt::Debug {
+    /// Takes one frame's event name and data.
+    fn frame<'a>(&mut self, name: Option<&[u8]>, data: &'a str, sink: &mut dyn Sink<'a>);
+    /// The bytes have ended: whatever is missing becomes a `Fault`.
+    fn finish(&mut self, sink: &mut dyn Sink<'static>);
+}
+
+/// Writes a stream of one format, event by event.
+pub trait StreamEncoder: Send + fmt::Debug {
+    fn event(&mut self, event: &Event<'_>, out: &mut Vec<u8>);
+}

@@ -1,0 +1,271 @@
+//! The request waist: what a request means, whatever format it came in.
+//!
+//! Only what at least two formats have stands here. The rest stays raw and tagged with where it came from
+//! ([`BlockKind::Foreign`], [`Tool::Foreign`]); it goes back into that format only. Everything borrows from the
+//! client's body, and text stays the literal it came in.
+//!
+//! What decoders promise, so that encoders may rely on it:
+//! - `system` holds only the instructions that stand before the first turn, as text blocks; later ones are turns
+//!   of [`Role::System`].
+//! - A tool's answer is a [`BlockKind::ToolResult`] in a [`Role::User`] turn. All answers to one assistant turn,
+//!   and a user message directly after them, are one turn, answers first.
+//! - In an assistant turn, thinking comes first, then text, then calls, unless the client's own format ordered them.
+//! - Blocks remember the byte where they stand, so that a refusal can name the place.
+
+use crate::wire::Format;
+use crate::wire::json::{Json, JsonStr};
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct Prompt<'a> {
+    /// The format it was written in.
+    pub from: Format,
+    /// The model as the client names it.
+    pub model: JsonStr<'a>,
+    pub system: Vec<Block<'a>>,
+    pub turns: Vec<Turn<'a>>,
+    pub tools: Vec<Tool<'a>>,
+    pub choice: Option<Choice<'a>>,
+    /// Whether several calls may come in one answer; `None` leaves it to the model.
+    pub parallel: Option<bool>,
+    /// Most tokens of the answer.
+    pub max_tokens: Option<u64>,
+    /// Numbers stay spelled as they came.
+    pub temperature: Option<Json<'a>>,
+    pub top_p: Option<Json<'a>>,
+    pub top_k: Option<Json<'a>>,
+    pub stop: Vec<JsonStr<'a>>,
+    pub stream: bool,
+    /// An OpenAI client asked for the usage chunk. (Anthropic streams always tell usage.)
+    pub include_usage: bool,
+    pub effort: Option<Effort>,
+    pub thinking: Option<Thinking>,
+    /// The client does not want to see the thinking.
+    pub hide_thinking: bool,
+    pub output: Option<Output<'a>>,
+    /// Who the end user is, for the provider's abuse tracking.
+    pub user: Option<JsonStr<'a>>,
+    pub tier: Option<Tier>,
+    /// The request used the deprecated `functions`: the answer has to be written that way.
+    pub legacy_functions: bool,
+}
+
+impl Prompt<'_> {
+    #[must_use]
+    pub fn new(from: Format) -> Self {
+        Self {
+            from,
+            model: JsonStr::default(),
+            system: Vec::new(),
+            turns: Vec::new(),
+            tools: Vec::new(),
+            choice: None,
+            parallel: None,
+            max_tokens: None,
+            temperature: None,
+            top_p: None,
+            top_k: None,
+            stop: Vec::new(),
+            stream: false,
+            include_usage: false,
+            effort: None,
+            thinking: None,
+            hide_thinking: false,
+            output: None,
+            user: None,
+            tier: None,
+            legacy_functions: false,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+}
+
+/// One message, or several that mean one.
+#[derive(Clone, Debug)]
+pub struct Turn<'a> {
+    pub role: Role,
+    pub blocks: Vec<Block<'a>>,
+    /// The byte of the request where it begins.
+    pub at: usize,
+}
+
+/// One piece of content.
+#[derive(Clone, Debug)]
+pub struct Block<'a> {
+    pub kind: BlockKind<'a>,
+    /// A prompt-cache breakpoint stands after it.
+    pub cache: Option<Cache>,
+    /// The byte of the request where it begins.
+    pub at: usize,
+}
+
+impl<'a> Block<'a> {
+    #[must_use]
+    pub fn new(kind: BlockKind<'a>, at: usize) -> Self {
+        Self { kind, cache: None, at }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum BlockKind<'a> {
+    Text(JsonStr<'a>),
+    Image(Source<'a>),
+    Document {
+        source: Source<'a>,
+        title: Option<JsonStr<'a>>,
+        context: Option<JsonStr<'a>>,
+    },
+    ToolUse {
+        id: JsonStr<'a>,
+        name: JsonStr<'a>,
+        input: Args<'a>,
+    },
+    ToolResult {
+        id: JsonStr<'a>,
+        content: Vec<Block<'a>>,
+        is_error: bool,
+    },
+    /// What the model thought. A signature vouches for it to the vendor that wrote it, and to nobody else.
+    Thinking {
+        text: JsonStr<'a>,
+        signature: Option<JsonStr<'a>>,
+    },
+    RedactedThinking {
+        data: JsonStr<'a>,
+    },
+    /// The model's own refusal, replayed.
+    Refusal(JsonStr<'a>),
+    /// Content only its own format knows; elsewhere it is refused, never dropped.
+    Foreign {
+        kind: JsonStr<'a>,
+        json: Json<'a>,
+    },
+}
+
+/// A tool call's arguments: JSON in one format, a string that spells JSON in another.
+#[derive(Clone, Debug)]
+pub enum Args<'a> {
+    /// A JSON value, as Anthropic's `input`.
+    Json(Json<'a>),
+    /// A literal whose text is JSON, or a fragment of it, as OpenAI's `arguments`.
+    Text(JsonStr<'a>),
+}
+
+/// Where the bytes of an image or a document are.
+#[derive(Clone, Debug)]
+pub enum Source<'a> {
+    /// Bare base64, never a data URL.
+    Base64 {
+        media_type: JsonStr<'a>,
+        data: JsonStr<'a>,
+    },
+    Url(JsonStr<'a>),
+    /// Plain text (documents only).
+    Text(JsonStr<'a>),
+    /// A file some vendor keeps: means nothing to another.
+    File(JsonStr<'a>),
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cache {
+    FiveMinutes,
+    OneHour,
+}
+
+#[derive(Clone, Debug)]
+pub enum Tool<'a> {
+    Function(Function<'a>),
+    /// A tool only its own format knows: a server tool, a grammar.
+    Foreign {
+        kind: JsonStr<'a>,
+        name: Option<JsonStr<'a>>,
+        json: Json<'a>,
+        at: usize,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct Function<'a> {
+    pub name: JsonStr<'a>,
+    pub description: Option<JsonStr<'a>>,
+    /// JSON Schema of the arguments. `None`: the client gave none.
+    pub schema: Option<Json<'a>>,
+    pub strict: Option<bool>,
+    pub cache: Option<Cache>,
+    pub at: usize,
+}
+
+#[derive(Clone, Debug)]
+pub enum Choice<'a> {
+    Auto,
+    None,
+    /// Some tool must be called.
+    Any,
+    Tool(JsonStr<'a>),
+}
+
+/// How hard to think, in the words both vendors use.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Effort {
+    None,
+    Minimal,
+    Low,
+    Medium,
+    High,
+    Xhigh,
+    Max,
+}
+
+impl Effort {
+    pub const ALL: [Self; 7] = [Self::None, Self::Minimal, Self::Low, Self::Medium, Self::High, Self::Xhigh, Self::Max];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Minimal => "minimal",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Xhigh => "xhigh",
+            Self::Max => "max",
+        }
+    }
+
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|e| e.as_str() == word)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Thinking {
+    Disabled,
+    /// The model decides how much.
+    Adaptive,
+    /// At most so many tokens.
+    Budget(u64),
+}
+
+/// What the answer's text has to look like.
+#[derive(Clone, Debug)]
+pub enum Output<'a> {
+    /// Some JSON object.
+    Json,
+    /// JSON of this schema.
+    Schema { name: Option<JsonStr<'a>>, schema: Json<'a>, strict: Option<bool> },
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Tier {
+    /// The best that is to be had.
+    Auto,
+    /// Never more than the ordinary.
+    Standard,
+}

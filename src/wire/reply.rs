@@ -1,0 +1,87 @@
+//! A whole answer is the fold of its events, so JSON and SSE share one mapping and cannot disagree.
+
+use crate::wire::event::{Delta, Event, Open, Sink, Stop, Usage};
+use crate::wire::fault::Fault;
+use crate::wire::json::{Json, JsonStr};
+use crate::wire::prompt::Args;
+
+/// One whole answer.
+#[derive(Clone, Debug, Default)]
+pub struct Reply<'a> {
+    pub id: Option<JsonStr<'a>>,
+    /// The model as the upstream names it.
+    pub model: Option<JsonStr<'a>>,
+    pub blocks: Vec<ReplyBlock<'a>>,
+    pub usage: Usage,
+    pub stop: Option<Stop<'a>>,
+    /// The answer broke, or was an error all along.
+    pub fault: Option<Fault>,
+}
+
+#[derive(Clone, Debug)]
+pub enum ReplyBlock<'a> {
+    Text { text: JsonStr<'a>, citations: Vec<Json<'a>> },
+    Thinking { text: JsonStr<'a>, signature: Option<JsonStr<'a>> },
+    RedactedThinking { data: JsonStr<'a> },
+    ToolUse { id: JsonStr<'a>, name: JsonStr<'a>, args: Args<'a> },
+    Foreign { kind: JsonStr<'a>, json: Json<'a> },
+}
+
+impl<'a> Sink<'a> for Reply<'a> {
+    fn event(&mut self, event: Event<'a>) {
+        match event {
+            Event::Start { id, model, usage } => {
+                self.id = id;
+                self.model = model;
+                self.usage.update(&usage);
+            }
+            Event::Open(open) => self.blocks.push(match open {
+                Open::Text => ReplyBlock::Text { text: JsonStr::default(), citations: Vec::new() },
+                Open::Thinking => ReplyBlock::Thinking { text: JsonStr::default(), signature: None },
+                Open::RedactedThinking { data } => ReplyBlock::RedactedThinking { data },
+                Open::ToolUse { id, name } => ReplyBlock::ToolUse { id, name, args: Args::Text(JsonStr::default()) },
+                Open::Foreign { kind, json } => ReplyBlock::Foreign { kind, json },
+            }),
+            Event::Delta(delta) => {
+                if let Some(block) = self.blocks.last_mut() {
+                    block.add(delta);
+                }
+            }
+            Event::Usage(usage) => self.usage.update(&usage),
+            Event::Stop(stop) => self.stop = Some(stop),
+            Event::Fault(fault) => self.fault = Some(fault),
+            Event::Close | Event::End | Event::Ping => {}
+        }
+    }
+}
+
+impl<'a> ReplyBlock<'a> {
+    /// Lengthens the block. What does not belong to it the grammar has ruled out.
+    fn add(&mut self, delta: Delta<'a>) {
+        match (self, delta) {
+            (Self::Text { text, .. }, Delta::Text(more)) | (Self::Thinking { text, .. }, Delta::Thinking(more)) => {
+                join(text, more);
+            }
+            (Self::Text { citations, .. }, Delta::Citation(citation)) => citations.push(citation),
+            (Self::Thinking { signature, .. }, Delta::Signature(more)) => match signature {
+                Some(whole) => join(whole, more),
+                None => *signature = Some(more),
+            },
+            (Self::ToolUse { args, .. }, Delta::Args(more)) => match (args, more) {
+                (Args::Text(whole), Args::Text(more)) => join(whole, more),
+                (args, more) => *args = more,
+            },
+            (_, Delta::Foreign(_)) => {}
+            (block, delta) => debug_assert!(false, "{delta:?} in {block:?}"),
+        }
+    }
+}
+
+/// The first piece is taken as it is; only from the second on is text copied.
+fn join<'a>(whole: &mut JsonStr<'a>, more: JsonStr<'a>) {
+    if whole.is_empty() {
+        *whole = more;
+    } else {
+        whole.push(&more);
+    }
+}

@@ -1,0 +1,136 @@
+//! From one format to another, through the waist: requests, whole replies, streams. The gateway and the
+//! command line convert with this and nothing else.
+
+use crate::wire::event::{Delta, Event, Grammar, Open, Usage};
+use crate::wire::fault::Fault;
+use crate::wire::loss::{Losses, Refusal};
+use crate::wire::reply::Reply;
+use crate::wire::sse::Frame;
+use crate::wire::{Format, Memory, StreamDecoder, StreamEncoder, Target};
+
+/// Writes a request of one format as another's. What could not be carried is added to `losses`.
+pub fn request(
+    from: Format,
+    to: Format,
+    body: &str,
+    target: &Target<'_>,
+    losses: &mut Losses,
+) -> Result<(Vec<u8>, Memory), Refusal> {
+    let prompt = (from.codec().decode_request)(body, losses)?;
+    let mut out = Vec::with_capacity(body.len() + 256);
+    let mut memory = (to.codec().encode_request)(&prompt, target, &mut out, losses)?;
+    memory.model = prompt.model.decode().into_owned();
+    memory.include_usage = prompt.include_usage;
+    memory.legacy_functions = prompt.legacy_functions;
+    memory.hide_thinking = prompt.hide_thinking;
+    memory.input_estimate = estimate_tokens(body.len());
+    Ok((out, memory))
+}
+
+/// Writes a whole reply of one format as another's. `Err`: it was an error, or no reply at all.
+pub fn reply(from: Format, to: Format, body: &str, memory: &Memory) -> Result<(Vec<u8>, Usage), Fault> {
+    let mut reply = Reply::default();
+    (from.codec().decode_reply)(body, &mut reply);
+    if let Some(fault) = reply.fault {
+        return Err(fault);
+    }
+    let mut out = Vec::with_capacity(body.len() + 256);
+    (to.codec().encode_reply)(&reply, memory, &mut out);
+    Ok((out, reply.usage))
+}
+
+/// A guess at how many tokens so many bytes of JSON are: four bytes a token, as the field does.
+#[must_use]
+pub fn estimate_tokens(bytes: usize) -> u64 {
+    (bytes as u64 / 4).max(1)
+}
+
+/// Translates a stream as it comes.
+#[derive(Debug)]
+pub struct StreamTranslator {
+    decoder: Box<dyn StreamDecoder>,
+    encoder: Box<dyn StreamEncoder>,
+    seen: Seen,
+}
+
+/// What has passed so far.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Something the client's reader sees: the commit point is passed.
+    pub output: bool,
+    /// The stream ended as it should.
+    pub ended: bool,
+    /// It broke; the client's format has been told, if bytes were asked for.
+    pub fault: Option<Fault>,
+    pub usage: Usage,
+    grammar: Grammar,
+}
+
+impl StreamTranslator {
+    #[must_use]
+    pub fn new(from: Format, to: Format, memory: &Memory) -> Self {
+        Self { decoder: (from.codec().decoder)(), encoder: (to.codec().encoder)(memory), seen: Seen::default() }
+    }
+
+    /// Takes one frame; appends what the client is to read of it.
+    pub fn frame(&mut self, frame: &Frame, out: &mut Vec<u8>) {
+        if self.seen.grammar.is_over() {
+            return;
+        }
+        let Some(data) = frame.data() else {
+            return;
+        };
+        let Self { decoder, encoder, seen } = self;
+        match std::str::from_utf8(&data) {
+            Ok(text) => {
+                decoder.frame(frame.name(), text, &mut |event: Event<'_>| seen.pass(&event, encoder.as_mut(), out))
+            }
+            Err(_) => {
+                seen.pass(&Event::Fault(Fault::garbage("the upstream's stream is not UTF-8")), encoder.as_mut(), out)
+            }
+        }
+    }
+
+    /// The upstream's bytes have ended.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        if self.seen.grammar.is_over() {
+            return;
+        }
+        let Self { decoder, encoder, seen } = self;
+        decoder.finish(&mut |event: Event<'static>| seen.pass(&event, encoder.as_mut(), out));
+    }
+
+    /// Breaks the stream off for a reason of ours.
+    pub fn fail(&mut self, fault: Fault, out: &mut Vec<u8>) {
+        if self.seen.grammar.is_over() {
+            return;
+        }
+        self.seen.pass(&Event::Fault(fault), self.encoder.as_mut(), out);
+    }
+
+    #[must_use]
+    pub fn seen(&self) -> &Seen {
+        &self.seen
+    }
+}
+
+impl Seen {
+    fn pass(&mut self, event: &Event<'_>, encoder: &mut dyn StreamEncoder, out: &mut Vec<u8>) {
+        let step = self.grammar.step(event);
+        debug_assert_eq!(step, Ok(()), "{event:?}");
+        match event {
+            Event::Start { usage, .. } | Event::Usage(usage) => self.usage.update(usage),
+            Event::Open(Open::ToolUse { .. } | Open::RedactedThinking { .. } | Open::Foreign { .. }) => {
+                self.output = true
+            }
+            Event::Delta(Delta::Text(text) | Delta::Thinking(text)) => self.output |= !text.is_empty(),
+            Event::Delta(Delta::Signature(_) | Delta::Args(_) | Delta::Citation(_) | Delta::Foreign(_)) => {
+                self.output = true
+            }
+            Event::End => self.ended = true,
+            Event::Fault(fault) => self.fault = Some(fault.clone()),
+            Event::Open(Open::Text | Open::Thinking) | Event::Close | Event::Stop(_) | Event::Ping => {}
+        }
+        encoder.event(event, out);
+    }
+}
