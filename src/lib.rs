@@ -26,3 +26,5 @@ pub mod secret;
 pub mod time;
 
 pub mod wire;
+
+pub mod route;

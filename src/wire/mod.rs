@@ -18,6 +18,7 @@ pub mod json;
 pub mod loss;
 pub mod prompt;
 pub mod reply;
+pub mod splice;
 pub mod sse;
 pub mod translate;
 

@@ -1,0 +1,167 @@
+//! Whether a key may be used now. A few atomics, shared by every table and every worker.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use ahash::AHashMap;
+use parking_lot::Mutex;
+
+use crate::time::Millis;
+
+/// The rest of one key, of one key for one model, or of one provider.
+///
+/// `ready_at_ms` only moves later: two failures at once give the longer rest, whichever is counted last.
+#[derive(Default)]
+pub struct KeyState {
+    ready_at_ms: AtomicU64,
+    /// Failures since the last success.
+    strikes: AtomicU32,
+    why: AtomicU8,
+}
+
+/// Why something rests, for people.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Why {
+    #[default]
+    Nothing = 0,
+    /// The upstream refused the credential (401, 403).
+    Refused = 1,
+    /// The account has no credit left (402, insufficient quota).
+    NoCredit = 2,
+    /// The upstream limits its rate (429).
+    Limited = 3,
+    /// The upstream failed, was overloaded, or answered garbage.
+    Failed = 4,
+    /// It could not be reached, or did not answer in time.
+    Unreachable = 5,
+}
+
+impl Why {
+    const ALL: [Self; 6] =
+        [Self::Nothing, Self::Refused, Self::NoCredit, Self::Limited, Self::Failed, Self::Unreachable];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Refused => "credential refused",
+            Self::NoCredit => "no credit left",
+            Self::Limited => "rate limited",
+            Self::Failed => "upstream failed",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+impl KeyState {
+    /// When it may be used again; the past if it may be now.
+    #[must_use]
+    pub fn ready_at(&self) -> Millis {
+        Millis(self.ready_at_ms.load(Ordering::Relaxed))
+    }
+
+    #[must_use]
+    pub fn is_ready(&self, now: Millis) -> bool {
+        self.ready_at() <= now
+    }
+
+    /// Lets it rest from `now`, never shorter than it already does.
+    pub fn cool(&self, now: Millis, rest: Duration, why: Why) {
+        self.strikes.fetch_add(1, Ordering::Relaxed);
+        if rest.is_zero() {
+            return;
+        }
+        let until = now.after(rest).0;
+        if self.ready_at_ms.fetch_max(until, Ordering::Relaxed) < until {
+            self.why.store(why as u8, Ordering::Relaxed);
+        }
+    }
+
+    /// It worked.
+    pub fn succeed(&self) {
+        // Almost always nothing to clear: a load is cheaper than a store to a shared line.
+        if self.strikes.load(Ordering::Relaxed) != 0 {
+            self.strikes.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Failures since the last success.
+    #[must_use]
+    pub fn strikes(&self) -> u32 {
+        self.strikes.load(Ordering::Relaxed)
+    }
+
+    /// Why it rests; `Nothing` when it does not.
+    #[must_use]
+    pub fn why(&self, now: Millis) -> Why {
+        if self.is_ready(now) {
+            return Why::Nothing;
+        }
+        Why::ALL.get(usize::from(self.why.load(Ordering::Relaxed))).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for KeyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyState(ready_at {}, {} strikes)", self.ready_at().0, self.strikes())
+    }
+}
+
+/// All states there are, by stable names, so that a reload finds the ones it had.
+///
+/// Names are made of provider, upstream model and key fingerprint; never of a position in a file.
+#[derive(Debug, Default)]
+pub struct Registry(Mutex<AHashMap<String, Arc<KeyState>>>);
+
+impl Registry {
+    /// The state of that name, fresh if there was none.
+    #[must_use]
+    pub fn state(&self, name: String) -> Arc<KeyState> {
+        Arc::clone(self.0.lock().entry(name).or_default())
+    }
+
+    /// Forgets the states nobody but the registry holds: call it after a table was swapped out.
+    pub fn prune(&self) {
+        self.0.lock().retain(|_, state| 1 < Arc::strong_count(state));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rest_is_never_shortened() {
+        let state = KeyState::default();
+        assert!(state.is_ready(Millis(1)), "fresh");
+        state.cool(Millis(1_000), Duration::from_secs(60), Why::Limited);
+        state.cool(Millis(2_000), Duration::from_secs(5), Why::Failed);
+        assert_eq!(state.ready_at(), Millis(61_000));
+        assert_eq!(state.why(Millis(2_000)), Why::Limited);
+        assert!(!state.is_ready(Millis(60_999)) && state.is_ready(Millis(61_000)), "to the millisecond");
+        assert_eq!((state.strikes(), state.why(Millis(61_000))), (2, Why::Nothing));
+        state.succeed();
+        assert_eq!(state.strikes(), 0);
+    }
+
+    #[test]
+    fn a_registry_keeps_what_is_in_use() {
+        let registry = Registry::default();
+        let held = registry.state("a".into());
+        held.cool(Millis(1), Duration::from_secs(9), Why::Failed);
+        drop(registry.state("b".into()));
+        registry.prune();
+        assert!(!registry.state("a".into()).is_ready(Millis(2)), "the same state");
+        assert_eq!(registry.0.lock().len(), 1);
+    }
+
+    #[test]
+    fn no_cooldown_is_no_rest() {
+        let state = KeyState::default();
+        state.cool(Millis(5), Duration::ZERO, Why::Failed);
+        assert!(state.is_ready(Millis(5)), "zero turns resting off");
+    }
+}

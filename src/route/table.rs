@@ -1,0 +1,412 @@
+//! The compiled configuration: models, their routes in the order they are tried, and the keys of each.
+//!
+//! A `Table` that exists is valid: names resolve, fallbacks are flattened and acyclic, addresses and headers are
+//! ready to send. It is immutable and swapped whole; only the rotation counters and the key states it points to
+//! change, and the states are shared with the table before and after it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ahash::AHashMap;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use smallvec::SmallVec;
+
+use crate::route::keys::KeyState;
+use crate::secret::Secret;
+use crate::wire::Format;
+use crate::wire::caps::{Capabilities, Quirks};
+
+/// Everything a request is routed by.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// In the order of their names.
+    models: Box<[Arc<Model>]>,
+    /// Logical names and aliases.
+    names: AHashMap<Box<str>, usize>,
+    /// Names with a `*`, the longest prefix first.
+    wildcards: Box<[(Pattern, usize)]>,
+    /// Hexadecimal digest of what it was compiled from.
+    pub hash: String,
+}
+
+/// A logical model: what clients ask for.
+#[derive(Debug)]
+pub struct Model {
+    pub name: Box<str>,
+    pub aliases: Box<[Box<str>]>,
+    /// For people, in lists.
+    pub display_name: Option<Box<str>>,
+    /// Its own routes in order, then those of its fallbacks, each once.
+    pub routes: Box<[Arc<Route>]>,
+    pub on_lossy: OnLossy,
+    /// Put the logical name into replies that pass through untouched.
+    pub rewrite_model: bool,
+}
+
+impl Model {
+    /// Who answers for it in lists: the provider of its first route.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        self.routes.first().map_or("unknown", |r| &r.provider.name)
+    }
+}
+
+/// What to do when a conversion cannot carry something a client set.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OnLossy {
+    /// Name it in a header.
+    #[default]
+    Report,
+    /// Answer 400.
+    Reject,
+    Silent,
+}
+
+/// One way to serve a model.
+#[derive(Debug)]
+pub struct Route {
+    pub provider: Arc<Provider>,
+    /// The model's name upstream; `*` stands for what a wildcard matched.
+    pub model: Pattern,
+    /// The logical model whose route this is: another one's where it came by fallback.
+    pub via: Box<str>,
+    /// The format spoken upstream.
+    pub format: Format,
+    pub address: Address,
+    /// Sent with every request: the provider's additional headers.
+    pub headers: HeaderMap,
+    pub keys: Box<[Slot]>,
+    /// Where the next request starts in `keys`.
+    pub rotation: AtomicUsize,
+    pub timeouts: Timeouts,
+    pub policy: Policy,
+    pub capabilities: Capabilities,
+    pub quirks: Quirks,
+    /// Fields set where the client did not: (key, value as JSON).
+    pub defaults: Box<[(Box<str>, Box<str>)]>,
+}
+
+impl Route {
+    /// `provider/model`, for logs and headers.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("{}/{}", self.provider.name, self.model)
+    }
+
+    /// Where this request's turn in the round-robin begins.
+    pub fn rotate(&self) -> usize {
+        match self.keys.len() {
+            0 | 1 => 0,
+            n => self.rotation.fetch_add(1, Ordering::Relaxed) % n,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Provider {
+    pub name: Box<str>,
+    pub display_name: Box<str>,
+    /// Resting as a whole.
+    pub state: Arc<KeyState>,
+}
+
+/// One key of a route: the credential and the three scopes in which it may rest.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    pub key: Arc<Key>,
+    /// The key for every model of the provider.
+    pub on_key: Arc<KeyState>,
+    /// The key for this upstream model only.
+    pub on_model: Arc<KeyState>,
+}
+
+/// A credential, ready to send.
+#[derive(Debug)]
+pub struct Key {
+    /// The environment variable it came from; empty where the provider needs none.
+    pub name: Box<str>,
+    pub secret: Option<Secret>,
+    /// Marked sensitive.
+    pub header: Option<(HeaderName, HeaderValue)>,
+}
+
+/// Where a route's requests go.
+#[derive(Clone, Debug)]
+pub enum Address {
+    /// In-process: the demo provider.
+    Builtin,
+    Http {
+        origin: Arc<Origin>,
+        /// Path and query, where `{model}` stands for the upstream's model name.
+        path: Box<str>,
+    },
+}
+
+/// One place connections are made to. Connections are shared by all routes with an equal origin.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Origin {
+    pub tls: bool,
+    /// A name or an address, without brackets.
+    pub host: Box<str>,
+    pub port: u16,
+    /// Goes through this HTTP proxy by CONNECT (or, without TLS, by absolute form).
+    pub proxy: Option<Proxy>,
+}
+
+impl Origin {
+    /// `host` or `host:port`, as the Host header wants it.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.to_string() };
+        let usual = if self.tls { 443 } else { 80 };
+        if self.port == usual { host } else { format!("{host}:{}", self.port) }
+    }
+
+    /// The full address of a path here. `None` if together they are no URI.
+    #[must_use]
+    pub fn uri(&self, path: &str) -> Option<Uri> {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.authority()).parse().ok()
+    }
+}
+
+/// An HTTP proxy between us and an origin.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Proxy {
+    pub host: Box<str>,
+    pub port: u16,
+    /// `Basic …`, from the user and password of its URL. Compared and hashed, so kept plain; never shown.
+    pub authorization: Option<ProxyAuthorization>,
+}
+
+/// The value of `Proxy-Authorization`.
+#[derive(Clone, Eq, Hash, PartialEq)]
+pub struct ProxyAuthorization(pub Box<str>);
+
+impl fmt::Debug for ProxyAuthorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProxyAuthorization(…)")
+    }
+}
+
+/// How long each part of an attempt may take (LIMITS R5). `total` bounds whole replies only: a stream that makes
+/// progress is never cut.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Timeouts {
+    /// TCP, proxy and TLS together.
+    pub connect: Duration,
+    /// From the request sent to the first byte of the reply (of a stream: of its first event).
+    pub first_byte: Duration,
+    /// Between two reads of a reply.
+    pub idle: Duration,
+    pub total: Duration,
+}
+
+/// What failures do on one route, where it differs from the default of `judge`.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// The seed's `error_handling`: by upstream status.
+    pub actions: SmallVec<[(u16, Action, Option<Duration>); 2]>,
+    /// How long a key rests for this model. Zero: not at all.
+    pub model_cooldown: Duration,
+    /// How long a key rests for all models, and a provider as a whole. Zero: not at all.
+    pub key_cooldown: Duration,
+}
+
+/// The seed's names for what an upstream status does (SEED.md 3.3).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    ModelKeyFailure,
+    GlobalKeyFailure,
+    ProviderCooldown,
+    FallbackNoCooldown,
+    AutoFixToolResponses,
+}
+
+impl Action {
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("model_key_failure", Self::ModelKeyFailure),
+        ("global_key_failure", Self::GlobalKeyFailure),
+        ("provider_cooldown", Self::ProviderCooldown),
+        ("fallback_no_cooldown", Self::FallbackNoCooldown),
+        ("auto_fix_tool_responses", Self::AutoFixToolResponses),
+    ];
+
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(n, _)| *n == name).map(|(_, a)| *a)
+    }
+}
+
+/// A name that may hold one `*`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Pattern {
+    before: Box<str>,
+    /// What follows the `*`; `None` where there is none.
+    after: Option<Box<str>>,
+}
+
+impl Pattern {
+    /// Reads a name; every `*` after the first is meant literally.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        match name.split_once('*') {
+            Some((before, after)) => Self { before: before.into(), after: Some(after.into()) },
+            None => Self { before: name.into(), after: None },
+        }
+    }
+
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.after.is_some()
+    }
+
+    /// What the `*` stands for in `name`; nothing unless the whole name fits. A `*` is never empty.
+    #[must_use]
+    pub fn matches<'n>(&self, name: &'n str) -> Option<&'n str> {
+        let after = self.after.as_deref()?;
+        let star = name.strip_prefix(&*self.before)?.strip_suffix(after)?;
+        (!star.is_empty()).then_some(star)
+    }
+
+    /// The name with `star` in the place of its `*`.
+    #[must_use]
+    pub fn fill(&self, star: &str) -> String {
+        match &self.after {
+            Some(after) => format!("{}{star}{after}", self.before),
+            None => self.before.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.fill("*"))
+    }
+}
+
+/// A model found for a name, and what its wildcard stood for.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    pub model: Arc<Model>,
+    pub star: Option<Box<str>>,
+}
+
+impl Resolved {
+    /// The upstream's name of the model on one of its routes.
+    #[must_use]
+    pub fn upstream_model(&self, route: &Route) -> String {
+        route.model.fill(self.star.as_deref().unwrap_or_default())
+    }
+}
+
+impl Table {
+    /// Takes models whose names and aliases are known to be distinct.
+    #[must_use]
+    pub fn new(mut models: Vec<Arc<Model>>, hash: String) -> Self {
+        models.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut names = AHashMap::new();
+        let mut wildcards = Vec::new();
+        for (index, model) in models.iter().enumerate() {
+            for name in std::iter::once(&model.name).chain(&model.aliases) {
+                let pattern = Pattern::new(name);
+                if pattern.is_wildcard() {
+                    wildcards.push((pattern, index));
+                } else {
+                    names.insert(name.clone(), index);
+                }
+            }
+        }
+        wildcards.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.before.len()));
+        Self { models: models.into(), names, wildcards: wildcards.into(), hash }
+    }
+
+    /// Finds the model for a name: the name itself, an alias, or the wildcard with the longest beginning.
+    #[must_use]
+    pub fn resolve(&self, name: &str) -> Option<Resolved> {
+        if let Some(model) = self.names.get(name).and_then(|&i| self.models.get(i)) {
+            return Some(Resolved { model: Arc::clone(model), star: None });
+        }
+        self.wildcards.iter().find_map(|(pattern, index)| {
+            let star = pattern.matches(name)?;
+            let model = self.models.get(*index)?;
+            Some(Resolved { model: Arc::clone(model), star: Some(star.into()) })
+        })
+    }
+
+    /// All models, by name.
+    pub fn models(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.models.iter()
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.models.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.models.is_empty()
+    }
+
+    /// Up to three names like this one, the likest first.
+    #[must_use]
+    pub fn near(&self, name: &str) -> Vec<&str> {
+        let known = self.models.iter().flat_map(|m| std::iter::once(&*m.name).chain(m.aliases.iter().map(|a| &**a)));
+        crate::route::near::near(name, known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(name: &str, aliases: &[&str]) -> Arc<Model> {
+        Arc::new(Model {
+            name: name.into(),
+            aliases: aliases.iter().map(|&a| a.into()).collect(),
+            display_name: None,
+            routes: Box::new([]),
+            on_lossy: OnLossy::Report,
+            rewrite_model: false,
+        })
+    }
+
+    #[test]
+    fn resolves_names_before_aliases_before_wildcards() {
+        let table = Table::new(
+            vec![model("openai/*", &[]), model("openai/o*", &[]), model("gpt", &["fast"]), model("openai/one", &[])],
+            String::new(),
+        );
+        for (name, expect) in [
+            ("gpt", Some(("gpt", None))),
+            ("fast", Some(("gpt", None))),
+            ("openai/one", Some(("openai/one", None))),
+            ("openai/old", Some(("openai/o*", Some("ld")))),
+            ("openai/gpt", Some(("openai/*", Some("gpt")))),
+            ("openai/", None),
+            ("other", None),
+        ] {
+            let found = table.resolve(name);
+            let got = found.as_ref().map(|r| (&*r.model.name, r.star.as_deref()));
+            assert_eq!(got, expect, "{name}");
+        }
+        assert_eq!(table.near("gtp"), ["gpt"]);
+    }
+
+    #[test]
+    fn an_origin_is_written_as_hosts_want_it() {
+        let origin = |tls, host: &str, port| Origin { tls, host: host.into(), port, proxy: None };
+        for (origin, authority) in [
+            (origin(true, "a.example", 443), "a.example"),
+            (origin(false, "a.example", 443), "a.example:443"),
+            (origin(false, "::1", 80), "[::1]"),
+            (origin(true, "::1", 8443), "[::1]:8443"),
+        ] {
+            assert_eq!(origin.authority(), authority);
+            assert!(origin.uri("/v1/x?y=1").is_some_and(|u| u.path() == "/v1/x"), "{authority}");
+        }
+    }
+}

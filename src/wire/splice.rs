@@ -1,0 +1,112 @@
+//! Replaces a few spans of a body and leaves every other byte as it came.
+//!
+//! The result is [`Parts`]: slices of the original that share its memory, with the new pieces between. The body is
+//! never copied, however long it is.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+/// A piece of a body to be replaced, or, where the span is empty, something to be put in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Edit {
+    /// Offset of the first byte replaced.
+    pub from: usize,
+    /// Offset after the last byte replaced.
+    pub to: usize,
+    pub with: Bytes,
+}
+
+/// A body in pieces, in order.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Parts(SmallVec<[Bytes; 5]>);
+
+impl Parts {
+    /// A body in one piece.
+    #[must_use]
+    pub fn whole(body: Bytes) -> Self {
+        let mut parts = Self::default();
+        parts.push(body);
+        parts
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        if !piece.is_empty() {
+            self.0.push(piece);
+        }
+    }
+
+    /// Length of all pieces in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Bytes> {
+        self.0.iter()
+    }
+}
+
+impl IntoIterator for Parts {
+    type Item = Bytes;
+    type IntoIter = smallvec::IntoIter<[Bytes; 5]>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// Applies edits to a body. They are sorted here; one that overlaps an earlier one, or lies outside, is a mistake of
+/// the caller's and is left out.
+#[must_use]
+pub fn splice(body: &Bytes, mut edits: SmallVec<[Edit; 2]>) -> Parts {
+    edits.sort_by_key(|e| e.from);
+    let mut parts = Parts::default();
+    let mut at = 0;
+    for edit in edits {
+        let inside = at <= edit.from && edit.from <= edit.to && edit.to <= body.len();
+        debug_assert!(inside, "edits overlap or lie outside: {edit:?}");
+        if inside {
+            parts.push(body.slice(at..edit.from));
+            parts.push(edit.with);
+            at = edit.to;
+        }
+    }
+    parts.push(body.slice(at..));
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(body: &'static str, edits: &[(usize, usize, &'static str)], expect: &str) {
+        let edits = edits.iter().map(|&(from, to, with)| Edit { from, to, with: Bytes::from_static(with.as_bytes()) });
+        let parts = splice(&Bytes::from_static(body.as_bytes()), edits.collect());
+        let joined: Vec<u8> = parts.iter().flatten().copied().collect();
+        assert_eq!(String::from_utf8(joined).unwrap(), expect);
+        assert_eq!(parts.len(), expect.len());
+    }
+
+    #[test]
+    fn replaces_inserts_and_keeps_the_rest() {
+        check("abcdef", &[], "abcdef");
+        check("abcdef", &[(1, 3, "XYZ")], "aXYZdef");
+        check("abcdef", &[(5, 6, "!"), (0, 0, "<")], "<abcde!");
+        check("abcdef", &[(2, 2, "|"), (2, 4, "")], "ab|ef");
+        check("", &[(0, 0, "x")], "x");
+    }
+
+    #[test]
+    fn kept_pieces_share_the_bodys_memory() {
+        let body = Bytes::from_static(b"abcdef");
+        let parts = splice(&body, smallvec::smallvec![Edit { from: 3, to: 4, with: Bytes::new() }]);
+        let first = parts.iter().next().unwrap();
+        assert_eq!(first.as_ptr(), body.as_ptr());
+    }
+}
