@@ -19,6 +19,8 @@ pub(super) static CODEC: Codec = Codec {
     status: |fault: &Fault| fault.status,
     encode_fault: |_: &Fault, _: &str, _: &mut Vec<u8>| {},
     encode_fault_event: |_: &Fault, _: &mut Vec<u8>| {},
+    repair: |_| Vec::new(),
+    headers: &[],
     inspect: |_: &sse::Frame| Inspection::default(),
     inspect_reply: |_: &str| Ok(Usage::default()),
 };
