@@ -99,10 +99,11 @@ impl StreamTranslator {
         let Self { decoder, encoder, seen } = self;
         match std::str::from_utf8(&data) {
             Ok(text) => {
-                decoder.frame(frame.name(), text, &mut |event: Event<'_>| seen.pass(&event, encoder.as_mut(), out))
+                decoder.frame(frame.name(), text, &mut |event: Event<'_>| seen.pass(&event, encoder.as_mut(), out));
             }
             Err(_) => {
-                seen.pass(&Event::Fault(Fault::garbage("the upstream's stream is not UTF-8")), encoder.as_mut(), out)
+                let fault = Fault::garbage("the upstream's stream is not UTF-8");
+                seen.pass(&Event::Fault(fault), encoder.as_mut(), out);
             }
         }
     }
@@ -137,11 +138,11 @@ impl Seen {
         match event {
             Event::Start { usage, .. } | Event::Usage(usage) => self.usage.update(usage),
             Event::Open(Open::ToolUse { .. } | Open::RedactedThinking { .. } | Open::Foreign { .. }) => {
-                self.output = true
+                self.output = true;
             }
             Event::Delta(Delta::Text(text) | Delta::Thinking(text)) => self.output |= !text.is_empty(),
             Event::Delta(Delta::Signature(_) | Delta::Args(_) | Delta::Citation(_) | Delta::Foreign(_)) => {
-                self.output = true
+                self.output = true;
             }
             Event::End => self.ended = true,
             Event::Fault(fault) => self.fault = Some(fault.clone()),
