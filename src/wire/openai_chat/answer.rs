@@ -108,7 +108,7 @@ impl Answer {
         sink.event(Event::Start { id, model, usage: Usage::default() });
     }
 
-    pub(super) fn usage<'a>(&self, usage: Usage, sink: &mut dyn Sink<'a>) {
+    pub(super) fn usage(&self, usage: Usage, sink: &mut dyn Sink<'_>) {
         if self.started && !self.over {
             sink.event(Event::Usage(usage));
         }
@@ -200,7 +200,7 @@ impl Answer {
     }
 
     /// Ends every call there is: nothing more of them will come.
-    pub(super) fn flush_calls<'a>(&mut self, sink: &mut dyn Sink<'a>) {
+    pub(super) fn flush_calls(&mut self, sink: &mut dyn Sink<'_>) {
         while !self.over && self.opened < self.calls.len() {
             let opened = self.opened;
             let Some(call) = self.calls.get_mut(opened) else {
@@ -244,7 +244,7 @@ impl Answer {
         self.finish = self.finish.or(Some(Finish::Filter));
     }
 
-    pub(super) fn end<'a>(&mut self, sink: &mut dyn Sink<'a>) {
+    pub(super) fn end(&mut self, sink: &mut dyn Sink<'_>) {
         self.flush_calls(sink);
         if self.over {
             return;
@@ -255,7 +255,7 @@ impl Answer {
         self.over = true;
     }
 
-    pub(super) fn fault<'a>(&mut self, fault: Fault, sink: &mut dyn Sink<'a>) {
+    pub(super) fn fault(&mut self, fault: Fault, sink: &mut dyn Sink<'_>) {
         if !self.over {
             self.over = true;
             sink.event(Event::Fault(fault));
@@ -301,7 +301,7 @@ impl Answer {
     }
 
     /// Opens the next call as soon as the ones before it are complete.
-    fn advance<'a>(&mut self, sink: &mut dyn Sink<'a>) {
+    fn advance(&mut self, sink: &mut dyn Sink<'_>) {
         while !self.over {
             let is_ready = self.calls.get(self.opened).is_some_and(Call::is_ready);
             let live = self.opened.checked_sub(1).filter(|_| self.block == Block::Call);
@@ -313,7 +313,7 @@ impl Answer {
         }
     }
 
-    fn open_next<'a>(&mut self, sink: &mut dyn Sink<'a>) {
+    fn open_next(&mut self, sink: &mut dyn Sink<'_>) {
         self.close(sink);
         let ordinal = self.opened;
         let Some(call) = self.calls.get_mut(ordinal) else {
@@ -334,7 +334,7 @@ impl Answer {
     }
 
     /// Stands in a block of this kind, closing another. `false`: the answer is over.
-    fn enter<'a>(&mut self, block: Block, sink: &mut dyn Sink<'a>) -> bool {
+    fn enter(&mut self, block: Block, sink: &mut dyn Sink<'_>) -> bool {
         if self.block == block && !self.over {
             return true;
         }
@@ -359,7 +359,7 @@ impl Answer {
         sink.event(Event::Close);
     }
 
-    fn close<'a>(&mut self, sink: &mut dyn Sink<'a>) {
+    fn close(&mut self, sink: &mut dyn Sink<'_>) {
         if self.block != Block::None {
             sink.event(Event::Close);
         }

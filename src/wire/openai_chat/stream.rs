@@ -48,7 +48,7 @@ impl StreamDecoder for Decoder {
 
 impl Decoder {
     /// The mark of a complete answer, also where no reason was given for its end.
-    fn done<'a>(&mut self, sink: &mut dyn Sink<'a>) {
+    fn done(&mut self, sink: &mut dyn Sink<'_>) {
         if self.answer.has_started() {
             self.answer.end(sink);
         } else {
