@@ -78,6 +78,8 @@ pub struct Route {
     /// Sent with every request: the provider's additional headers.
     pub headers: HeaderMap,
     pub keys: Box<[Slot]>,
+    /// Resting whatever the key: this upstream model at this address.
+    pub state: Arc<KeyState>,
     /// Where the next request starts in `keys`.
     pub rotation: AtomicUsize,
     pub timeouts: Timeouts,

@@ -14,6 +14,7 @@
 pub mod caps;
 pub mod event;
 pub mod fault;
+pub mod head;
 pub mod json;
 pub mod loss;
 pub mod prompt;

@@ -1,0 +1,405 @@
+//! What routing needs of a request, found in one scan of the top level, without a tree and without a copy.
+//!
+//! Every top-level member is noted as a pair of spans; the few the router reads are checked and looked at. Nested
+//! values are stepped over by their brackets and quotes alone: whether they are well formed is the upstream's to
+//! say (verbatim lane) or the decoder's (translated lane). A key written with escapes (`"m\u006fdel"`) is the same
+//! key. A key the router reads may stand only once: two parsers must not see two meanings.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::wire::json::{Cursor, JsonError};
+use crate::wire::splice::{Edit, Parts, splice};
+
+/// The keys the router reads; each may stand once.
+const READ_ONCE: [&str; 7] =
+    ["model", "stream", "messages", "max_tokens", "max_completion_tokens", "stream_options", "system"];
+
+/// The top level of one request body.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// The model as the client names it.
+    pub model: String,
+    model_at: Range<usize>,
+    pub stream: Option<bool>,
+    /// `max_completion_tokens`, or else `max_tokens`.
+    pub max_tokens: Option<u64>,
+    members: SmallVec<[Member; 16]>,
+    /// The byte after the opening brace.
+    inside: usize,
+}
+
+/// Where one top-level member stands.
+#[derive(Clone, Debug)]
+struct Member {
+    key: Range<usize>,
+    value: Range<usize>,
+}
+
+/// Reads a body's top level. The error names the byte.
+pub fn read(body: &[u8]) -> Result<Head, JsonError> {
+    let mut scan = Scan { body, at: 0 };
+    // Some clients write a byte order mark, which is no JSON (RFC 8259 8.1); say so rather than "expected a value".
+    if body.starts_with(b"\xef\xbb\xbf") {
+        return Err(JsonError::new(0, "the body starts with a byte order mark"));
+    }
+    scan.expect(b'{', "expected a JSON object")?;
+    let inside = scan.at;
+    let mut members: SmallVec<[Member; 16]> = SmallVec::new();
+    let mut found: [Option<Range<usize>>; READ_ONCE.len()] = Default::default();
+    while let Some(key) = scan.key(members.is_empty())? {
+        let value = scan.value()?;
+        let name = scan.text(&key)?;
+        if let Some(slot) = READ_ONCE.iter().position(|k| *k == name).and_then(|i| found.get_mut(i))
+            && slot.replace(value.clone()).is_some()
+        {
+            return Err(JsonError::new(key.start, format!("the key \"{name}\" stands twice")));
+        }
+        members.push(Member { key, value });
+    }
+    scan.space();
+    if scan.at < body.len() {
+        return Err(JsonError::new(scan.at, "unexpected text after the JSON object"));
+    }
+    let [model_at, stream, _, max_tokens, max_completion_tokens, ..] = found;
+    let Some(model_at) = model_at else {
+        return Err(JsonError::new(inside, "the field \"model\" is missing"));
+    };
+    let model = leaf(body, &model_at, "model", |c| c.str().map(|s| Some(s.decode().into_owned())))?.unwrap_or_default();
+    if model.is_empty() {
+        return Err(JsonError::new(model_at.start, "the field \"model\" is empty"));
+    }
+    let stream = match stream {
+        Some(at) => leaf(body, &at, "stream", Cursor::opt_bool)?,
+        None => None,
+    };
+    // Limits are estimates of ours only: one that is no number is for the upstream to refuse.
+    let tokens = |at: Option<Range<usize>>| at.and_then(|at| leaf(body, &at, "", Cursor::opt_u64).ok().flatten());
+    let max_tokens = tokens(max_completion_tokens).or_else(|| tokens(max_tokens));
+    Ok(Head { model, model_at, stream, max_tokens, members, inside })
+}
+
+/// Reads a member's value with a strict cursor; offsets are the body's.
+fn leaf<'a, T>(
+    body: &'a [u8],
+    at: &Range<usize>,
+    name: &str,
+    read: impl FnOnce(&mut Cursor<'a>) -> Result<Option<T>, JsonError>,
+) -> Result<Option<T>, JsonError> {
+    let bytes = body.get(at.clone()).unwrap_or_default();
+    let text = std::str::from_utf8(bytes).map_err(|e| JsonError::new(at.start + e.valid_up_to(), "not UTF-8"))?;
+    let mut cursor = Cursor::new(text);
+    read(&mut cursor)
+        .and_then(|value| cursor.end().map(|()| value))
+        .map_err(|e| JsonError::new(at.start + e.at, format!("in \"{name}\": {}", e.what)))
+}
+
+impl Head {
+    /// Whether the client set a top-level field, however it spelled the key.
+    #[must_use]
+    pub fn has(&self, body: &[u8], name: &str) -> bool {
+        self.members.iter().any(|m| body.get(m.key.clone()).is_some_and(|key| is_key(key, name)))
+    }
+
+    /// The body with another model name (a JSON string, quotes included).
+    #[must_use]
+    pub fn model_edit(&self, literal: Bytes) -> Edit {
+        Edit { from: self.model_at.start, to: self.model_at.end, with: literal }
+    }
+
+    /// Sets a top-level field: replaces its value, or puts it in front of all others.
+    #[must_use]
+    pub fn set(&self, body: &[u8], name: &str, value: &str) -> Edit {
+        let member = self.members.iter().find(|m| body.get(m.key.clone()).is_some_and(|key| is_key(key, name)));
+        match member {
+            Some(m) => Edit { from: m.value.start, to: m.value.end, with: Bytes::copy_from_slice(value.as_bytes()) },
+            None => self.insert(name, value),
+        }
+    }
+
+    /// Puts a field in front of all others. There is always another: the model.
+    #[must_use]
+    pub fn insert(&self, name: &str, value: &str) -> Edit {
+        Edit { from: self.inside, to: self.inside, with: Bytes::from(format!("\"{name}\":{value},")) }
+    }
+
+    /// Applies edits of this head's to its body.
+    #[must_use]
+    pub fn apply(&self, body: &Bytes, edits: SmallVec<[Edit; 2]>) -> Parts {
+        splice(body, edits)
+    }
+}
+
+/// Whether the inside of a key's quotes means `name`.
+fn is_key(key: &[u8], name: &str) -> bool {
+    if memchr::memchr(b'\\', key).is_none() {
+        return key == name.as_bytes();
+    }
+    std::str::from_utf8(key).is_ok_and(|k| unescaped(k).is_some_and(|k| k == name))
+}
+
+/// What a key with escapes means; `None` if they are none.
+fn unescaped(key: &str) -> Option<String> {
+    let quoted = format!("\"{key}\"");
+    Cursor::new(&quoted).str().ok().map(|s| s.decode().into_owned())
+}
+
+struct Scan<'b> {
+    body: &'b [u8],
+    at: usize,
+}
+
+impl<'b> Scan<'b> {
+    fn byte(&self) -> Option<u8> {
+        self.body.get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.byte() {
+            self.at += 1;
+        }
+    }
+
+    fn fail<T>(&self, what: &'static str) -> Result<T, JsonError> {
+        Err(JsonError::new(self.at, what))
+    }
+
+    fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), JsonError> {
+        self.space();
+        if self.byte() != Some(byte) {
+            return self.fail(what);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Steps to the next key and over its colon; the span is the inside of its quotes.
+    fn key(&mut self, first: bool) -> Result<Option<Range<usize>>, JsonError> {
+        self.space();
+        match self.byte() {
+            Some(b'}') => {
+                self.at += 1;
+                return Ok(None);
+            }
+            Some(b',') if !first => self.at += 1,
+            Some(_) if first => {}
+            Some(_) => return self.fail("expected ',' or '}'"),
+            None => return self.fail("the text ends inside the object"),
+        }
+        self.space();
+        if self.byte() != Some(b'"') {
+            return self.fail("expected a key in double quotes");
+        }
+        let from = self.at + 1;
+        self.string()?;
+        let key = from..self.at - 1;
+        self.expect(b':', "expected ':' after the key")?;
+        Ok(Some(key))
+    }
+
+    fn text(&self, span: &Range<usize>) -> Result<Cow<'b, str>, JsonError> {
+        let bytes = self.body.get(span.clone()).unwrap_or_default();
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return Err(JsonError::new(span.start, "a key that is not UTF-8"));
+        };
+        if memchr::memchr(b'\\', bytes).is_none() {
+            return Ok(Cow::Borrowed(text));
+        }
+        match unescaped(text) {
+            Some(meant) => Ok(Cow::Owned(meant)),
+            None => Err(JsonError::new(span.start, "a key with an unknown escape")),
+        }
+    }
+
+    /// Steps over one value.
+    fn value(&mut self) -> Result<Range<usize>, JsonError> {
+        self.space();
+        let from = self.at;
+        match self.byte() {
+            Some(b'"') => self.string()?,
+            Some(b'{' | b'[') => self.nested()?,
+            Some(b't' | b'f' | b'n' | b'-' | b'0'..=b'9') => {
+                let rest = self.body.get(self.at..).unwrap_or_default();
+                let ends = |b: &u8| matches!(b, b',' | b'}' | b' ' | b'\n' | b'\r' | b'\t' | b'"' | b'[' | b'{');
+                self.at += rest.iter().position(ends).unwrap_or(rest.len());
+            }
+            Some(_) => return self.fail("expected a value"),
+            None => return self.fail("the text ends where a value should be"),
+        }
+        Ok(from..self.at)
+    }
+
+    /// Steps over a string whose quote comes next.
+    fn string(&mut self) -> Result<(), JsonError> {
+        let start = self.at;
+        self.at += 1;
+        loop {
+            let rest = self.body.get(self.at..).unwrap_or_default();
+            let Some(n) = memchr::memchr2(b'"', b'\\', rest) else {
+                self.at = start;
+                return self.fail("a string without its closing quote");
+            };
+            if rest.get(n) == Some(&b'"') {
+                self.at += n + 1;
+                return Ok(());
+            }
+            // Whatever is escaped, it is not the end.
+            self.at += n + 2;
+        }
+    }
+
+    /// Steps over an object or an array by its brackets. Not recursive, so depth costs nothing.
+    fn nested(&mut self) -> Result<(), JsonError> {
+        let start = self.at;
+        let mut depth = 0_usize;
+        while let Some(byte) = self.byte() {
+            match byte {
+                b'"' => {
+                    self.string()?;
+                    continue;
+                }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth -= 1,
+                _ => {}
+            }
+            self.at += 1;
+            if depth == 0 {
+                return Ok(());
+            }
+        }
+        self.at = start;
+        self.fail("brackets that are never closed")
+    }
+}
+
+/// The fuzz target's body: a body that is read can be given another model, and then means the same but for that;
+/// and what a strict reader finds, this one finds too.
+#[doc(hidden)]
+pub fn fuzz(data: &[u8]) {
+    let body = Bytes::copy_from_slice(data);
+    let head = match read(&body) {
+        Ok(head) => head,
+        Err(error) => {
+            assert!(error.at <= body.len(), "an error names a byte of the body");
+            return;
+        }
+    };
+    let edits = smallvec::smallvec![head.model_edit(Bytes::from_static(b"\"other\"")), head.set(&body, "zzz", "1")];
+    let parts = head.apply(&body, edits);
+    let spliced: Vec<u8> = parts.iter().flatten().copied().collect();
+    let again = match read(&spliced) {
+        Ok(again) => again,
+        Err(e) => {
+            assert!(head.has(&body, "zzz"), "{e}");
+            return;
+        }
+    };
+    assert_eq!(again.model, "other", "the model is replaced");
+    assert_eq!((again.stream, again.max_tokens), (head.stream, head.max_tokens), "and nothing else");
+    let added = usize::from(!head.has(&body, "zzz"));
+    assert_eq!(again.members.len(), head.members.len() + added, "members are kept");
+    for (old, new) in head.members.iter().zip(again.members.iter().skip(added)) {
+        assert_eq!(body.get(old.key.clone()), spliced.get(new.key.clone()), "keys are kept");
+        let is_edited = |name| body.get(old.key.clone()).is_some_and(|k| is_key(k, name));
+        if !is_edited("model") && !is_edited("zzz") {
+            assert_eq!(body.get(old.value.clone()), spliced.get(new.value.clone()), "values are kept");
+        }
+    }
+    fuzz_against_cursor(&body, &head);
+}
+
+fn fuzz_against_cursor(body: &[u8], head: &Head) {
+    let Ok(text) = std::str::from_utf8(body) else {
+        return;
+    };
+    let mut strict = Cursor::new(text);
+    let mut walk = || -> Result<Option<String>, JsonError> {
+        let mut model = None;
+        strict.object()?;
+        while let Some(key) = strict.key()? {
+            if key.is("model") {
+                model = Some(strict.str()?.decode().into_owned());
+            } else {
+                strict.skip()?;
+            }
+        }
+        strict.end().map(|()| model)
+    };
+    if let Ok(model) = walk() {
+        assert_eq!(model.as_deref(), Some(head.model.as_str()), "both readers see one model");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(body: &str, expect: Result<(&str, Option<bool>, Option<u64>), &str>) {
+        let got = read(body.as_bytes());
+        let got = got.as_ref().map(|h| (h.model.as_str(), h.stream, h.max_tokens)).map_err(ToString::to_string);
+        assert_eq!(got, expect.map_err(ToOwned::to_owned), "{body}");
+        fuzz(body.as_bytes());
+    }
+
+    #[test]
+    fn finds_what_routing_needs() {
+        check(r#"{"model":"m"}"#, Ok(("m", None, None)));
+        check(" {\n\"stream\" : true , \"model\":\t\"a/b\" } ", Ok(("a/b", Some(true), None)));
+        check(r#"{"m\u006fdel":"\u006d","stream":null,"max_tokens":5}"#, Ok(("m", None, Some(5))));
+        check(r#"{"max_tokens":5,"max_completion_tokens":7.0,"model":"m"}"#, Ok(("m", None, Some(7))));
+        check(r#"{"messages":[{"model":"x","a":"}]\""}],"model":"m"}"#, Ok(("m", None, None)));
+        check(r#"{"x":1,"x":2,"model":"m","":{}}"#, Ok(("m", None, None)));
+        check(r#"{"max_tokens":"many","model":"m"}"#, Ok(("m", None, None)));
+    }
+
+    #[test]
+    fn refuses_and_names_the_byte() {
+        for (body, error) in [
+            ("", "expected a JSON object at byte 0"),
+            ("[]", "expected a JSON object at byte 0"),
+            ("{}", "the field \"model\" is missing at byte 1"),
+            ("\u{feff}{}", "the body starts with a byte order mark at byte 0"),
+            (r#"{"model":""}"#, "the field \"model\" is empty at byte 9"),
+            (r#"{"model":7}"#, "in \"model\": expected a string, found a number at byte 9"),
+            (r#"{"model":"m","model":"n"}"#, "the key \"model\" stands twice at byte 14"),
+            (r#"{"model":"m","mod\u0065l":"n"}"#, "the key \"model\" stands twice at byte 14"),
+            (r#"{"model":"m","stream":1}"#, "in \"stream\": expected a boolean or null, found a number at byte 22"),
+            (r#"{"model":"m""#, "the text ends inside the object at byte 12"),
+            (r#"{"model":"m"} x"#, "unexpected text after the JSON object at byte 14"),
+            (r#"{"model":"m","a":[1"#, "brackets that are never closed at byte 17"),
+            (r#"{"model":"m"#, "a string without its closing quote at byte 9"),
+            (r#"{"model" "m"}"#, "expected ':' after the key at byte 9"),
+            (r#"{model:"m"}"#, "expected a key in double quotes at byte 1"),
+            (r#"{"model":"m",}"#, "expected a key in double quotes at byte 13"),
+            (r#"{"model":"m" "a":1}"#, "expected ',' or '}' at byte 13"),
+            (r#"{"model":"\x"}"#, "in \"model\": an unknown escape at byte 11"),
+        ] {
+            check(body, Err(error));
+        }
+        assert!(read(b"{\"model\":\"\xff\"}").is_err_and(|e| e.at == 10), "not UTF-8");
+    }
+
+    #[test]
+    fn sets_fields_where_they_stand_or_in_front() {
+        let body = Bytes::from_static(br#"{ "model":"m", "stre\u0061m" : false}"#);
+        let head = read(&body).unwrap();
+        let edits = smallvec::smallvec![
+            head.set(&body, "stream", "true"),
+            head.model_edit(Bytes::from_static(b"\"up\"")),
+            head.set(&body, "seed", "1"),
+        ];
+        let joined: Vec<u8> = head.apply(&body, edits).iter().flatten().copied().collect();
+        assert_eq!(joined, br#"{"seed":1, "model":"up", "stre\u0061m" : true}"#);
+        assert!(head.has(&body, "stream") && !head.has(&body, "seed"), "knows what was set");
+    }
+
+    #[test]
+    fn depth_costs_nothing() {
+        let body = format!("{{\"model\":\"m\",\"a\":{}{}}}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+        assert!(read(body.as_bytes()).is_ok(), "a million brackets");
+    }
+}
