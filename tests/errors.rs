@@ -1,0 +1,224 @@
+//! What a client is told when it is wrong: the right status, in the form of its own format, and the upstream never
+//! hears of it.
+
+use crate::support::gateway::{Gateway, Setup};
+use crate::support::http::{Reply, Request};
+use crate::support::samples::{CHAT, MESSAGES, SIDES, Side};
+use crate::support::upstream::Upstream;
+
+/// What an error has to look like.
+#[derive(Clone, Copy)]
+struct Expect {
+    status: u16,
+    /// The `type` in OpenAI's form, and in Anthropic's.
+    kinds: [&'static str; 2],
+    /// The `code` in OpenAI's form, where it has to be one.
+    code: Option<&'static str>,
+    /// A piece of the message.
+    says: &'static str,
+}
+
+#[track_caller]
+fn check(side: &Side, reply: &Reply, expect: &Expect) {
+    let body = reply.text();
+    assert_eq!(reply.status, expect.status, "{body}");
+    let message = side.error_message(reply);
+    assert!(message.contains(expect.says), "{message:?} says {:?}", expect.says);
+    let error = &reply.json()["error"];
+    let kind = if side.path == CHAT { expect.kinds[0] } else { expect.kinds[1] };
+    assert_eq!(error["type"], kind, "{body}");
+    if side.path == CHAT {
+        assert!(error.get("param").is_some() && error.get("code").is_some(), "OpenAI's form has both: {body}");
+        if let Some(code) = expect.code {
+            assert_eq!(error["code"], code, "{body}");
+        }
+    }
+    assert_eq!(reply.headers.one("content-type"), Some("application/json"), "{body}");
+    check_ids(side, reply);
+}
+
+/// Every answer can be named: by `x-request-id`, and by Anthropic's own header for its clients.
+#[track_caller]
+fn check_ids(side: &Side, reply: &Reply) {
+    let id = reply.headers.one("x-request-id").unwrap_or_default();
+    assert!(!id.is_empty(), "x-request-id: {:?}", reply.headers);
+    if side.path == MESSAGES {
+        let id = reply.headers.one("request-id").unwrap_or_default();
+        assert!(!id.is_empty(), "request-id: {:?}", reply.headers);
+        if reply.status >= 400 {
+            assert!(reply.json()["request_id"].is_string(), "Anthropic's errors name their request: {}", reply.text());
+        }
+    }
+}
+
+/// Sends one request per side and checks that the upstream saw none of them.
+#[track_caller]
+fn check_all(expect: &Expect, request: impl Fn(&Side) -> Request) {
+    for side in SIDES {
+        let upstream = Upstream::start();
+        let gateway = start(&side, &upstream);
+        check(&side, &gateway.send(&request(&side)), expect);
+        assert_eq!(upstream.count(), 0, "the upstream never hears of it");
+    }
+}
+
+fn start(side: &Side, upstream: &Upstream) -> Gateway {
+    Setup::simple(side.format, upstream).model("gpt-5-mini", &[("p", "x")]).start()
+}
+
+const INVALID: Expect =
+    Expect { status: 400, kinds: ["invalid_request_error", "invalid_request_error"], code: None, says: "" };
+
+const DENIED: Expect = Expect {
+    status: 401,
+    kinds: ["invalid_request_error", "authentication_error"],
+    code: Some("invalid_api_key"),
+    says: "key",
+};
+
+const UNKNOWN: Expect = Expect {
+    status: 404,
+    kinds: ["invalid_request_error", "not_found_error"],
+    code: Some("model_not_found"),
+    says: "gpt-5-mini",
+};
+
+#[test]
+fn no_key_is_401() {
+    check_all(&Expect { code: None, ..DENIED }, |side| Request::post(side.path, side.request));
+}
+
+#[test]
+fn a_wrong_key_is_401_and_is_not_repeated() {
+    for name in ["authorization", "x-api-key"] {
+        check_all(&DENIED, |side| Request::post(side.path, side.request).header(name, "Bearer not-the-key"));
+    }
+    let upstream = Upstream::start();
+    let gateway = start(&SIDES[0], &upstream);
+    let reply = gateway.send(&Request::post(CHAT, "{}").header("authorization", "Bearer not-the-key"));
+    assert!(!reply.text().contains("not-the-key"), "{}", reply.text());
+}
+
+#[test]
+fn either_header_carries_the_key() {
+    for side in SIDES {
+        let upstream = Upstream::start();
+        let gateway = start(&side, &upstream);
+        for (name, value) in [
+            ("authorization", format!("Bearer {}", crate::support::CLIENT_KEY)),
+            ("Authorization", format!("bearer {}", crate::support::CLIENT_KEY)),
+            ("x-api-key", crate::support::CLIENT_KEY.to_owned()),
+        ] {
+            let reply = gateway.send(&Request::post(side.path, side.request).header(name, &value));
+            assert_eq!(reply.status, 200, "{name}: {}", reply.text());
+            check_ids(&side, &reply);
+        }
+    }
+}
+
+#[test]
+fn an_unknown_model_is_404_and_names_near_ones() {
+    check_all(&UNKNOWN, |side| {
+        Request::post(side.path, side.request.replace(r#""m""#, r#""gpt-5-mimi""#)).with_key()
+    });
+}
+
+#[test]
+fn bad_json_is_400() {
+    for body in ["", "{", "[]", "nope", r#"{"model":"m",}"#, r#"{"model":"m"} x"#, "{\"model\":\"\u{7f}\u{1}\"}"] {
+        check_all(&INVALID, |side| Request::post(side.path, body).with_key());
+    }
+}
+
+#[test]
+fn a_missing_model_is_400() {
+    let expect = Expect { says: "model", ..INVALID };
+    check_all(&expect, |side| Request::post(side.path, r#"{"messages":[]}"#).with_key());
+    for model in ["null", "1", r#"["m"]"#, "{}", r#""""#] {
+        check_all(&expect, |side| {
+            Request::post(side.path, side.request.replace(r#""m""#, model)).with_key()
+        });
+    }
+}
+
+#[test]
+fn a_second_model_key_is_400_however_it_is_written() {
+    let expect = Expect { says: "model", ..INVALID };
+    for second in [r#""model":"m""#, r#""m\u006fdel":"other""#] {
+        check_all(&expect, |side| {
+            let body = side.request.replace(r#"{"model":"m""#, &format!(r#"{{"model":"m",{second}"#));
+            Request::post(side.path, body).with_key()
+        });
+    }
+}
+
+#[test]
+fn a_path_that_is_not_there_is_404() {
+    for side in SIDES {
+        let upstream = Upstream::start();
+        let gateway = start(&side, &upstream);
+        for path in [format!("{}/nope", side.path), "/v1/nope".to_owned(), "/".to_owned()] {
+            let reply = gateway.send(&Request::post(&path, "{}").with_key());
+            assert_eq!(reply.status, 404, "{path}: {}", reply.text());
+            let message = &reply.json()["error"]["message"];
+            assert!(message.is_string(), "{path}: {}", reply.text());
+            assert!(reply.headers.one("x-request-id").is_some(), "{path}");
+        }
+        assert_eq!(upstream.count(), 0);
+    }
+}
+
+#[test]
+fn a_wrong_method_is_405_and_the_right_one_is_named() {
+    for side in SIDES {
+        let upstream = Upstream::start();
+        let gateway = start(&side, &upstream);
+        for method in ["GET", "PUT", "DELETE"] {
+            let reply = gateway.send(&Request::new(method, side.path).with_key());
+            assert_eq!(reply.status, 405, "{method}: {}", reply.text());
+            assert!(reply.headers.one("allow").is_some_and(|v| v.contains("POST")), "{:?}", reply.headers);
+            side.error_message(&reply);
+        }
+    }
+}
+
+#[test]
+fn stream_aliases_stream_whatever_the_body_says() {
+    for side in SIDES {
+        let upstream = Upstream::start();
+        let gateway = start(&side, &upstream);
+        let reply = gateway.post(&format!("{}-stream", side.path), side.request);
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert!(upstream.last().wants_stream(), "{}", upstream.last().text());
+        assert_eq!(reply.text(), side.stream);
+    }
+}
+
+#[test]
+fn models_are_listed_in_both_shapes() {
+    let upstream = Upstream::start();
+    let gateway = start(&SIDES[0], &upstream);
+    let openai = gateway.send(&Request::get("/v1/models").with_key());
+    assert_eq!(openai.status, 200, "{}", openai.text());
+    let body = openai.json();
+    assert_eq!(body["object"], "list", "{body}");
+    let ids = |body: &serde_json::Value| -> Vec<String> {
+        body["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(ids(&body).contains(&"gpt-5-mini".to_owned()), "{body}");
+    let anthropic = gateway.send(&Request::get("/v1/models").with_key().header("anthropic-version", "2023-06-01"));
+    let body = anthropic.json();
+    assert_eq!(body["has_more"], false, "{body}");
+    assert_eq!(body["data"][0]["type"], "model", "{body}");
+    assert!(ids(&body).contains(&"gpt-5-mini".to_owned()), "{body}");
+    assert_eq!(gateway.send(&Request::get("/v1/models")).status, 401, "models are not for everyone");
+}
+
+#[test]
+fn health_needs_no_key() {
+    let upstream = Upstream::start();
+    let gateway = start(&SIDES[0], &upstream);
+    let reply = gateway.send(&Request::get("/health"));
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(reply.json()["status"], "healthy", "{}", reply.text());
+}

@@ -1,0 +1,24 @@
+//! Everything that is tested from outside, in one binary: the running gateway against scripted providers, the
+//! command line, recorded traffic, and the shape of the sources.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::string_slice,
+    reason = "a test that cannot go on fails, and says why"
+)]
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests look into JSON from outside")]
+#![expect(unreachable_pub, reason = "a test binary exports nothing")]
+
+mod support;
+
+mod cli;
+mod corpus;
+mod errors;
+mod failover;
+mod floors;
+mod fuzz;
+mod load;
+mod verbatim;

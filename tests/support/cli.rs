@@ -1,0 +1,71 @@
+//! The binary as a command: what it prints and how it ends.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use super::{TempDir, comes_true};
+
+/// What a command came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// `None`: ended by a signal.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// A command about to run, in an empty environment and a folder of its own.
+#[derive(Debug)]
+pub struct Cli {
+    command: Command,
+    /// Where it runs, unless told otherwise. Kept until it has run.
+    _home: TempDir,
+}
+
+impl Cli {
+    pub fn new(args: &[&str]) -> Self {
+        let home = TempDir::new();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_model-proxy"));
+        command.args(args).env_clear().env("HOME", home.path()).current_dir(home.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { command, _home: home }
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn within(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
+    /// Runs it to its end, which has to come within half a minute.
+    #[track_caller]
+    pub fn run(mut self) -> Outcome {
+        let mut child = self.command.spawn().unwrap();
+        let stdout = collect(child.stdout.take().unwrap());
+        let stderr = collect(child.stderr.take().unwrap());
+        let ended = comes_true(Duration::from_secs(30), || child.try_wait().unwrap().is_some());
+        if !ended {
+            child.kill().unwrap();
+        }
+        let status = child.wait().unwrap();
+        let outcome =
+            Outcome { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() };
+        assert!(ended, "the command does not end: {outcome:?}");
+        outcome
+    }
+}
+
+fn collect(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
