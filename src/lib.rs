@@ -29,4 +29,9 @@ pub mod wire;
 
 pub mod route;
 
+pub mod config;
 pub mod upstream;
+
+pub mod gateway;
+
+pub mod server;

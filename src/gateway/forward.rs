@@ -64,7 +64,7 @@ impl Gateway {
         let head = head::read(&inbound.body)
             .map_err(|e| Failure::local(Fault::invalid(format!("invalid request body: {e}"))))?;
         ticket.record.model.clone_from(&head.model);
-        let table = self.table.load_full();
+        let table = self.table.load();
         let resolved = table.resolve(&head.model).ok_or_else(|| unknown_model(&table, &head.model))?;
         let stream = inbound.always_stream || head.stream == Some(true);
         ticket.record.stream = stream;

@@ -20,10 +20,9 @@ pub use ticket::{Ended, Record, Recorder};
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use http::{HeaderMap, Response, StatusCode};
 
-use crate::route::table::Table;
+use crate::config::snapshot::Snapshot;
 use crate::time::Clock;
 use crate::upstream::Upstream;
 use crate::wire::Format;
@@ -32,7 +31,7 @@ use crate::wire::fault::Fault;
 /// All that serving a request needs. One per worker; clones share.
 #[derive(Clone)]
 pub struct Gateway {
-    pub table: Arc<ArcSwap<Table>>,
+    pub table: Arc<Snapshot>,
     pub upstream: Upstream,
     pub clock: Clock,
     pub recorder: Recorder,

@@ -204,10 +204,7 @@ fn wrong_method(method: &Method, path: &str, methods: &[Method]) -> Refused {
     let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
     let allow = names.join(", ");
     let message = format!("{method} is not allowed on {path}; use {}", names.first().copied().unwrap_or_default());
-    Refused {
-        fault: Fault::new(405, FaultKind::InvalidRequest, message),
-        allow: HeaderValue::from_str(&allow).ok(),
-    }
+    Refused { fault: Fault::new(405, FaultKind::InvalidRequest, message), allow: HeaderValue::from_str(&allow).ok() }
 }
 
 fn json(body: Vec<u8>, id: &RequestId) -> Response<Body> {

@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use ring::rand::{SecureRandom, SystemRandom};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::{Builder, Runtime};
@@ -32,9 +31,9 @@ use tokio::sync::watch;
 
 use crate::config::Loaded;
 use crate::config::env::Env;
+use crate::config::snapshot::Snapshot;
 use crate::gateway::{Gateway, Recorder, RequestIds};
 use crate::route::keys::Registry;
-use crate::route::table::Table;
 use crate::secret::Secret;
 use crate::server::tasks::Tasks;
 use crate::server::worker::Worker;
@@ -105,7 +104,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     let started = Started {
         clock: Clock::start(),
         tls: tls(&settings.env)?,
-        table: Arc::new(ArcSwap::from_pointee(Table::default())),
+        table: Arc::new(Snapshot::new(Arc::clone(&settings.loaded.table))),
         recorder: log::recorder(settings.log_level),
         client_key,
         seed: random()?,
@@ -117,7 +116,6 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         workers: settings.workers,
     };
     banner.print();
-    started.table.store(settings.loaded.table);
     let (stop, stopped) = watch::channel(false);
     let mut threads = Vec::new();
     for (index, listener) in listeners.into_iter().enumerate() {
@@ -131,7 +129,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
 struct Started {
     clock: Clock,
     tls: Arc<rustls::ClientConfig>,
-    table: Arc<ArcSwap<Table>>,
+    table: Arc<Snapshot>,
     recorder: Recorder,
     client_key: Secret,
     seed: u64,
@@ -180,7 +178,10 @@ fn wait_for_end(stop: &watch::Sender<bool>, threads: Vec<JoinHandle<()>>) -> Res
     runtime.block_on(async {
         let mut signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
         next_signal(&mut signals).await;
-        log::info(&format!("stopping: open requests have {} s to end; a second signal ends at once", DRAIN_MAX.as_secs()));
+        log::info(&format!(
+            "stopping: open requests have {} s to end; a second signal ends at once",
+            DRAIN_MAX.as_secs()
+        ));
         let _ = stop.send(true);
         let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|t| drop(t.join())));
         tokio::select! {
@@ -240,7 +241,7 @@ fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
 
 /// Trust in upstreams: webpki's roots, and the operator's own CA file where there is one.
 fn tls(env: &Env) -> Result<Arc<rustls::ClientConfig>, ServeError> {
-    let Some(path) = env.var("MODEL_PROXY_CA_FILE").or_else(|| env.var("SSL_CERT_FILE")) else {
+    let Some(path) = env.first(&["MODEL_PROXY_CA_FILE", "SSL_CERT_FILE"]) else {
         return upstream::tls_config(None).map_err(|e| ServeError::Ca(String::new(), e.into()));
     };
     let pem = std::fs::read(path).map_err(|e| ServeError::Ca(path.to_owned(), e.into()))?;

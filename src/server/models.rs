@@ -110,7 +110,9 @@ mod tests {
 
     #[test]
     fn undoes_percent_encoding() {
-        for (text, plain) in [("a%2Fb", "a/b"), ("a/b", "a/b"), ("%zz%4", "%zz%4"), ("%e2%82%ac", "€"), ("%ff", "\u{fffd}")] {
+        for (text, plain) in
+            [("a%2Fb", "a/b"), ("a/b", "a/b"), ("%zz%4", "%zz%4"), ("%e2%82%ac", "€"), ("%ff", "\u{fffd}")]
+        {
             assert_eq!(percent_decode(text), plain, "{text}");
         }
     }
