@@ -28,3 +28,5 @@ pub mod time;
 pub mod wire;
 
 pub mod route;
+
+pub mod config;
