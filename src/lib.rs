@@ -35,3 +35,5 @@ pub mod upstream;
 pub mod gateway;
 
 pub mod server;
+
+pub mod cli;

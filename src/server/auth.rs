@@ -8,7 +8,7 @@ use crate::wire::fault::{Fault, FaultKind};
 
 /// Checks a request's credential (SEED.md 4.2): `Authorization` wins over `x-api-key` when both are there; any number of
 /// `Bearer ` in any case may stand before the key.
-pub fn check(headers: &HeaderMap, key: &Secret) -> Result<(), Fault> {
+pub(super) fn check(headers: &HeaderMap, key: &Secret) -> Result<(), Fault> {
     let Some(offered) = offered(headers) else {
         return Err(denied("missing API key: send it as `authorization: Bearer KEY` or as `x-api-key: KEY`"));
     };

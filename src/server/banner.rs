@@ -18,7 +18,7 @@ pub(super) struct Banner<'b> {
 impl Banner<'_> {
     /// Writes to stderr; a closed pipe is nobody's loss.
     pub(super) fn print(&self) {
-        let _ = std::io::stderr().write_all(self.text().as_bytes());
+        drop(std::io::stderr().write_all(self.text().as_bytes()));
     }
 
     fn text(&self) -> String {

@@ -43,7 +43,7 @@ const DOORS: [(&str, &[Method], bool, Endpoint); 9] = [
 const ONE_MODEL: &str = "/v1/models/";
 
 /// Largest request body (LIMITS section 3: Anthropic's own cap is 32 MB).
-pub const REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(super) const REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Longest wait for more of a body, and for all of it (LIMITS section 3).
 const BODY_IDLE_MAX: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@ use crate::time::{Clock, Millis, Rfc3339};
 use crate::wire::json::Writer;
 
 /// The seed's body of `/health`.
-pub fn basic() -> Vec<u8> {
+pub(super) fn basic() -> Vec<u8> {
     let mut out = Vec::new();
     let mut w = Writer::new(&mut out);
     w.object().key("status").str("healthy");
@@ -15,7 +15,7 @@ pub fn basic() -> Vec<u8> {
 
 /// The seed's body of `/health/detailed`, told truly: a provider that no model uses is not listed, one without a key is
 /// "unconfigured" rather than a failure of the whole, and one whose keys all rest says so.
-pub fn detailed(table: &Table, now: Millis) -> Vec<u8> {
+pub(super) fn detailed(table: &Table, now: Millis) -> Vec<u8> {
     let providers = providers(table, now);
     let mut out = Vec::new();
     let mut w = Writer::new(&mut out);

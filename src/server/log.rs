@@ -108,5 +108,5 @@ fn say(level: LogLevel, text: &str) {
         LogLevel::Debug => "debug",
     };
     let line = format!("{} {word} {text}\n", Rfc3339(Clock::unix_seconds()));
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    drop(std::io::stderr().write_all(line.as_bytes()));
 }

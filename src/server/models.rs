@@ -11,7 +11,7 @@ use crate::wire::json::Writer;
 const PAGE: (usize, usize) = (20, 1000);
 
 /// All logical models a client can name. A wildcard is a rule, not a name, and is left out.
-pub fn list(table: &Table, format: Format, uri: &Uri, started: u64) -> Vec<u8> {
+pub(super) fn list(table: &Table, format: Format, uri: &Uri, started: u64) -> Vec<u8> {
     let models: Vec<&Model> =
         table.models().map(AsRef::as_ref).filter(|m| !Pattern::new(&m.name).is_wildcard()).collect();
     let mut out = Vec::new();
@@ -30,7 +30,7 @@ pub fn list(table: &Table, format: Format, uri: &Uri, started: u64) -> Vec<u8> {
 }
 
 /// One model, under the name it was asked for.
-pub fn one(model: &Model, name: &str, format: Format, started: u64) -> Vec<u8> {
+pub(super) fn one(model: &Model, name: &str, format: Format, started: u64) -> Vec<u8> {
     let mut out = Vec::new();
     let mut w = Writer::new(&mut out);
     match format {
@@ -85,7 +85,7 @@ fn query(uri: &Uri, name: &str) -> Option<String> {
 }
 
 /// Undoes percent-encoding; what is no encoding stays.
-pub fn percent_decode(text: &str) -> String {
+pub(super) fn percent_decode(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

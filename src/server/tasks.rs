@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 /// Counts the tasks it has spawned and not seen end.
 #[derive(Clone, Debug, Default)]
-pub struct Tasks(Arc<State>);
+pub(super) struct Tasks(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -20,7 +20,7 @@ struct State {
 impl Tasks {
     /// Runs a future on this thread's runtime.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
-    pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.0.running.fetch_add(1, Ordering::Relaxed);
         let guard = Guard(Arc::clone(&self.0));
         tokio::spawn(async move {
@@ -31,18 +31,18 @@ impl Tasks {
 
     /// As [`Self::spawn`], for rooms that are handed a function instead.
     #[must_use]
-    pub fn spawner(&self) -> Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync> {
+    pub(super) fn spawner(&self) -> Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync> {
         let tasks = self.clone();
         Arc::new(move |future| tasks.spawn(future))
     }
 
     #[must_use]
-    pub fn running(&self) -> usize {
+    pub(super) fn running(&self) -> usize {
         self.0.running.load(Ordering::Relaxed)
     }
 
     /// Waits until none is left.
-    pub async fn wait(&self) {
+    pub(super) async fn wait(&self) {
         loop {
             let ended = self.0.ended.notified();
             if self.running() == 0 {
