@@ -7,6 +7,7 @@ type Target = (&'static str, fn(&[u8]));
 
 /// Every target of `fuzz/`, and the law it asserts.
 const TARGETS: &[Target] = &[
+    ("head_splice", model_proxy::wire::head::fuzz),
     ("json", model_proxy::wire::json::fuzz),
     ("sse", model_proxy::wire::sse::fuzz),
 ];
