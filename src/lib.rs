@@ -28,3 +28,12 @@ pub mod time;
 pub mod wire;
 
 pub mod route;
+
+pub mod config;
+pub mod upstream;
+
+pub mod gateway;
+
+pub mod server;
+
+pub mod cli;

@@ -28,7 +28,9 @@ const SEED_EXAMPLE: &str = r#"{
 
 #[test]
 fn help_names_the_commands_and_ends_with_0() {
-    for args in [&["--help"][..], &["help"], &["start", "--help"], &["config", "--help"], &["config", "validate", "--help"]] {
+    for args in
+        [&["--help"][..], &["help"], &["start", "--help"], &["config", "--help"], &["config", "validate", "--help"]]
+    {
         let outcome = Cli::new(args).run();
         assert_eq!(outcome.code, Some(0), "{args:?}: {outcome:?}");
         assert!(outcome.stderr.is_empty(), "{args:?}: help is what was asked for: {outcome:?}");

@@ -265,7 +265,7 @@ fn convert_request(from: &Side, to: &Side, body: &str) -> Result<Vec<u8>, String
     let (capabilities, quirks) = (Capabilities::default(), quirks(to.format));
     let target = Target { model: "upstream-model", capabilities: &capabilities, quirks: &quirks };
     let mut losses = Losses::default();
-    translate::request(from.format, to.format, body, &target, &mut losses)
+    translate::request((from.format, to.format), body, None, &target, &mut losses)
         .map(|(bytes, _)| bytes)
         .map_err(|refusal| format!("{}: {}", refusal.place.path(body), refusal.message))
 }

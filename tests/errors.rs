@@ -118,9 +118,7 @@ fn either_header_carries_the_key() {
 
 #[test]
 fn an_unknown_model_is_404_and_names_near_ones() {
-    check_all(&UNKNOWN, |side| {
-        Request::post(side.path, side.request.replace(r#""m""#, r#""gpt-5-mimi""#)).with_key()
-    });
+    check_all(&UNKNOWN, |side| Request::post(side.path, side.request.replace(r#""m""#, r#""gpt-5-mimi""#)).with_key());
 }
 
 #[test]
@@ -135,9 +133,7 @@ fn a_missing_model_is_400() {
     let expect = Expect { says: "model", ..INVALID };
     check_all(&expect, |side| Request::post(side.path, r#"{"messages":[]}"#).with_key());
     for model in ["null", "1", r#"["m"]"#, "{}", r#""""#] {
-        check_all(&expect, |side| {
-            Request::post(side.path, side.request.replace(r#""m""#, model)).with_key()
-        });
+        check_all(&expect, |side| Request::post(side.path, side.request.replace(r#""m""#, model)).with_key());
     }
 }
 

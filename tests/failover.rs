@@ -209,9 +209,7 @@ fn a_dead_port_and_a_closed_door_give_way() {
         let gateway = two_routes((&side, &gone), (&side, &second));
         drop(gone);
         // The listener ends when its thread wakes; from then on connecting fails.
-        wait_until("the second route", || {
-            gateway.post(side.path, side.request).status == 200 && 1 <= second.count()
-        });
+        wait_until("the second route", || gateway.post(side.path, side.request).status == 200 && 1 <= second.count());
     }
 }
 

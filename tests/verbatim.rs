@@ -160,7 +160,12 @@ fn what_the_upstream_says_of_limits_comes_down_and_its_cookies_do_not() {
         ("anthropic-ratelimit-requests-remaining", "49"),
         ("retry-after", "7"),
     ];
-    let up_there = [("set-cookie", "a=b"), ("alt-svc", "h3=\":443\""), ("proxy-authenticate", "Basic"), ("keep-alive", "timeout=5")];
+    let up_there = [
+        ("set-cookie", "a=b"),
+        ("alt-svc", "h3=\":443\""),
+        ("proxy-authenticate", "Basic"),
+        ("keep-alive", "timeout=5"),
+    ];
     for side in SIDES {
         let (upstream, gateway) = pair(&side);
         let id = if side.path == CHAT { "x-request-id" } else { "request-id" };

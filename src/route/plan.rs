@@ -151,6 +151,14 @@ impl<'t> Plan<'t> {
         verdict
     }
 
+    /// Leaves the current route without a verdict: the request cannot be said in its format. It costs no attempt.
+    pub fn pass_over(&mut self) {
+        if let Some(attempt) = self.current {
+            self.attempts = self.attempts.saturating_sub(1);
+            self.leave(attempt.route);
+        }
+    }
+
     fn current_slot(&self) -> Option<(Attempt, &'t Route, &'t Slot)> {
         let attempt = self.current?;
         let route = self.routes.get(attempt.route)?;

@@ -197,7 +197,7 @@ impl Words {
             match key.decode().as_ref() {
                 "error" => match value.kind() {
                     Kind::Str => words.message = text(&value),
-                    _ => {
+                    Kind::Object | Kind::Array | Kind::Num | Kind::Bool | Kind::Null => {
                         if let Some(inner) = Self::of(&value, depth) {
                             words = Self { code: inner.code.or(words.code), ..inner };
                         }

@@ -141,7 +141,9 @@ impl<'a> Cursor<'a> {
     pub fn str(&mut self) -> Result<JsonStr<'a>> {
         match self.peek()? {
             Kind::Str => self.literal(),
-            other => Err(self.mismatch("a string", other)),
+            other @ (Kind::Object | Kind::Array | Kind::Num | Kind::Bool | Kind::Null) => {
+                Err(self.mismatch("a string", other))
+            }
         }
     }
 
@@ -150,7 +152,9 @@ impl<'a> Cursor<'a> {
         match self.peek()? {
             Kind::Str => self.literal().map(Some),
             Kind::Null => self.skip().map(|_| None),
-            other => Err(self.mismatch("a string or null", other)),
+            other @ (Kind::Object | Kind::Array | Kind::Num | Kind::Bool) => {
+                Err(self.mismatch("a string or null", other))
+            }
         }
     }
 
@@ -159,7 +163,9 @@ impl<'a> Cursor<'a> {
         match self.peek()? {
             Kind::Bool => Ok(Some(self.skip()?.as_str() == "true")),
             Kind::Null => self.skip().map(|_| None),
-            other => Err(self.mismatch("a boolean or null", other)),
+            other @ (Kind::Object | Kind::Array | Kind::Num | Kind::Str) => {
+                Err(self.mismatch("a boolean or null", other))
+            }
         }
     }
 
@@ -168,7 +174,9 @@ impl<'a> Cursor<'a> {
         match self.peek()? {
             Kind::Num => self.skip().map(Some),
             Kind::Null => self.skip().map(|_| None),
-            other => Err(self.mismatch("a number or null", other)),
+            other @ (Kind::Object | Kind::Array | Kind::Str | Kind::Bool) => {
+                Err(self.mismatch("a number or null", other))
+            }
         }
     }
 

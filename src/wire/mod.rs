@@ -18,6 +18,7 @@ pub mod head;
 pub mod json;
 pub mod loss;
 pub mod prompt;
+pub mod rename;
 pub mod reply;
 pub mod splice;
 pub mod sse;
@@ -98,6 +99,10 @@ pub struct Codec {
     pub encode_fault: fn(&Fault, &str, &mut Vec<u8>),
     /// Writes an error as a stream event of this format.
     pub encode_fault_event: fn(&Fault, &mut Vec<u8>),
+    /// What puts empty results into a request for the tool calls that lack one: where to insert what.
+    pub repair: fn(&str) -> Vec<splice::Edit>,
+    /// Headers every request of this format carries, unless configuration or client set others.
+    pub headers: &'static [(&'static str, &'static str)],
     /// What a frame of this format's stream is, for the lane that forwards it untouched.
     pub inspect: fn(&sse::Frame) -> Inspection,
     /// The usage of a whole reply of this format, looked up without decoding the rest. `Err`: it is an error after all.

@@ -41,6 +41,16 @@ impl Parts {
         self.0.iter().map(Bytes::len).sum()
     }
 
+    /// The pieces joined: without a copy if there is only one.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        match self.0.as_slice() {
+            [] => Bytes::new(),
+            [one] => one.clone(),
+            many => many.concat().into(),
+        }
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -80,6 +80,12 @@ impl Framer {
         Some(Ok(Frame { raw }))
     }
 
+    /// Bytes of the frame that is still waiting for its end, once every whole one was taken.
+    #[must_use]
+    pub fn held_len(&self) -> usize {
+        self.held.len()
+    }
+
     /// Ends the stream, returning a last frame that lacks its blank line.
     #[must_use]
     pub fn finish(&mut self) -> Option<Frame> {

@@ -9,14 +9,17 @@ use crate::wire::sse::Frame;
 use crate::wire::{Format, Memory, StreamDecoder, StreamEncoder, Target};
 
 /// Writes a request of one format as another's. What could not be carried is added to `losses`.
+///
+/// `stream` overrides what the body says, for endpoints that always stream.
 pub fn request(
-    from: Format,
-    to: Format,
+    (from, to): (Format, Format),
     body: &str,
+    stream: Option<bool>,
     target: &Target<'_>,
     losses: &mut Losses,
 ) -> Result<(Vec<u8>, Memory), Refusal> {
-    let prompt = (from.codec().decode_request)(body, losses)?;
+    let mut prompt = (from.codec().decode_request)(body, losses)?;
+    prompt.stream = stream.unwrap_or(prompt.stream);
     let mut out = Vec::with_capacity(body.len() + 256);
     let mut memory = (to.codec().encode_request)(&prompt, target, &mut out, losses)?;
     memory.model = prompt.model.decode().into_owned();
@@ -37,6 +40,19 @@ pub fn reply(from: Format, to: Format, body: &str, memory: &Memory) -> Result<(V
     let mut out = Vec::with_capacity(body.len() + 256);
     (to.codec().encode_reply)(&reply, memory, &mut out);
     Ok((out, reply.usage))
+}
+
+/// Writes a whole reply of one format as another's stream (or its own): for upstreams that answer whole although they
+/// were asked to stream.
+pub fn reply_as_stream(from: Format, to: Format, body: &str, memory: &Memory) -> Result<(Vec<u8>, Usage), Fault> {
+    let mut encoder = (to.codec().encoder)(memory);
+    let mut seen = Seen::default();
+    let mut out = Vec::with_capacity(body.len() + 512);
+    (from.codec().decode_reply)(body, &mut |event: Event<'_>| seen.pass(&event, encoder.as_mut(), &mut out));
+    match seen.fault {
+        Some(fault) => Err(fault),
+        None => Ok((out, seen.usage)),
+    }
 }
 
 /// A guess at how many tokens so many bytes of JSON are: four bytes a token, as the field does.
@@ -83,10 +99,11 @@ impl StreamTranslator {
         let Self { decoder, encoder, seen } = self;
         match std::str::from_utf8(&data) {
             Ok(text) => {
-                decoder.frame(frame.name(), text, &mut |event: Event<'_>| seen.pass(&event, encoder.as_mut(), out))
+                decoder.frame(frame.name(), text, &mut |event: Event<'_>| seen.pass(&event, encoder.as_mut(), out));
             }
             Err(_) => {
-                seen.pass(&Event::Fault(Fault::garbage("the upstream's stream is not UTF-8")), encoder.as_mut(), out)
+                let fault = Fault::garbage("the upstream's stream is not UTF-8");
+                seen.pass(&Event::Fault(fault), encoder.as_mut(), out);
             }
         }
     }
@@ -121,11 +138,11 @@ impl Seen {
         match event {
             Event::Start { usage, .. } | Event::Usage(usage) => self.usage.update(usage),
             Event::Open(Open::ToolUse { .. } | Open::RedactedThinking { .. } | Open::Foreign { .. }) => {
-                self.output = true
+                self.output = true;
             }
             Event::Delta(Delta::Text(text) | Delta::Thinking(text)) => self.output |= !text.is_empty(),
             Event::Delta(Delta::Signature(_) | Delta::Args(_) | Delta::Citation(_) | Delta::Foreign(_)) => {
-                self.output = true
+                self.output = true;
             }
             Event::End => self.ended = true,
             Event::Fault(fault) => self.fault = Some(fault.clone()),

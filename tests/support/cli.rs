@@ -55,8 +55,7 @@ impl Cli {
             child.kill().unwrap();
         }
         let status = child.wait().unwrap();
-        let outcome =
-            Outcome { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() };
+        let outcome = Outcome { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() };
         assert!(ended, "the command does not end: {outcome:?}");
         outcome
     }

@@ -26,10 +26,8 @@ pub struct Setup {
 impl Setup {
     /// No provider, no model, one client key.
     pub fn new() -> Self {
-        let env = vec![
-            ("CLIENT_API_KEY".to_owned(), CLIENT_KEY.to_owned()),
-            ("RUST_BACKTRACE".to_owned(), "1".to_owned()),
-        ];
+        let env =
+            vec![("CLIENT_API_KEY".to_owned(), CLIENT_KEY.to_owned()), ("RUST_BACKTRACE".to_owned(), "1".to_owned())];
         Self { files: Vec::new(), env, args: Vec::new() }
     }
 

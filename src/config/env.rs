@@ -1,0 +1,206 @@
+//! The environment, read once: the process's own variables, then `.env`, then a file named on the command line.
+//!
+//! Nothing here changes the environment, and nothing prints a value. What a name's value is and where it came from is
+//! all there is to know; whoever needs a variable is given the [`Env`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A variable that this program reads by its own name. Those of keys come from patterns in provider files.
+#[derive(Debug)]
+pub struct Var {
+    pub name: &'static str,
+    /// What holds while it is unset; empty where that is nothing.
+    pub default: &'static str,
+    pub help: &'static str,
+}
+
+/// Every variable there is: help, README and `Env` are made from this.
+pub const VARS: &[Var] = &[
+    var("CLIENT_API_KEY", "", "the key clients must send; without it a random one is made at every start"),
+    var("REQUIRE_CLIENT_API_KEY", "false", "refuse to start without CLIENT_API_KEY"),
+    var("FAIL_ON_STARTUP_VALIDATION", "false", "refuse to start when the configuration has a warning"),
+    var(
+        "KEY_COOLDOWN_SECONDS",
+        "180",
+        "how long a failing key rests where no file says otherwise; 0 turns resting off",
+    ),
+    var("MODEL_PROXY_CONFIG", "", "the configuration directory, as --config"),
+    var("MODEL_PROXY_LOG_LEVEL", "info", "error, warn, info or debug, as --log-level"),
+    var("LOG_LEVEL", "info", "the same, under the seed's name"),
+    var("MODEL_PROXY_CA_FILE", "", "a PEM file with further certificate authorities to trust"),
+    var("SSL_CERT_FILE", "", "the same, under the name other programs use"),
+    var("HTTPS_PROXY", "", "the HTTP proxy for https:// providers; https_proxy wins over it"),
+    var("HTTP_PROXY", "", "the HTTP proxy for http:// providers; http_proxy wins over it"),
+    var("ALL_PROXY", "", "the HTTP proxy where neither of these is set; all_proxy wins over it"),
+    var("NO_PROXY", "", "hosts reached directly: names, .suffixes, addresses, networks, *; no_proxy wins over it"),
+    var("XDG_CONFIG_HOME", "~/.config", "where the user's configuration directory lies"),
+    var("HOME", "", "the same, where XDG_CONFIG_HOME is unset"),
+];
+
+const fn var(name: &'static str, default: &'static str, help: &'static str) -> Var {
+    Var { name, default, help }
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Origin {
+    Process,
+    File(PathBuf),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process => f.write_str("the process environment"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// All variables. Names are sorted, so that whoever looks for a pattern finds them in one order.
+#[derive(Clone, Default)]
+pub struct Env {
+    vars: BTreeMap<String, (String, Origin)>,
+    /// Lines of files that could not be read: (file, line number where it is known).
+    unread: Vec<(PathBuf, Option<usize>)>,
+}
+
+impl Env {
+    /// Reads the process environment, `.env` in the working directory if there is one, and `file` if one is named.
+    ///
+    /// The process wins over both, and `file` over `.env`. An `Err` names the file that could not be read.
+    pub fn read(file: Option<&Path>) -> Result<Self, (PathBuf, io::Error)> {
+        let process = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        let mut env = Self::of(process);
+        if let Some(path) = file {
+            env.add_file(path).map_err(|e| (path.to_owned(), e))?;
+        }
+        let usual = Path::new(".env");
+        match env.add_file(usual) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err((usual.to_owned(), error)),
+            Ok(()) | Err(_) => Ok(env),
+        }
+    }
+
+    /// An environment of just these variables, as of the process.
+    pub fn of<K: Into<String>, V: Into<String>>(vars: impl IntoIterator<Item = (K, V)>) -> Self {
+        let vars = vars.into_iter().map(|(k, v)| (k.into(), (v.into(), Origin::Process))).collect();
+        Self { vars, unread: Vec::new() }
+    }
+
+    /// Adds what a file says of variables that are not yet known. A later line wins over an earlier one.
+    fn add_file(&mut self, path: &Path) -> io::Result<()> {
+        let text = std::fs::read(path)?;
+        let text = String::from_utf8(text).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let mut found = BTreeMap::new();
+        for item in dotenvy::from_read_iter(text.as_bytes()) {
+            match item {
+                Ok((name, value)) => {
+                    found.insert(name, (value, Origin::File(path.to_owned())));
+                }
+                // The error holds the line, and the line may hold a key: only its number is kept.
+                Err(dotenvy::Error::LineParse(line, _)) => {
+                    let number = text.lines().position(|l| !line.is_empty() && l.trim().ends_with(line.trim()));
+                    self.unread.push((path.to_owned(), number.map(|n| n + 1)));
+                }
+                Err(_) => self.unread.push((path.to_owned(), None)),
+            }
+        }
+        found.append(&mut self.vars);
+        self.vars = found;
+        Ok(())
+    }
+
+    /// A variable's value, even an empty one.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.vars.get(name).map(|(value, _)| value.as_str())
+    }
+
+    /// A variable's value without the space around it; an empty one is none.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.get(name).map(str::trim).filter(|v| !v.is_empty())
+    }
+
+    /// The first of these variables that is set.
+    #[must_use]
+    pub fn first(&self, names: &[&str]) -> Option<&str> {
+        names.iter().find_map(|n| self.text(n))
+    }
+
+    /// Whether a variable says yes: `true`, `1`, `yes` or `on`.
+    #[must_use]
+    pub fn flag(&self, name: &str) -> bool {
+        self.text(name).is_some_and(|v| ["true", "1", "yes", "on"].iter().any(|yes| v.eq_ignore_ascii_case(yes)))
+    }
+
+    #[must_use]
+    pub fn origin(&self, name: &str) -> Option<&Origin> {
+        self.vars.get(name).map(|(_, origin)| origin)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.vars.keys().map(String::as_str)
+    }
+
+    /// Lines of `.env` files that are no assignment: (file, line number where it is known).
+    #[must_use]
+    pub fn unread(&self) -> &[(PathBuf, Option<usize>)] {
+        &self.unread
+    }
+}
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Env({} variables)", self.vars.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_wins_over_files_and_files_over_each_other() {
+        let dir = crate::config::tests::Dir::new(&[
+            ("a", "ONE=from a\nexport TWO='from a' # said twice\nTHREE=\"x=y\"\n"),
+            ("b", "TWO=from-b\nFOUR=b\nKEY=sk secret words\nnonsense\n"),
+        ]);
+        let mut env = Env::of([("THREE", "process"), ("EMPTY", "")]);
+        env.add_file(&dir.path("b")).unwrap();
+        env.add_file(&dir.path("a")).unwrap();
+        for (name, expect) in [
+            ("TWO", Some("from-b")),
+            ("THREE", Some("process")),
+            ("FOUR", Some("b")),
+            ("EMPTY", Some("")),
+            ("NONE", None),
+        ] {
+            assert_eq!(env.get(name), expect, "{name}");
+        }
+        assert_eq!(env.text("EMPTY"), None);
+        assert_eq!(env.first(&["NONE", "EMPTY", "FOUR"]), Some("b"));
+        assert_eq!(env.origin("THREE"), Some(&Origin::Process));
+        assert_eq!(env.origin("FOUR"), Some(&Origin::File(dir.path("b"))));
+        let lines: Vec<_> = env.unread().iter().map(|(_, line)| *line).collect();
+        assert_eq!(lines, [Some(3), Some(4), Some(1)], "unquoted words are no value, and none is shown");
+        assert!(!format!("{env:?}").contains("secret"), "values stay hidden");
+    }
+
+    #[test]
+    fn yes_is_said_in_four_ways() {
+        let env = Env::of([("A", "TRUE"), ("B", " on "), ("C", "0"), ("D", "")]);
+        let said: Vec<bool> = ["A", "B", "C", "D", "E"].iter().map(|n| env.flag(n)).collect();
+        assert_eq!(said, [true, true, false, false, false]);
+    }
+
+    #[test]
+    fn a_file_that_is_missing_is_an_error() {
+        assert!(Env::read(Some(Path::new("/no/such/file.env"))).is_err(), "it was asked for");
+    }
+}

@@ -1,0 +1,209 @@
+//! Where the configuration is, and the texts of its files.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::config::diagnostic::{Place, Report};
+use crate::config::env::Env;
+use crate::config::packaged;
+
+/// The directory that was chosen, and files to be read besides.
+#[derive(Clone, Debug, Default)]
+pub struct Lookup {
+    pub root: Root,
+    /// Files named one by one: they are read as if they stood in the directory, in the place of what they replace.
+    pub extra: Vec<PathBuf>,
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Root {
+    /// What is compiled in.
+    #[default]
+    Packaged,
+    Directory(PathBuf),
+}
+
+impl fmt::Display for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Packaged => f.write_str(packaged::ROOT),
+            Self::Directory(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// A directory that was asked for is not there.
+#[derive(Debug)]
+pub struct NoDirectory {
+    pub path: PathBuf,
+    /// Who asked for it.
+    pub by: &'static str,
+}
+
+impl fmt::Display for NoDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: no such directory, though {} names it", self.path.display(), self.by)
+    }
+}
+
+impl std::error::Error for NoDirectory {}
+
+impl Lookup {
+    /// The first there is of: the directory named on the command line, `MODEL_PROXY_CONFIG`, `./config`, the user's
+    /// own. Else what is compiled in.
+    ///
+    /// The first two must exist. The others count only if they hold `models` or `providers`: many projects have a
+    /// `config` directory that is none of ours.
+    pub fn find(flag: Option<&Path>, env: &Env) -> Result<Self, NoDirectory> {
+        let asked = [(flag, "--config"), (env.text("MODEL_PROXY_CONFIG").map(Path::new), "MODEL_PROXY_CONFIG")];
+        for (path, by) in asked {
+            if let Some(path) = path {
+                let directory = Root::Directory(path.to_owned());
+                let found = path.is_dir().then_some(Self { root: directory, extra: Vec::new() });
+                return found.ok_or_else(|| NoDirectory { path: path.to_owned(), by });
+            }
+        }
+        let usual = [Some(PathBuf::from("config")), user_directory(env)];
+        let root = usual.into_iter().flatten().find(|d| is_ours(d)).map_or(Root::Packaged, Root::Directory);
+        Ok(Self { root, extra: Vec::new() })
+    }
+}
+
+fn is_ours(directory: &Path) -> bool {
+    directory.join(MODELS).is_dir() || directory.join(PROVIDERS).is_dir()
+}
+
+/// `$XDG_CONFIG_HOME/model-proxy`, by default under `~/.config`.
+fn user_directory(env: &Env) -> Option<PathBuf> {
+    let base = match env.text("XDG_CONFIG_HOME") {
+        Some(base) => PathBuf::from(base),
+        None => Path::new(env.text("HOME")?).join(".config"),
+    };
+    Some(base.join("model-proxy"))
+}
+
+/// A file's text and what it is.
+#[derive(Debug)]
+pub(crate) struct Text {
+    pub(crate) kind: Kind,
+    /// The file as the user would name it.
+    pub(crate) name: String,
+    /// Its name without directories and `.json`.
+    pub(crate) stem: String,
+    pub(crate) text: String,
+    pub(crate) packaged: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    Provider,
+    Model,
+}
+
+const MODELS: &str = "models";
+const PROVIDERS: &str = "providers";
+
+/// The texts of all files. The packaged providers are always among them; the packaged models only where the directory
+/// has no `models` of its own: what it serves is what it says.
+pub(crate) fn texts(lookup: &Lookup, report: &mut Report) -> Vec<Text> {
+    let mut texts = Vec::new();
+    let mut own_models = false;
+    if let Root::Directory(root) = &lookup.root {
+        own_models = root.join(MODELS).is_dir();
+        if !is_ours(root) {
+            let place = Place::file(&shown(root));
+            report.error(&place, "holds neither models nor providers").hint("put models/*.json into it");
+        }
+        for (kind, name) in [(Kind::Provider, PROVIDERS), (Kind::Model, MODELS)] {
+            for path in json_files(&root.join(name), DEPTH_MAX, report) {
+                texts.extend(read(&path, kind, report));
+            }
+        }
+    }
+    for path in &lookup.extra {
+        if let Some(text) = read(path, kind_of(path), report) {
+            texts.retain(|t| !same_file(Path::new(&t.name), path));
+            texts.push(text);
+        }
+    }
+    let packaged = packaged::FILES.iter().filter(|f| f.kind == Kind::Provider || !own_models);
+    texts.extend(packaged.map(packaged::File::text));
+    texts
+}
+
+/// Whether two paths lead to one file.
+pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// What a file named alone is: a provider in a directory of that name, else a model.
+fn kind_of(path: &Path) -> Kind {
+    let directory = path.parent().and_then(Path::file_name);
+    if directory.is_some_and(|d| d == PROVIDERS) { Kind::Provider } else { Kind::Model }
+}
+
+/// All `*.json` under a directory, sorted. Hidden files are left out; so is a directory that is not there.
+fn json_files(directory: &Path, depth: usize, report: &mut Report) -> Vec<PathBuf> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            report.error(&Place::file(&shown(directory)), format!("cannot be read: {error}"));
+            return Vec::new();
+        }
+    };
+    let mut paths: Vec<PathBuf> = entries.filter_map(Result::ok).map(|e| e.path()).collect();
+    paths.sort();
+    let mut files = Vec::new();
+    for path in paths {
+        let hidden = path.file_name().and_then(|n| n.to_str()).is_none_or(|n| n.starts_with('.'));
+        if hidden {
+            continue;
+        }
+        if path.is_dir() {
+            if 0 < depth {
+                files.extend(json_files(&path, depth - 1, report));
+            }
+        } else if path.extension().is_some_and(|e| e == "json") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// Directories within directories that are searched: models may be grouped, and links may go in circles.
+const DEPTH_MAX: usize = 4;
+
+fn read(path: &Path, kind: Kind, report: &mut Report) -> Option<Text> {
+    let name = shown(path);
+    let place = Place::file(&name);
+    let length = path.metadata().map_or(0, |m| m.len());
+    if FILE_BYTES_MAX < length {
+        report.error(&place, format!("has {length} bytes, more than the {FILE_BYTES_MAX} that are read"));
+        return None;
+    }
+    match std::fs::read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => {
+            let stem = path.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+            Some(Text { kind, name, stem, text, packaged: false })
+        }
+        Ok(Err(_)) => {
+            report.error(&place, "is not UTF-8").hint("save it as UTF-8");
+            None
+        }
+        Err(error) => {
+            report.error(&place, format!("cannot be read: {error}"));
+            None
+        }
+    }
+}
+
+/// Longest file that is read, in bytes: a hundred times the longest that was ever seen.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A path as a user would write it.
+fn shown(path: &Path) -> String {
+    path.strip_prefix(".").unwrap_or(path).display().to_string()
+}

@@ -1,0 +1,32 @@
+//! Files and environment → a [`Table`](crate::route::table::Table), or all the reasons why not.
+//!
+//! ```text
+//!   flags, environment ─ lookup ─▶ texts ─ schema ─▶ source structs ─ provider, compile, graph ─▶ Table
+//!                                    └───────────── every finding ──▶ Diagnostics
+//! ```
+//!
+//! Everything is read before anything is refused, so that one run names all faults. Whether a key is there is no fault
+//! of a file: checking needs neither secrets nor a network. The schemas and the JSON are dropped when loading is over.
+
+mod address;
+mod compile;
+pub mod diagnostic;
+pub mod env;
+mod facts;
+mod graph;
+mod keyring;
+mod load;
+pub mod lookup;
+mod packaged;
+mod provider;
+mod proxy;
+pub mod schema;
+pub mod snapshot;
+mod source;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use load::{Loaded, ProviderSummary, load};
+pub use lookup::{Lookup, Root};
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,368 @@
+//! One try at one route with one key: what is sent, and whether what comes back is an answer.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode};
+use smallvec::SmallVec;
+
+use crate::gateway::body::Body;
+use crate::gateway::failure::{Failure, Said};
+use crate::gateway::forward::{Inbound, Request};
+use crate::gateway::relay::{Lane, Relay, Unanswered, read_fault};
+use crate::gateway::ticket::Ticket;
+use crate::gateway::{Gateway, headers, retry_after};
+use crate::route::table::{Address, OnLossy, Route, Slot};
+use crate::route::verdict::Stage;
+use crate::time::Clock;
+use crate::upstream::{self, Answer, Outgoing, ReadError, SendError};
+use crate::wire::event::Usage;
+use crate::wire::fault::{Fault, FaultKind};
+use crate::wire::head::{self, Head};
+use crate::wire::json::JsonStr;
+use crate::wire::loss::{Losses, Refusal};
+use crate::wire::splice::{Edit, Parts};
+use crate::wire::translate::{self, StreamTranslator};
+use crate::wire::{Format, Memory, Target, rename};
+
+/// An answer on its way to the client.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    status: StatusCode,
+    headers: HeaderMap,
+    content: Content,
+    losses: usize,
+}
+
+#[derive(Debug)]
+enum Content {
+    Whole { body: Bytes, usage: Usage, is_stream: bool },
+    Stream(Box<Relay>),
+}
+
+/// A request as a route wants it.
+struct Outbound {
+    parts: Parts,
+    /// What the way back needs; `None` on the verbatim lane.
+    memory: Option<Memory>,
+    /// Paths of what was dropped, if the client is to be told.
+    dropped: String,
+    losses: usize,
+}
+
+/// Largest whole reply that is kept (LIMITS section 3).
+const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How much of an error's body is kept: its words are wanted, its page is not (LIMITS section 3).
+const ERROR_BYTES_MAX: usize = 64 * 1024;
+
+impl Gateway {
+    pub(super) async fn attempt(
+        &self,
+        request: &Request<'_>,
+        route: &Route,
+        slot: &Slot,
+        repair: bool,
+    ) -> Result<Delivery, Box<Failure>> {
+        let model = request.resolved.upstream_model(route);
+        let outbound = if repair { repaired(request, route, &model)? } else { outbound(request, route, &model)? };
+        let headers = headers::up(&request.inbound.headers, request.inbound.format, route, slot);
+        let answer = self.send(route, &model, headers, outbound.parts).await?;
+        let mut down = headers::down(&answer.headers);
+        if !answer.status.is_success() {
+            return Err(refused(request, route, answer, down).await);
+        }
+        headers::answered(&mut down, route, &model);
+        headers::dropped(&mut down, &outbound.dropped);
+        let status = answer.status;
+        let way = Way { request, route, memory: outbound.memory };
+        let content = match request.stream && is_event_stream(&answer) {
+            true => way.stream(answer).await?,
+            false => way.whole(answer).await?,
+        };
+        Ok(Delivery { status, headers: down, content, losses: outbound.losses })
+    }
+
+    async fn send(&self, route: &Route, model: &str, headers: HeaderMap, body: Parts) -> Result<Answer, Box<Failure>> {
+        let (origin, path) = match &route.address {
+            Address::Builtin => return Ok(upstream::demo::answer(route.format, &body.into_bytes())),
+            Address::Http { origin, path } => (origin, path),
+        };
+        let path = if path.contains("{model}") { path.replace("{model}", model).into() } else { path.clone() };
+        let origin = std::sync::Arc::clone(origin);
+        let outgoing = Outgoing { origin, method: Method::POST, path, headers, body, timeouts: route.timeouts };
+        self.upstream.send(outgoing).await.map_err(|error| unsent(route, &error))
+    }
+}
+
+/// Says the request the way the route wants it.
+fn outbound(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbound, Box<Failure>> {
+    if request.inbound.format == route.format {
+        let body = &request.inbound.body;
+        let parts = request.head.apply(body, verbatim_edits(request, request.head, body, route, model));
+        return Ok(Outbound { parts, memory: None, dropped: String::new(), losses: 0 });
+    }
+    translated(request, route, model)
+}
+
+/// All that changes on the verbatim lane: the model's name, and what the configuration or the endpoint sets.
+fn verbatim_edits(request: &Request<'_>, head: &Head, body: &[u8], route: &Route, model: &str) -> SmallVec<[Edit; 2]> {
+    let mut edits = SmallVec::new();
+    if head.model != model {
+        edits.push(head.model_edit(Bytes::from(literal(model))));
+    }
+    if request.stream && head.stream != Some(true) {
+        edits.push(head.set(body, "stream", "true"));
+    }
+    for (key, value) in &route.defaults {
+        if !head.has(body, key) {
+            edits.push(head.insert(key, value));
+        }
+    }
+    edits
+}
+
+fn literal(text: &str) -> String {
+    format!("\"{}\"", JsonStr::quote(text).literal())
+}
+
+/// Says the request in the route's format, through the waist.
+fn translated(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbound, Box<Failure>> {
+    let body = &request.inbound.body;
+    let text = std::str::from_utf8(body).map_err(|e| {
+        Failure::local(Fault::invalid(format!("invalid request body: not UTF-8 at byte {}", e.valid_up_to())))
+    })?;
+    let target = Target { model, capabilities: &route.capabilities, quirks: &route.quirks };
+    let mut losses = Losses::default();
+    let formats = (request.inbound.format, route.format);
+    let (encoded, mut memory) = translate::request(formats, text, Some(request.stream), &target, &mut losses)
+        .map_err(|refusal| Failure::local(refused_here(&refusal, text)))?;
+    memory.created = Clock::unix_seconds();
+    memory.seed = request.inbound.id.seed();
+    let on_lossy = request.resolved.model.on_lossy;
+    if on_lossy == OnLossy::Reject && !losses.is_empty() {
+        let paths = losses.header(text);
+        let message =
+            format!("this model is configured not to lose anything, and these fields have no place upstream: {paths}");
+        return Err(Failure::local(Fault::invalid(message)));
+    }
+    let dropped = if on_lossy == OnLossy::Report { losses.header(text) } else { String::new() };
+    let encoded = Bytes::from(encoded);
+    let parts = if route.defaults.is_empty() { Parts::whole(encoded) } else { with_defaults(encoded, route) };
+    Ok(Outbound { parts, memory: Some(memory), dropped, losses: losses.iter().count() })
+}
+
+/// Sets what the configuration sets, in a body of the route's own format.
+fn with_defaults(body: Bytes, route: &Route) -> Parts {
+    let Ok(head) = head::read(&body) else {
+        return Parts::whole(body);
+    };
+    let missing = route.defaults.iter().filter(|(key, _)| !head.has(&body, key));
+    let edits = missing.map(|(key, value)| head.insert(key, value)).collect();
+    head.apply(&body, edits)
+}
+
+/// A refusal as the client's 400, naming the place.
+fn refused_here(refusal: &Refusal, request: &str) -> Fault {
+    let path = refusal.place.path(request);
+    let named = path.is_empty() || refusal.message.contains(&path);
+    let message = if named { refusal.message.clone() } else { format!("{path}: {}", refusal.message) };
+    let fault = Fault::invalid(message);
+    if path.is_empty() { fault } else { fault.param(path) }
+}
+
+/// The request once more, with empty results for the tool calls that lack one (the seed's `auto_fix_tool_responses`).
+fn repaired(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbound, Box<Failure>> {
+    let inbound = request.inbound;
+    let edits = std::str::from_utf8(&inbound.body).ok().map(|text| (inbound.format.codec().repair)(text));
+    let Some(edits) = edits.filter(|e| !e.is_empty()) else {
+        return outbound(request, route, model);
+    };
+    let body = request.head.apply(&inbound.body, edits.into_iter().collect()).into_bytes();
+    let Ok(head) = head::read(&body) else {
+        return outbound(request, route, model);
+    };
+    let inbound = Inbound {
+        id: inbound.id.clone(),
+        format: inbound.format,
+        always_stream: inbound.always_stream,
+        headers: HeaderMap::new(),
+        body,
+    };
+    outbound(&Request { inbound: &inbound, head: &head, ..*request }, route, model)
+}
+
+fn is_event_stream(answer: &Answer) -> bool {
+    let kind = answer.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    // Some upstreams stream without saying so; what says it is JSON is read whole.
+    kind.is_empty() || kind.starts_with("text/event-stream")
+}
+
+/// The way back of one attempt.
+struct Way<'r> {
+    request: &'r Request<'r>,
+    route: &'r Route,
+    memory: Option<Memory>,
+}
+
+impl Way<'_> {
+    /// Where replies that pass through are to name the logical model: that name, as a JSON string.
+    fn rename(&self) -> Option<Bytes> {
+        let model = &self.request.resolved.model;
+        model.rewrite_model.then(|| Bytes::from(literal(&self.request.head.model)))
+    }
+
+    fn formats(&self) -> (Format, Format) {
+        (self.route.format, self.request.inbound.format)
+    }
+
+    /// Holds the stream until its first output; only then is it an answer.
+    async fn stream(self, answer: Answer) -> Result<Content, Box<Failure>> {
+        let (from, to) = self.formats();
+        let lane = match &self.memory {
+            None => Lane::verbatim(to, self.rename()),
+            Some(memory) => Lane::translated(StreamTranslator::new(from, to, memory)),
+        };
+        let status = answer.status.as_u16();
+        let mut relay = Relay::new(answer.body, lane);
+        let first = tokio::time::timeout(self.route.timeouts.first_byte, relay.first_output()).await;
+        match first {
+            Ok(Ok(())) => Ok(Content::Stream(Box::new(relay))),
+            Ok(Err(Unanswered::Fault(fault))) => Err(Failure::replied(status, fault, HeaderMap::new(), None)),
+            Ok(Err(Unanswered::Broken(error))) => Err(unread(&error)),
+            Err(_) => Err(unread(&ReadError::Idle)),
+        }
+    }
+
+    async fn whole(self, answer: Answer) -> Result<Content, Box<Failure>> {
+        let status = answer.status.as_u16();
+        let body = answer.body.collect(REPLY_BYTES_MAX).await.map_err(|e| unread(&e))?;
+        self.content(body).map_err(|fault| {
+            // Not an error it told of, but a reply that makes no sense.
+            if fault.kind == FaultKind::Server && fault.status == 502 {
+                return Failure::unanswered(Stage::Garbage, fault);
+            }
+            Failure::replied(status, fault, HeaderMap::new(), None)
+        })
+    }
+
+    fn content(&self, body: Bytes) -> Result<Content, Fault> {
+        let (from, to) = self.formats();
+        let text = std::str::from_utf8(&body).map_err(|_| Fault::garbage("the upstream's reply is not UTF-8"))?;
+        if self.request.stream {
+            let passed = Memory { model: self.request.head.model.clone(), ..Memory::default() };
+            let memory = self.memory.as_ref().unwrap_or(&passed);
+            let (stream, usage) = translate::reply_as_stream(from, to, text, memory)?;
+            return Ok(Content::Whole { body: stream.into(), usage, is_stream: true });
+        }
+        let (body, usage) = match &self.memory {
+            Some(memory) => translate::reply(from, to, text, memory).map(|(body, usage)| (body.into(), usage))?,
+            None => {
+                let usage = (from.codec().inspect_reply)(text)?;
+                let renamed = self.rename().and_then(|name| rename::in_reply(&body, &name));
+                (renamed.unwrap_or(body), usage)
+            }
+        };
+        Ok(Content::Whole { body, usage, is_stream: false })
+    }
+}
+
+/// An error reply: read for `judge`, and kept as it came where the client can read it.
+async fn refused(request: &Request<'_>, route: &Route, answer: Answer, down: HeaderMap) -> Box<Failure> {
+    let status = answer.status;
+    let retry_after = retry_after::read(&answer.headers, Clock::unix_seconds());
+    // A body that breaks or is too long leaves what its status says.
+    let body = answer.body.collect(ERROR_BYTES_MAX).await.unwrap_or_default();
+    if status.is_redirection() {
+        let fault = Fault::garbage(format!("the upstream redirects with status {status}, which is never followed"));
+        return Failure::unanswered(Stage::Garbage, fault);
+    }
+    let fault = Fault::read(status.as_u16(), &body);
+    let mut failure = Failure::replied(status.as_u16(), fault, down, retry_after);
+    let is_object = body.trim_ascii_start().first() == Some(&b'{') && std::str::from_utf8(&body).is_ok();
+    if request.inbound.format == route.format && is_object {
+        failure.said = Some(Said { status, body });
+    }
+    failure
+}
+
+/// A request that got no reply.
+fn unsent(route: &Route, error: &SendError) -> Box<Failure> {
+    let provider = &route.provider.name;
+    let (stage, fault) = match error.stage {
+        upstream::Stage::Connect => (
+            Stage::Connect,
+            Fault::new(502, FaultKind::Unavailable, format!("the provider \"{provider}\" cannot be reached")),
+        ),
+        upstream::Stage::Sent => (
+            Stage::Sent { reused: error.reused },
+            Fault::new(
+                502,
+                FaultKind::Unavailable,
+                format!("the provider \"{provider}\" closed the connection without an answer"),
+            ),
+        ),
+        upstream::Stage::FirstByte => (
+            Stage::Silent,
+            Fault::new(504, FaultKind::Timeout, format!("the provider \"{provider}\" did not answer in time")),
+        ),
+        upstream::Stage::Head => {
+            (Stage::Garbage, Fault::garbage(format!("the provider \"{provider}\" answered what is no answer")))
+        }
+    };
+    let mut failure = Failure::unanswered(stage, fault);
+    failure.detail = Some(chain(error));
+    failure
+}
+
+/// A reply that broke before any output.
+fn unread(error: &ReadError) -> Box<Failure> {
+    let stage = match error {
+        ReadError::Idle | ReadError::Total => Stage::Silent,
+        ReadError::TooLong | ReadError::Broken(_) | ReadError::Encoding => Stage::Garbage,
+    };
+    let mut failure = Failure::unanswered(stage, read_fault(error));
+    failure.detail = Some(chain(error));
+    failure
+}
+
+/// An error with its causes, for the log.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+impl Delivery {
+    pub(super) fn respond(self, inbound: &Inbound, mut ticket: Ticket) -> Response<Body> {
+        let mut headers = self.headers;
+        headers::identify(&mut headers, &inbound.id);
+        headers::attempts(&mut headers, ticket.record.attempts);
+        ticket.record.status = self.status.as_u16();
+        ticket.record.losses = self.losses;
+        let body = match self.content {
+            Content::Whole { body, usage, is_stream } => {
+                if is_stream {
+                    headers::event_stream(&mut headers);
+                } else {
+                    headers::json(&mut headers);
+                }
+                ticket.record.usage = usage;
+                Body::recorded(body, ticket)
+            }
+            Content::Stream(mut relay) => {
+                headers::event_stream(&mut headers);
+                ticket.first_output();
+                relay.ticket = Some(ticket);
+                Body::stream(relay)
+            }
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        *response.headers_mut() = headers;
+        response
+    }
+}

@@ -1,0 +1,72 @@
+//! What a client is sent: bytes that are here, or a stream that is pulled.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+
+use crate::gateway::relay::Relay;
+use crate::gateway::ticket::Ticket;
+
+/// The body of every reply. It cannot fail: what breaks is told inside the stream, in the client's format.
+#[derive(Debug)]
+pub struct Body(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Whole {
+        bytes: Bytes,
+        /// Closed when the bytes have been handed over, or the client left before.
+        ticket: Option<Box<Ticket>>,
+    },
+    Stream(Box<Relay>),
+}
+
+impl Body {
+    #[must_use]
+    pub fn whole(bytes: Bytes) -> Self {
+        Self(Kind::Whole { bytes, ticket: None })
+    }
+
+    pub(super) fn recorded(bytes: Bytes, ticket: Ticket) -> Self {
+        Self(Kind::Whole { bytes, ticket: Some(Box::new(ticket)) })
+    }
+
+    pub(super) fn stream(relay: Box<Relay>) -> Self {
+        Self(Kind::Stream(relay))
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut self.0 {
+            Kind::Whole { bytes, ticket } => {
+                let all = std::mem::take(bytes);
+                if let Some(ticket) = ticket.take() {
+                    ticket.complete();
+                }
+                Poll::Ready((!all.is_empty()).then(|| Ok(Frame::data(all))))
+            }
+            Kind::Stream(relay) => relay.poll(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Whole { bytes, .. } => bytes.is_empty(),
+            Kind::Stream(relay) => relay.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Whole { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Stream(_) => SizeHint::default(),
+        }
+    }
+}

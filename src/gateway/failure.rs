@@ -1,0 +1,143 @@
+//! What became of an attempt that did not deliver, and what of it the client is shown.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode};
+
+use crate::gateway::body::Body;
+use crate::gateway::forward::Inbound;
+use crate::gateway::ticket::Ticket;
+use crate::gateway::{fault_response, headers};
+use crate::route::verdict::{Outcome, Stage};
+use crate::route::{keys::Why, plan::GiveUp};
+use crate::time::Millis;
+use crate::wire::fault::{Fault, FaultKind};
+
+/// An attempt that did not deliver.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// What `judge` is told. `None`: nothing was tried, because the request cannot be said in the route's format.
+    pub(super) outcome: Option<Outcome>,
+    pub(super) fault: Fault,
+    /// The upstream's own error, where it speaks the client's format: shown as it came.
+    pub(super) said: Option<Said>,
+    /// Limits and retries the upstream told of.
+    pub(super) headers: HeaderMap,
+    /// The cause, for the log: never shown to the client.
+    pub(super) detail: Option<String>,
+    /// Whose credentials were used.
+    pub(super) whose: Option<String>,
+}
+
+/// An upstream's error reply.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
+impl Failure {
+    /// A fault of ours or of the client's: nothing was sent anywhere.
+    pub(super) fn local(fault: Fault) -> Box<Self> {
+        Box::new(Self { outcome: None, fault, said: None, headers: HeaderMap::new(), detail: None, whose: None })
+    }
+
+    /// An attempt that got no usable reply.
+    pub(super) fn unanswered(stage: Stage, fault: Fault) -> Box<Self> {
+        let outcome = Outcome { stage, status: None, fault: None, retry_after: None };
+        Box::new(Self {
+            outcome: Some(outcome),
+            fault,
+            said: None,
+            headers: HeaderMap::new(),
+            detail: None,
+            whose: None,
+        })
+    }
+
+    /// An error the upstream replied with.
+    pub(super) fn replied(status: u16, fault: Fault, headers: HeaderMap, retry_after: Option<Duration>) -> Box<Self> {
+        let outcome = Outcome { stage: Stage::Replied, status: Some(status), fault: Some(fault.kind), retry_after };
+        Box::new(Self { outcome: Some(outcome), fault, said: None, headers, detail: None, whose: None })
+    }
+
+    /// How much the client learns from it: the answer to "which of several failures do I show?"
+    fn use_to_client(&self) -> u8 {
+        match (self.fault.kind, self.outcome.map(|o| o.stage)) {
+            // The route could not carry the request: only the last word if nothing was sent anywhere.
+            (_, None) => 1,
+            (FaultKind::Authentication | FaultKind::Permission | FaultKind::Billing, _) => 2,
+            (_, Some(Stage::Connect | Stage::Sent { .. })) => 3,
+            (_, Some(Stage::Silent | Stage::Garbage)) => 4,
+            (FaultKind::ModelNotFound, _) => 5,
+            (FaultKind::RateLimit | FaultKind::Quota, _) => 7,
+            (FaultKind::InvalidRequest | FaultKind::ContextLength | FaultKind::TooLarge, _) => 8,
+            (_, Some(Stage::Replied)) => 6,
+        }
+    }
+
+    /// The more useful of two; of equals the later.
+    pub(super) fn more_useful(self: Box<Self>, earlier: Option<Box<Self>>) -> Box<Self> {
+        match earlier {
+            Some(earlier) if self.use_to_client() < earlier.use_to_client() => earlier,
+            _ => self,
+        }
+    }
+
+    /// What the client sees when all that could be tried has failed. A credential that was refused was ours: the client
+    /// must not take it for its own, so 401, 402 and 403 become 502.
+    pub(super) fn exhausted(mut self: Box<Self>) -> Box<Self> {
+        let ours = matches!(self.fault.kind, FaultKind::Authentication | FaultKind::Permission | FaultKind::Billing)
+            || matches!(self.fault.status, 401..=403);
+        if ours && self.outcome.is_some() {
+            let status = self.fault.status;
+            let whose = self.whose.as_deref().unwrap_or("an upstream");
+            let message = format!("{whose} refused the proxy's own credentials with status {status}");
+            self.fault = Fault::new(502, FaultKind::Unavailable, message);
+            self.said = None;
+        }
+        self
+    }
+
+    pub(super) fn respond(self: Box<Self>, inbound: &Inbound, mut ticket: Ticket) -> Response<Body> {
+        let mut response = fault_response(inbound.format, &self.fault, &inbound.id);
+        if let Some(said) = self.said {
+            *response.status_mut() = said.status;
+            *response.body_mut() = Body::whole(said.body);
+        }
+        response.headers_mut().extend(self.headers);
+        ticket.record.status = response.status().as_u16();
+        ticket.complete();
+        response
+    }
+}
+
+/// What the client is told when the plan gives up with nothing tried.
+pub(super) fn nothing_tried(why: GiveUp, model: &str, now: Millis) -> Box<Failure> {
+    match why {
+        GiveUp::AllResting(until, why) => {
+            // Rounded up: a client that comes back exactly then must not be too early.
+            let seconds = now.until(until).as_millis().div_ceil(1000).max(1);
+            let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+            let said = format!("every key for model \"{model}\" is resting ({}); retry in {seconds} s", why.as_str());
+            let fault = match why {
+                Why::Limited => Fault::new(429, FaultKind::RateLimit, said),
+                Why::Nothing | Why::Refused | Why::NoCredit | Why::Failed | Why::Unreachable => {
+                    Fault::new(503, FaultKind::Unavailable, said)
+                }
+            };
+            let mut failure = Failure::local(fault);
+            headers::retry_after(&mut failure.headers, seconds);
+            failure
+        }
+        GiveUp::Deadline => Failure::local(Fault::new(504, FaultKind::Timeout, "the request's time is over")),
+        GiveUp::NoKeys | GiveUp::Exhausted => Failure::local(Fault::new(
+            503,
+            FaultKind::Unavailable,
+            format!(
+                "no route of model \"{model}\" has an API key; set one in the environment and see `model-proxy config show {model}`"
+            ),
+        )),
+    }
+}

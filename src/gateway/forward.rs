@@ -1,0 +1,138 @@
+//! The story of a request.
+//!
+//! ```text
+//! head ─▶ resolve ─▶ Plan ── next ──▶ attempt ──▶ Delivery ─────────────▶ the client's reply
+//!                     ▲                  │
+//!                     └── observe ◀── Failure ── exhausted, or the client's own ──▶ an error in its format
+//! ```
+//!
+//! Until a delivery is made nothing has been sent to the client, so any failure may still be followed by another try.
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+
+use crate::gateway::Gateway;
+use crate::gateway::attempt::Delivery;
+use crate::gateway::body::Body;
+use crate::gateway::failure::{Failure, nothing_tried};
+use crate::gateway::headers::RequestId;
+use crate::gateway::ticket::Ticket;
+use crate::route::plan::{GiveUp, Plan, Step};
+use crate::route::table::{Resolved, Table};
+use crate::route::verdict::{Outcome, Stage, Then};
+use crate::wire::Format;
+use crate::wire::fault::{Fault, FaultKind};
+use crate::wire::head::{self, Head};
+
+/// A request that has passed the door.
+#[derive(Debug)]
+pub struct Inbound {
+    pub id: RequestId,
+    /// The format its endpoint speaks.
+    pub format: Format,
+    /// The endpoint streams whatever the body says.
+    pub always_stream: bool,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// What all attempts at one request share.
+#[derive(Debug)]
+pub(super) struct Request<'r> {
+    pub(super) inbound: &'r Inbound,
+    pub(super) head: &'r Head,
+    pub(super) resolved: &'r Resolved,
+    /// The client wants a stream.
+    pub(super) stream: bool,
+}
+
+/// How long a request may go on being tried, in total. Longer than the ten minutes SDKs wait by default helps nobody.
+const REQUEST_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(600);
+
+impl Gateway {
+    /// Serves one request. Every path ends in a response and in one record.
+    pub async fn forward(&self, inbound: Inbound) -> Response<Body> {
+        let recorder = std::sync::Arc::clone(&self.recorder);
+        let mut ticket = Ticket::open(inbound.id.clone(), inbound.format, self.clock, recorder);
+        match self.pursue(&inbound, &mut ticket).await {
+            Ok(delivery) => delivery.respond(&inbound, ticket),
+            Err(failure) => failure.respond(&inbound, ticket),
+        }
+    }
+
+    async fn pursue(&self, inbound: &Inbound, ticket: &mut Ticket) -> Result<Delivery, Box<Failure>> {
+        let head = head::read(&inbound.body)
+            .map_err(|e| Failure::local(Fault::invalid(format!("invalid request body: {e}"))))?;
+        ticket.record.model.clone_from(&head.model);
+        let table = self.table.load();
+        let resolved = table.resolve(&head.model).ok_or_else(|| unknown_model(&table, &head.model))?;
+        let stream = inbound.always_stream || head.stream == Some(true);
+        ticket.record.stream = stream;
+        let request = Request { inbound, head: &head, resolved: &resolved, stream };
+        self.try_routes(&request, ticket).await
+    }
+
+    async fn try_routes(&self, request: &Request<'_>, ticket: &mut Ticket) -> Result<Delivery, Box<Failure>> {
+        let routes = &request.resolved.model.routes;
+        let mut plan = Plan::new(routes, self.clock.now().after(REQUEST_TIME_MAX));
+        let mut best: Option<Box<Failure>> = None;
+        let mut repair = false;
+        loop {
+            let attempt = match plan.next(self.clock.now()) {
+                Step::Try(attempt) => attempt,
+                Step::GiveUp(why) => return Err(self.give_up(why, best, ticket)),
+            };
+            let Some((route, slot)) = routes.get(attempt.route).and_then(|r| Some((r, r.keys.get(attempt.slot)?)))
+            else {
+                return Err(self.give_up(GiveUp::Exhausted, best, ticket));
+            };
+            ticket.record.attempts = plan.attempts();
+            ticket.record.route = route.label();
+            let tried = self.attempt(request, route, slot, std::mem::take(&mut repair)).await;
+            let mut failure = match tried {
+                Ok(delivery) => {
+                    plan.observe(&DELIVERED, self.clock.now());
+                    return Ok(delivery);
+                }
+                Err(failure) => failure,
+            };
+            failure.whose = Some(format!("provider \"{}\"", route.provider.name));
+            let Some(outcome) = failure.outcome else {
+                // It cannot be said in this route's format; one further on may speak the client's.
+                plan.pass_over();
+                best = Some(failure.more_useful(best));
+                continue;
+            };
+            let why = failure.detail.take().unwrap_or_else(|| failure.fault.to_string());
+            ticket.record.failures.push(format!("{} {}: {why}", route.label(), slot.key.name));
+            match plan.observe(&outcome, self.clock.now()).then {
+                Then::Refuse | Then::Deliver => return Err(failure),
+                Then::Repair => repair = true,
+                Then::SameAgain | Then::NextKey | Then::NextRoute => {}
+            }
+            best = Some(failure.more_useful(best));
+        }
+    }
+
+    fn give_up(&self, why: GiveUp, best: Option<Box<Failure>>, ticket: &Ticket) -> Box<Failure> {
+        match best {
+            Some(best) => best.exhausted(),
+            None => nothing_tried(why, &ticket.record.model, self.clock.now()),
+        }
+    }
+}
+
+/// What a delivery is to the plan.
+const DELIVERED: Outcome = Outcome { stage: Stage::Replied, status: Some(200), fault: None, retry_after: None };
+
+/// Unknown models are 404 in both vendors' words, with what may have been meant.
+fn unknown_model(table: &Table, name: &str) -> Box<Failure> {
+    let near = table.near(name);
+    let hint = match near.as_slice() {
+        [] => "`GET /v1/models` lists those there are".to_owned(),
+        near => format!("did you mean \"{}\"?", near.join("\" or \"")),
+    };
+    let shown: String = name.chars().take(200).collect();
+    let fault = Fault::new(404, FaultKind::ModelNotFound, format!("the model \"{shown}\" does not exist; {hint}"));
+    Failure::local(fault.param("model"))
+}

@@ -1,0 +1,240 @@
+//! Which headers cross, in both directions. Lists of what may, never of what may not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue};
+
+use crate::route::table::{Route, Slot};
+use crate::wire::Format;
+
+/// What a client's API headers are, whatever the upstream's format: tracing only.
+const UP_ALWAYS: [&str; 2] = ["traceparent", "tracestate"];
+
+/// API headers of the client that go up where the upstream speaks its format. Credentials, cookies, organisations (the
+/// key that is sent belongs to another) and everything about the hop stay here.
+const UP_SAME_FORMAT: [&str; 14] = [
+    "anthropic-version",
+    "anthropic-beta",
+    "anthropic-dangerous-direct-browser-access",
+    "openai-beta",
+    "idempotency-key",
+    "x-app",
+    "x-client-request-id",
+    "x-claude-code-session-id",
+    "x-claude-code-agent-id",
+    "x-session-affinity",
+    "x-session-id",
+    "session-id",
+    "thread-id",
+    "x-stainless-helper-method",
+];
+
+/// Families of reply headers that come down: limits and retries.
+const DOWN_PREFIXES: [&str; 3] = ["x-ratelimit-", "anthropic-ratelimit-", "retry-after"];
+
+/// Single reply headers that come down.
+const DOWN_NAMES: [&str; 4] = ["openai-processing-ms", "openai-version", "x-should-retry", "anthropic-processing-ms"];
+
+pub(super) const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const PROVIDER: HeaderName = HeaderName::from_static("x-model-proxy-provider");
+const UPSTREAM_MODEL: HeaderName = HeaderName::from_static("x-model-proxy-upstream-model");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-model-proxy-attempts");
+const DROPPED: HeaderName = HeaderName::from_static("x-model-proxy-dropped");
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
+
+/// The headers of an attempt: the format's own, the provider's, the client's that may cross, the credential.
+pub(super) fn up(client: &HeaderMap, format: Format, route: &Route, slot: &Slot) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(12);
+    headers.insert(CONTENT_TYPE, JSON);
+    for (name, value) in route.format.codec().headers {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    for (name, value) in &route.headers {
+        headers.insert(name.clone(), value.clone());
+    }
+    let same: &[&str] = if format == route.format { &UP_SAME_FORMAT } else { &[] };
+    for name in same.iter().chain(&UP_ALWAYS) {
+        let mut values = client.get_all(*name).iter();
+        if let Some(first) = values.next() {
+            let name = HeaderName::from_static(name);
+            headers.insert(name.clone(), first.clone());
+            for more in values {
+                headers.append(name.clone(), more.clone());
+            }
+        }
+    }
+    if let Some((name, value)) = &slot.key.header {
+        headers.insert(name.clone(), value.clone());
+    }
+    headers
+}
+
+/// What of an upstream's reply headers the client is given.
+pub(super) fn down(upstream: &HeaderMap) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(16);
+    for (name, value) in upstream {
+        let known = name.as_str();
+        if DOWN_PREFIXES.iter().any(|p| known.starts_with(p)) || DOWN_NAMES.contains(&known) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    if let Some(id) = upstream.get(&X_REQUEST_ID).or_else(|| upstream.get(&REQUEST_ID)) {
+        headers.insert(UPSTREAM_REQUEST_ID, id.clone());
+    }
+    headers
+}
+
+/// Who answered, for people who ask.
+pub(super) fn answered(headers: &mut HeaderMap, route: &Route, model: &str) {
+    insert(headers, PROVIDER, &route.provider.name);
+    insert(headers, UPSTREAM_MODEL, model);
+}
+
+/// How many tries it took.
+pub(super) fn attempts(headers: &mut HeaderMap, attempts: u32) {
+    headers.insert(ATTEMPTS, HeaderValue::from(attempts));
+}
+
+/// What the conversion dropped.
+pub(super) fn dropped(headers: &mut HeaderMap, paths: &str) {
+    if !paths.is_empty() {
+        insert(headers, DROPPED, paths);
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    // A name that cannot stand in a header is left out: it is information, not meaning.
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+pub(super) fn retry_after(headers: &mut HeaderMap, seconds: u64) {
+    headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+}
+
+pub(super) fn json(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_TYPE, JSON);
+}
+
+/// An event stream that nothing on the way may hold back.
+pub(super) fn event_stream(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_TYPE, EVENT_STREAM);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+}
+
+/// The request's id, under the names both vendors' SDKs read.
+pub(super) fn identify(headers: &mut HeaderMap, id: &RequestId) {
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        headers.insert(X_REQUEST_ID, value.clone());
+        headers.insert(REQUEST_ID, value);
+    }
+}
+
+/// What one request is called, everywhere.
+#[derive(Clone, Debug)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A number made of it, for ids that a format wants and the upstream did not give.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.0.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| mix(h ^ u64::from(b)))
+    }
+}
+
+/// Makes ids without a system call each: a counter, mixed with a seed of the process.
+#[derive(Debug)]
+pub struct RequestIds {
+    seed: u64,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { seed, next: AtomicU64::new(0) }
+    }
+
+    /// The client's own id, if it sent one that can be echoed (at most 128 visible ASCII characters); else a new one.
+    #[must_use]
+    pub fn of(&self, headers: &HeaderMap) -> RequestId {
+        let offered = headers.get(&X_REQUEST_ID).and_then(|v| v.to_str().ok());
+        let sane = |id: &&str| !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic());
+        if let Some(id) = offered.filter(sane) {
+            return RequestId(id.into());
+        }
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        let (high, low) = (mix(self.seed ^ n), mix(self.seed.rotate_left(32).wrapping_add(n)));
+        RequestId(format!("req_{high:016x}{low:016x}").into())
+    }
+}
+
+/// Spreads every bit over all (the finaliser of splitmix64).
+fn mix(x: u64) -> u64 {
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |&(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v));
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn limits_and_ids_come_down_and_nothing_else() {
+        let down = down(&map(&[
+            ("x-ratelimit-remaining-requests", "5"),
+            ("anthropic-ratelimit-tokens-reset", "x"),
+            ("retry-after", "1"),
+            ("retry-after-ms", "1000"),
+            ("request-id", "req_up"),
+            ("set-cookie", "a=b"),
+            ("openai-organization", "org"),
+            ("cf-ray", "x"),
+            ("server", "x"),
+        ]));
+        let mut names: Vec<&str> = down.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            [
+                "anthropic-ratelimit-tokens-reset",
+                "retry-after",
+                "retry-after-ms",
+                "x-ratelimit-remaining-requests",
+                "x-upstream-request-id"
+            ]
+        );
+    }
+
+    #[test]
+    fn ids_are_taken_when_sane_and_made_when_not() {
+        let ids = RequestIds::new(7);
+        assert_eq!(ids.of(&map(&[("x-request-id", "mine-1")])).as_str(), "mine-1");
+        let long: &'static str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+        for bad in ["", "a b", long] {
+            let made = ids.of(&map(&[("x-request-id", bad)]));
+            assert!(made.as_str().starts_with("req_") && made.as_str().len() == 36, "{made:?}");
+        }
+        assert_ne!(ids.of(&map(&[])).as_str(), ids.of(&map(&[])).as_str(), "each its own");
+    }
+}

@@ -1,0 +1,67 @@
+//! One request, end to end. The only room where configuration, routing, conversion and sending meet.
+//!
+//! `forward.rs` tells the story; `attempt.rs` is one try at one route; `relay.rs` carries a stream; `ticket.rs` is how
+//! every request ends, in one record, however it ends.
+
+mod attempt;
+mod body;
+mod failure;
+mod forward;
+mod headers;
+mod relay;
+mod retry_after;
+mod ticket;
+
+pub use body::Body;
+pub use forward::Inbound;
+pub use headers::{RequestId, RequestIds};
+pub use ticket::{Ended, Record, Recorder};
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{HeaderMap, Response, StatusCode};
+
+use crate::config::snapshot::Snapshot;
+use crate::time::Clock;
+use crate::upstream::Upstream;
+use crate::wire::Format;
+use crate::wire::fault::Fault;
+
+/// All that serving a request needs. One per worker; clones share.
+#[derive(Clone)]
+pub struct Gateway {
+    pub table: Arc<Snapshot>,
+    pub upstream: Upstream,
+    pub clock: Clock,
+    pub recorder: Recorder,
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("table", &self.table.load().hash).finish_non_exhaustive()
+    }
+}
+
+/// Writes a fault as a whole response in a client's format.
+#[must_use]
+pub fn fault_response(format: Format, fault: &Fault, id: &RequestId) -> Response<Body> {
+    let codec = format.codec();
+    let mut body = Vec::new();
+    (codec.encode_fault)(fault, id.as_str(), &mut body);
+    let mut response = Response::new(Body::whole(body.into()));
+    *response.status_mut() = StatusCode::from_u16((codec.status)(fault)).unwrap_or(StatusCode::BAD_GATEWAY);
+    let headers: &mut HeaderMap = response.headers_mut();
+    headers::json(headers);
+    headers::identify(headers, id);
+    response
+}
+
+/// Writes JSON as a whole response.
+#[must_use]
+pub fn json_response(body: Vec<u8>, id: &RequestId) -> Response<Body> {
+    let mut response = Response::new(Body::whole(body.into()));
+    headers::json(response.headers_mut());
+    headers::identify(response.headers_mut(), id);
+    response
+}

@@ -1,0 +1,338 @@
+//! Carries a stream from the upstream to the client. Pulled by the client: no channel, no task, one chunk at a time.
+//!
+//! Only whole frames go on, so that whatever breaks can be told in a frame of its own. Where both speak one format
+//! the frames are slices of what the network delivered, looked at as they pass; else they are translated.
+//!
+//! ```text
+//!  upstream chunk ─▶ Framer ─▶ verbatim: inspect, slice  ─┐
+//!                             translated: events, encode ─┴▶ ready ─▶ client
+//!  upstream ended ─▶ said so before?  yes: end    no: an error event of the client's format, and no clean end
+//! ```
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::gateway::ticket::Ticket;
+use crate::upstream::{self, ReadError};
+use crate::wire::event::Usage;
+use crate::wire::fault::{Fault, FaultKind};
+use crate::wire::sse::{FRAME_BYTES_MAX, Frame, Framer};
+use crate::wire::translate::StreamTranslator;
+use crate::wire::{Format, Sign, rename};
+
+#[derive(Debug)]
+pub(super) struct Relay {
+    upstream: upstream::Body,
+    framer: Framer,
+    lane: Lane,
+    /// Whole frames on their way to the client.
+    ready: VecDeque<Bytes>,
+    /// The upstream has nothing more to say, or has been told to stop.
+    over: bool,
+    /// Frames read so far.
+    frames: u32,
+    /// Bytes held in `ready` before the commit point.
+    held_bytes: usize,
+    pub(super) ticket: Option<Ticket>,
+}
+
+#[derive(Debug)]
+pub(super) enum Lane {
+    Verbatim(Verbatim),
+    Translated(Translated),
+}
+
+/// Frames go through as they came.
+#[derive(Debug)]
+pub(super) struct Verbatim {
+    format: Format,
+    /// The model's name to be put into the frames that carry one, as a JSON string.
+    model: Option<Bytes>,
+    output: bool,
+    finished: bool,
+    fault: Option<Fault>,
+    usage: Usage,
+}
+
+#[derive(Debug)]
+pub(super) struct Translated {
+    translator: StreamTranslator,
+    /// Written to again and again.
+    scratch: Vec<u8>,
+    /// Where `ready` pieces are cut from, so that a delta needs no allocation of its own.
+    pool: BytesMut,
+}
+
+/// A translated stream's pieces are cut from blocks of this size: some hundred deltas each.
+const POOL_BYTES: usize = 16 * 1024;
+
+impl Lane {
+    pub(super) fn verbatim(format: Format, model: Option<Bytes>) -> Self {
+        Self::Verbatim(Verbatim { format, model, output: false, finished: false, fault: None, usage: Usage::default() })
+    }
+
+    pub(super) fn translated(translator: StreamTranslator) -> Self {
+        Self::Translated(Translated { translator, scratch: Vec::new(), pool: BytesMut::with_capacity(POOL_BYTES) })
+    }
+}
+
+impl Relay {
+    pub(super) fn new(upstream: upstream::Body, lane: Lane) -> Self {
+        Self {
+            upstream,
+            framer: Framer::new(FRAME_BYTES_MAX),
+            lane,
+            ready: VecDeque::new(),
+            over: false,
+            frames: 0,
+            held_bytes: 0,
+            ticket: None,
+        }
+    }
+
+    /// Reads on until it is known whether there is an answer. `Err`: there is none, and nothing has been sent.
+    ///
+    /// Bounded by frames and bytes: an upstream that sends so much without output is answering all the same.
+    pub(super) async fn first_output(&mut self) -> Result<(), Unanswered> {
+        loop {
+            if let Some(fault) = self.fault() {
+                return Err(Unanswered::Fault(fault.clone()));
+            }
+            let held_enough = GATE_FRAMES_MAX <= self.frames || GATE_BYTES_MAX <= self.held_bytes;
+            if self.has_output() || self.over || held_enough {
+                return Ok(());
+            }
+            match self.upstream.chunk().await {
+                Some(Ok(chunk)) => self.feed(&chunk),
+                Some(Err(error)) => return Err(Unanswered::Broken(error)),
+                None => {
+                    self.finish();
+                    // A stream that ended without a word is no answer, though its bytes were in order.
+                    if self.frames == 0 {
+                        return Err(Unanswered::Fault(Fault::garbage("the upstream's stream was empty")));
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if let Some(bytes) = self.ready.pop_front() {
+                return Poll::Ready(Some(bytes));
+            }
+            if self.over {
+                return Poll::Ready(None);
+            }
+            match std::task::ready!(self.upstream.poll_chunk(cx)) {
+                Some(Ok(chunk)) => self.feed(&chunk),
+                Some(Err(error)) => self.fail(read_fault(&error)),
+                None => self.finish(),
+            }
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over && self.ready.is_empty()
+    }
+
+    fn fault(&self) -> Option<&Fault> {
+        match &self.lane {
+            Lane::Verbatim(lane) => lane.fault.as_ref(),
+            Lane::Translated(lane) => lane.translator.seen().fault.as_ref(),
+        }
+    }
+
+    fn has_output(&self) -> bool {
+        match &self.lane {
+            Lane::Verbatim(lane) => lane.output || lane.finished,
+            Lane::Translated(lane) => lane.translator.seen().output || lane.translator.seen().ended,
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        match &self.lane {
+            Lane::Verbatim(lane) => lane.usage,
+            Lane::Translated(lane) => lane.translator.seen().usage,
+        }
+    }
+
+    fn feed(&mut self, chunk: &Bytes) {
+        let held_before = self.framer.held_len();
+        self.framer.push(chunk.clone());
+        let mut taken = 0_usize;
+        // How much of the chunk went on with the frame that began before it.
+        let mut sent = 0;
+        while let Some(next) = self.framer.next() {
+            let Ok(frame) = next else {
+                return self.fail(Fault::garbage("an event of the upstream's stream is too long"));
+            };
+            self.frames = self.frames.saturating_add(1);
+            match &mut self.lane {
+                Lane::Translated(lane) => lane.translator.frame(&frame, &mut lane.scratch),
+                Lane::Verbatim(lane) => {
+                    lane.look(&frame);
+                    if lane.model.is_some() {
+                        self.ready.push_back(lane.renamed(&frame).unwrap_or_else(|| frame.raw().clone()));
+                    } else if taken == 0 && 0 < held_before {
+                        sent = frame.raw().len().saturating_sub(held_before);
+                        self.ready.push_back(frame.raw().clone());
+                    }
+                }
+            }
+            taken += 1;
+        }
+        match &mut self.lane {
+            Lane::Translated(lane) => lane.cut(&mut self.ready),
+            // The other whole frames of the chunk lie side by side: one slice, not one each.
+            Lane::Verbatim(lane) if lane.model.is_none() && 0 < taken => {
+                let end = chunk.len().saturating_sub(self.framer.held_len());
+                if sent < end {
+                    self.ready.push_back(chunk.slice(sent..end));
+                }
+            }
+            Lane::Verbatim(_) => {}
+        }
+        self.held_bytes = self.ready.iter().map(Bytes::len).sum();
+    }
+
+    /// The upstream's bytes have ended.
+    fn finish(&mut self) {
+        let tail = self.framer.finish();
+        self.over = true;
+        match &mut self.lane {
+            Lane::Translated(lane) => {
+                if let Some(frame) = tail {
+                    self.frames = self.frames.saturating_add(1);
+                    lane.translator.frame(&frame, &mut lane.scratch);
+                }
+                lane.translator.finish(&mut lane.scratch);
+                lane.cut(&mut self.ready);
+            }
+            Lane::Verbatim(lane) => {
+                // A last event without its blank line still counts, if it is all there.
+                if let Some(frame) = tail.filter(is_whole) {
+                    self.frames = self.frames.saturating_add(1);
+                    lane.look(&frame);
+                    self.ready.push_back(lane.renamed(&frame).unwrap_or_else(|| frame.raw().clone()));
+                }
+                if !lane.finished && lane.fault.is_none() {
+                    let fault = Fault::garbage("the upstream's stream ended before its answer did");
+                    lane.tell(fault, &mut self.ready);
+                }
+            }
+        }
+    }
+
+    /// Breaks the stream off, and says so in the client's format.
+    fn fail(&mut self, fault: Fault) {
+        self.over = true;
+        match &mut self.lane {
+            Lane::Verbatim(lane) => lane.tell(fault, &mut self.ready),
+            Lane::Translated(lane) => {
+                lane.translator.fail(fault, &mut lane.scratch);
+                lane.cut(&mut self.ready);
+            }
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let Some(mut ticket) = self.ticket.take() else {
+            return;
+        };
+        ticket.record.usage = self.usage();
+        if self.is_over() {
+            match self.fault() {
+                None => ticket.complete(),
+                Some(fault) => {
+                    let why = fault.to_string();
+                    ticket.broken(why);
+                }
+            }
+        }
+    }
+}
+
+impl Verbatim {
+    fn look(&mut self, frame: &Frame) {
+        let seen = (self.format.codec().inspect)(frame);
+        if let Some(usage) = seen.usage {
+            self.usage.update(&usage);
+        }
+        match seen.sign {
+            Sign::Quiet => {}
+            Sign::Output => self.output = true,
+            Sign::Finished | Sign::Over => self.finished = true,
+            // After the end there is nothing left to break.
+            Sign::Fault(fault) if !self.finished => self.fault = Some(fault),
+            Sign::Fault(_) => {}
+        }
+    }
+
+    /// The frame with the model's name replaced, where it carries one and that is asked for.
+    fn renamed(&self, frame: &Frame) -> Option<Bytes> {
+        let model = self.model.as_ref()?;
+        rename::in_frame(frame.raw(), model)
+    }
+
+    fn tell(&mut self, fault: Fault, ready: &mut VecDeque<Bytes>) {
+        let mut event = Vec::new();
+        (self.format.codec().encode_fault_event)(&fault, &mut event);
+        ready.push_back(event.into());
+        self.fault = Some(fault);
+    }
+}
+
+impl Translated {
+    /// Moves what was written into a piece of the pool.
+    fn cut(&mut self, ready: &mut VecDeque<Bytes>) {
+        if !self.scratch.is_empty() {
+            self.pool.extend_from_slice(&self.scratch);
+            self.scratch.clear();
+            ready.push_back(self.pool.split().freeze());
+        }
+    }
+}
+
+/// Whether a frame that lacks its blank line was cut by the end of the stream rather than by a fault.
+fn is_whole(frame: &Frame) -> bool {
+    let Some(data) = frame.data() else {
+        return true;
+    };
+    let Ok(text) = std::str::from_utf8(&data) else {
+        return false;
+    };
+    let mut cursor = crate::wire::json::Cursor::new(text);
+    text.trim() == "[DONE]" || cursor.skip().and_then(|_| cursor.end()).is_ok()
+}
+
+/// Why there is no answer after all.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// The stream said so itself.
+    Fault(Fault),
+    Broken(ReadError),
+}
+
+/// A break after output, in words for the client.
+pub(super) fn read_fault(error: &ReadError) -> Fault {
+    match error {
+        ReadError::Idle | ReadError::Total => {
+            Fault::new(504, FaultKind::Timeout, "the upstream stopped answering in the middle of its reply")
+        }
+        ReadError::TooLong => Fault::garbage("the upstream's reply is longer than allowed"),
+        ReadError::Broken(_) | ReadError::Encoding => {
+            Fault::garbage("the connection to the upstream broke in the middle of its reply")
+        }
+    }
+}
+
+/// Frames held back before the commit point: pings and starts, of which honest streams send a few.
+const GATE_FRAMES_MAX: u32 = 64;
+
+/// Bytes held back before the commit point.
+const GATE_BYTES_MAX: usize = 256 * 1024;

@@ -1,0 +1,106 @@
+//! How every request ends: in one record, made when its ticket is dropped, whatever the reason.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::gateway::headers::RequestId;
+use crate::time::Clock;
+use crate::wire::Format;
+use crate::wire::event::Usage;
+
+/// Takes the record of every request. Called once per request, on the worker's thread: it must not wait.
+pub type Recorder = Arc<dyn Fn(&Record) + Send + Sync>;
+
+/// What is known of one request when it is over.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub id: RequestId,
+    /// The client's format.
+    pub format: Format,
+    /// The model as the client named it; empty if the body could not be read.
+    pub model: String,
+    /// `provider/model` that answered, or was tried last.
+    pub route: String,
+    pub stream: bool,
+    /// What the client was told.
+    pub status: u16,
+    pub attempts: u32,
+    /// Why each attempt that failed did, in order.
+    pub failures: Vec<String>,
+    /// How many things the conversion dropped.
+    pub losses: usize,
+    pub usage: Usage,
+    pub ended: Ended,
+    /// Microseconds from the request's arrival to the first output sent.
+    pub first_output_us: Option<u64>,
+    pub total_us: u64,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Ended {
+    /// The client was given all of it.
+    Complete,
+    /// The answer broke after output was sent; the client was told so.
+    Broken(String),
+    /// The client left first.
+    ClientGone,
+}
+
+/// An open request. Dropping it makes the record.
+pub(super) struct Ticket {
+    pub(super) record: Record,
+    clock: Clock,
+    started_us: u64,
+    recorder: Recorder,
+}
+
+impl Ticket {
+    pub(super) fn open(id: RequestId, format: Format, clock: Clock, recorder: Recorder) -> Self {
+        let record = Record {
+            id,
+            format,
+            model: String::new(),
+            route: String::new(),
+            stream: false,
+            status: 0,
+            attempts: 0,
+            failures: Vec::new(),
+            losses: 0,
+            usage: Usage::default(),
+            ended: Ended::ClientGone,
+            first_output_us: None,
+            total_us: 0,
+        };
+        Self { record, clock, started_us: clock.micros(), recorder }
+    }
+
+    /// Output is on its way.
+    pub(super) fn first_output(&mut self) {
+        if self.record.first_output_us.is_none() {
+            self.record.first_output_us = Some(self.clock.micros().saturating_sub(self.started_us));
+        }
+    }
+
+    /// All of it was handed over.
+    pub(super) fn complete(mut self) {
+        self.first_output();
+        self.record.ended = Ended::Complete;
+    }
+
+    pub(super) fn broken(mut self, why: String) {
+        self.record.ended = Ended::Broken(why);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.record.total_us = self.clock.micros().saturating_sub(self.started_us);
+        (self.recorder)(&self.record);
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ticket").field(&self.record).finish()
+    }
+}

@@ -1,0 +1,224 @@
+//! The door: which endpoint a request is for, in which format its client speaks, and whether it may come in.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use crate::gateway::{Body, Inbound, RequestId, fault_response};
+use crate::server::worker::Worker;
+use crate::server::{auth, health, models};
+use crate::wire::Format;
+use crate::wire::fault::{Fault, FaultKind};
+
+/// One place a request can go to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Endpoint {
+    /// A request for an answer. The second is whether it always streams.
+    Answer(Format, bool),
+    Models,
+    Health,
+    HealthDetailed,
+    Root,
+}
+
+/// Every path there is, the methods it takes, and whether it is open to those without a key.
+const DOORS: [(&str, &[Method], bool, Endpoint); 9] = [
+    ("/v1/chat/completions", &[Method::POST], false, Endpoint::Answer(Format::OpenaiChat, false)),
+    ("/v1/chat/completions-stream", &[Method::POST], false, Endpoint::Answer(Format::OpenaiChat, true)),
+    ("/v1/chat/completions/stream", &[Method::POST], false, Endpoint::Answer(Format::OpenaiChat, true)),
+    ("/v1/messages", &[Method::POST], false, Endpoint::Answer(Format::Anthropic, false)),
+    ("/v1/messages-stream", &[Method::POST], false, Endpoint::Answer(Format::Anthropic, true)),
+    ("/v1/models", &[Method::GET, Method::HEAD], false, Endpoint::Models),
+    ("/health", &[Method::GET, Method::HEAD], true, Endpoint::Health),
+    ("/health/detailed", &[Method::GET, Method::HEAD], false, Endpoint::HealthDetailed),
+    ("/", &[Method::GET, Method::HEAD], true, Endpoint::Root),
+];
+
+/// One model's path goes on with its name, which may hold slashes.
+const ONE_MODEL: &str = "/v1/models/";
+
+/// Largest request body (LIMITS section 3: Anthropic's own cap is 32 MB).
+pub(super) const REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Longest wait for more of a body, and for all of it (LIMITS section 3).
+const BODY_IDLE_MAX: Duration = Duration::from_secs(30);
+const BODY_TOTAL_MAX: Duration = Duration::from_secs(120);
+
+/// Answers one request, whatever it is.
+pub(super) async fn serve(worker: &Worker, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let id = worker.ids.of(&parts.headers);
+    let format = format_of(&parts.uri, &parts.headers);
+    let answered = enter(worker, &parts, body, &id, format).await;
+    Ok(answered.unwrap_or_else(|refused| refused.respond(format, &id)))
+}
+
+/// A request that was turned away at the door.
+struct Refused {
+    fault: Fault,
+    allow: Option<HeaderValue>,
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self { fault, allow: None }
+    }
+}
+
+impl Refused {
+    fn respond(self, format: Format, id: &RequestId) -> Response<Body> {
+        let mut response = fault_response(format, &self.fault, id);
+        if let Some(allow) = self.allow {
+            response.headers_mut().insert(ALLOW, allow);
+        }
+        response
+    }
+}
+
+async fn enter(
+    worker: &Worker,
+    parts: &http::request::Parts,
+    body: Incoming,
+    id: &RequestId,
+    format: Format,
+) -> Result<Response<Body>, Refused> {
+    let path = parts.uri.path();
+    let door = DOORS.iter().find(|(p, ..)| *p == path);
+    if !door.is_some_and(|(_, _, open, _)| *open) {
+        auth::check(&parts.headers, &worker.client_key)?;
+    }
+    let one_model = path.strip_prefix(ONE_MODEL).filter(|name| !name.is_empty());
+    let (methods, endpoint) = match (door, one_model) {
+        (Some((_, methods, _, endpoint)), _) => (*methods, *endpoint),
+        (None, Some(_)) => (&[Method::GET, Method::HEAD][..], Endpoint::Models),
+        (None, None) => return Err(unknown_path(path).into()),
+    };
+    if !methods.contains(&parts.method) {
+        return Err(wrong_method(&parts.method, path, methods));
+    }
+    match endpoint {
+        Endpoint::Answer(format, always_stream) => {
+            let body = collect(&parts.headers, body).await?;
+            let inbound = Inbound { id: id.clone(), format, always_stream, headers: parts.headers.clone(), body };
+            Ok(worker.gateway.forward(inbound).await)
+        }
+        Endpoint::Models => list_models(worker, &parts.uri, one_model, format, id),
+        Endpoint::Health => Ok(json(health::basic(), id)),
+        Endpoint::HealthDetailed => {
+            let table = worker.gateway.table.load();
+            Ok(json(health::detailed(&table, worker.gateway.clock.now()), id))
+        }
+        Endpoint::Root => Ok(json(about(), id)),
+    }
+}
+
+/// Which vendor's client is asking: told by its path, or, where both ask the same, by its headers.
+fn format_of(uri: &Uri, headers: &HeaderMap) -> Format {
+    let is_anthropic = uri.path().starts_with("/v1/messages") || headers.contains_key("anthropic-version");
+    if is_anthropic { Format::Anthropic } else { Format::OpenaiChat }
+}
+
+fn list_models(
+    worker: &Worker,
+    uri: &Uri,
+    one: Option<&str>,
+    format: Format,
+    id: &RequestId,
+) -> Result<Response<Body>, Refused> {
+    let table = worker.gateway.table.load();
+    let Some(name) = one else {
+        return Ok(json(models::list(&table, format, uri, worker.started), id));
+    };
+    let name = models::percent_decode(name);
+    match table.resolve(&name) {
+        Some(found) => Ok(json(models::one(&found.model, &name, format, worker.started), id)),
+        None => {
+            let message = format!("the model \"{name}\" does not exist; `GET /v1/models` lists those there are");
+            Err(Fault::new(404, FaultKind::ModelNotFound, message).param("model").into())
+        }
+    }
+}
+
+/// Reads a request's body, refusing early what it declares to be too long.
+async fn collect(headers: &HeaderMap, mut body: Incoming) -> Result<Bytes, Refused> {
+    let too_large = || {
+        let message = format!("the request body is larger than {} MiB", REQUEST_BYTES_MAX / 1024 / 1024);
+        Refused::from(Fault::new(413, FaultKind::TooLarge, message))
+    };
+    if headers.get(CONTENT_ENCODING).is_some_and(|e| e != "identity") {
+        let message = "the request body is encoded; send it without content-encoding";
+        return Err(Fault::new(415, FaultKind::InvalidRequest, message).into());
+    }
+    let declared = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|n| REQUEST_BYTES_MAX < n) {
+        return Err(too_large());
+    }
+    let all = async {
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        while let Some(frame) = tokio::time::timeout(BODY_IDLE_MAX, body.frame()).await.map_err(|_| too_slow())? {
+            let frame = frame.map_err(|e| Fault::invalid(format!("the request body could not be read: {e}")))?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if REQUEST_BYTES_MAX < first.len() + rest.len() + data.len() {
+                return Err(too_large());
+            }
+            // Almost every body comes in one piece, and is then not copied.
+            if first.is_empty() && rest.is_empty() {
+                first = data;
+                continue;
+            }
+            if rest.is_empty() {
+                rest.reserve(declared.unwrap_or(first.len() * 2));
+                rest.extend_from_slice(&first);
+                first = Bytes::new();
+            }
+            rest.extend_from_slice(&data);
+        }
+        Ok(if rest.is_empty() { first } else { rest.freeze() })
+    };
+    tokio::time::timeout(BODY_TOTAL_MAX, all).await.map_err(|_| too_slow())?
+}
+
+fn too_slow() -> Refused {
+    Fault::new(408, FaultKind::Timeout, "the request body did not arrive in time").into()
+}
+
+fn unknown_path(path: &str) -> Fault {
+    let near = crate::route::near::near(path, DOORS.iter().map(|(p, ..)| *p));
+    let known = match near.as_slice() {
+        [] => "POST /v1/chat/completions, POST /v1/messages, GET /v1/models and GET /health are served".to_owned(),
+        near => format!("did you mean {}?", near.join(" or ")),
+    };
+    let shown: String = path.chars().take(200).collect();
+    Fault::new(404, FaultKind::NotFound, format!("there is nothing at {shown}; {known}"))
+}
+
+fn wrong_method(method: &Method, path: &str, methods: &[Method]) -> Refused {
+    let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    let allow = names.join(", ");
+    let message = format!("{method} is not allowed on {path}; use {}", names.first().copied().unwrap_or_default());
+    Refused { fault: Fault::new(405, FaultKind::InvalidRequest, message), allow: HeaderValue::from_str(&allow).ok() }
+}
+
+fn json(body: Vec<u8>, id: &RequestId) -> Response<Body> {
+    crate::gateway::json_response(body, id)
+}
+
+/// What `GET /` says: enough to see that this is the right port.
+fn about() -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut w = crate::wire::json::Writer::new(&mut out);
+    w.object().key("name").str("model-proxy").key("version").str(env!("CARGO_PKG_VERSION")).key("endpoints").array();
+    for (path, ..) in DOORS {
+        w.str(path);
+    }
+    w.end_array().end_object();
+    out
+}

@@ -1,0 +1,71 @@
+//! `/health`: whether we are up, and, for those with the key, how each provider is.
+
+use crate::route::table::Table;
+use crate::time::{Clock, Millis, Rfc3339};
+use crate::wire::json::Writer;
+
+/// The seed's body of `/health`.
+pub(super) fn basic() -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut w = Writer::new(&mut out);
+    w.object().key("status").str("healthy");
+    w.key("timestamp").str(&Rfc3339(Clock::unix_seconds()).to_string()).end_object();
+    out
+}
+
+/// The seed's body of `/health/detailed`, told truly: a provider that no model uses is not listed, one without a key is
+/// "unconfigured" rather than a failure of the whole, and one whose keys all rest says so.
+pub(super) fn detailed(table: &Table, now: Millis) -> Vec<u8> {
+    let providers = providers(table, now);
+    let mut out = Vec::new();
+    let mut w = Writer::new(&mut out);
+    let serving = providers.iter().any(|p| 0 < p.available) || providers.is_empty();
+    w.object().key("status").str(if serving { "healthy" } else { "degraded" });
+    w.key("timestamp").str(&Rfc3339(Clock::unix_seconds()).to_string());
+    w.key("uptime_seconds").int(now.0 / 1000);
+    w.key("components").object().key("providers").object();
+    for provider in &providers {
+        w.key(&provider.name).object().key("status").str(provider.status());
+        w.key("keys_available").int(provider.available).key("keys_total").int(provider.total).end_object();
+    }
+    w.end_object().key("model_config").object().key("status").str("healthy");
+    w.key("models_count").int(table.len() as u64).key("hash").str(&table.hash).end_object();
+    w.end_object().end_object();
+    out
+}
+
+struct Provider {
+    name: String,
+    total: u64,
+    available: u64,
+}
+
+impl Provider {
+    fn status(&self) -> &'static str {
+        match (self.total, self.available) {
+            (0, _) => "unconfigured",
+            (_, 0) => "resting",
+            _ => "healthy",
+        }
+    }
+}
+
+/// Each provider in use, with how many of its keys can be used now on at least one route.
+fn providers(table: &Table, now: Millis) -> Vec<Provider> {
+    let mut found: Vec<Provider> = Vec::new();
+    for route in table.models().flat_map(|m| &m.routes) {
+        let name = &*route.provider.name;
+        let total = route.keys.len() as u64;
+        let resting = !route.provider.state.is_ready(now);
+        let ready = route.keys.iter().filter(|k| !resting && k.on_key.is_ready(now)).count() as u64;
+        match found.iter_mut().find(|p| p.name == name) {
+            Some(provider) => {
+                provider.total = provider.total.max(total);
+                provider.available = provider.available.max(ready);
+            }
+            None => found.push(Provider { name: name.to_owned(), total, available: ready }),
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}

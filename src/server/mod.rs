@@ -1,0 +1,261 @@
+//! Sockets and everything around them: listeners, workers, the door, health, the way down.
+//!
+//! ```text
+//! run ─▶ bind ─▶ workers (a thread, a runtime, a listener each) ─▶ door ─▶ gateway
+//!   └──▶ banner, then signals: the first drains, the second ends
+//! ```
+
+mod auth;
+mod banner;
+mod door;
+mod health;
+mod log;
+mod models;
+mod tasks;
+mod worker;
+
+pub use log::LogLevel;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::config::Loaded;
+use crate::config::env::Env;
+use crate::config::snapshot::Snapshot;
+use crate::gateway::{Gateway, Recorder, RequestIds};
+use crate::route::keys::Registry;
+use crate::secret::Secret;
+use crate::server::tasks::Tasks;
+use crate::server::worker::Worker;
+use crate::time::Clock;
+use crate::upstream::{self, Upstream};
+
+/// All that `start` was told and found.
+#[derive(Debug)]
+pub struct Settings {
+    pub host: String,
+    /// 0 takes any free port; the banner names it.
+    pub port: u16,
+    pub workers: usize,
+    pub log_level: LogLevel,
+    /// What clients must send. `None`: a random key is made for this run and shown (loopback only).
+    pub client_key: Option<Secret>,
+    pub loaded: Loaded,
+    pub env: Env,
+    pub registry: Arc<Registry>,
+}
+
+/// Why the server cannot start.
+#[derive(Debug)]
+pub enum ServeError {
+    Address(String, io::Error),
+    Bind(SocketAddr, io::Error),
+    /// A client key is required on an address that others can reach.
+    KeyRequired(String),
+    Randomness,
+    Ca(String, Box<dyn std::error::Error + Send + Sync>),
+    Start(io::Error),
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(host, e) => write!(f, "cannot listen on \"{host}\": {e}"),
+            Self::Bind(addr, e) if e.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "port {} is in use on {}; choose another with --port", addr.port(), addr.ip())
+            }
+            Self::Bind(addr, e) => write!(f, "cannot listen on {addr}: {e}"),
+            Self::KeyRequired(host) => write!(
+                f,
+                "\"{host}\" can be reached from other machines, so a client key is required: set CLIENT_API_KEY in the environment or in .env"
+            ),
+            Self::Randomness => f.write_str("the system gives no random bytes"),
+            Self::Ca(path, e) => write!(f, "cannot use the CA file {path}: {e}"),
+            Self::Start(e) => write!(f, "cannot start: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// How long open streams may go on after the first signal; then they are cut (LIMITS section 3).
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+
+/// Listens until told to stop. Returns when everything has ended.
+pub fn run(settings: Settings) -> Result<(), ServeError> {
+    let listeners = bind(&settings)?;
+    let local = listeners.first().and_then(|l| l.local_addr().ok());
+    let made_key = settings.client_key.is_none();
+    let client_key = match &settings.client_key {
+        Some(key) => key.clone(),
+        None if local.is_some_and(|a| a.ip().is_loopback()) => random_key()?,
+        None => return Err(ServeError::KeyRequired(settings.host)),
+    };
+    let started = Started {
+        clock: Clock::start(),
+        tls: tls(&settings.env)?,
+        table: Arc::new(Snapshot::new(Arc::clone(&settings.loaded.table))),
+        recorder: log::recorder(settings.log_level),
+        client_key,
+        seed: random()?,
+    };
+    let banner = banner::Banner {
+        address: local,
+        key: made_key.then_some(&started.client_key),
+        loaded: &settings.loaded,
+        workers: settings.workers,
+    };
+    banner.print();
+    let (stop, stopped) = watch::channel(false);
+    let mut threads = Vec::new();
+    for (index, listener) in listeners.into_iter().enumerate() {
+        threads.push(started.worker(index, listener, stopped.clone())?);
+    }
+    drop(stopped);
+    wait_for_end(&stop, threads)
+}
+
+/// What all workers share.
+struct Started {
+    clock: Clock,
+    tls: Arc<rustls::ClientConfig>,
+    table: Arc<Snapshot>,
+    recorder: Recorder,
+    client_key: Secret,
+    seed: u64,
+}
+
+impl Started {
+    /// Starts one worker on a thread of its own.
+    fn worker(
+        &self,
+        index: usize,
+        listener: TcpListener,
+        stop: watch::Receiver<bool>,
+    ) -> Result<JoinHandle<()>, ServeError> {
+        let tasks = Tasks::default();
+        let settings = upstream::Settings { tls: Arc::clone(&self.tls), spawn: tasks.spawner(), clock: self.clock };
+        let gateway = Gateway {
+            table: Arc::clone(&self.table),
+            upstream: Upstream::new(settings),
+            clock: self.clock,
+            recorder: Arc::clone(&self.recorder),
+        };
+        let worker = Arc::new(Worker {
+            gateway,
+            client_key: self.client_key.clone(),
+            ids: RequestIds::new(self.seed.wrapping_add(index as u64)),
+            tasks: tasks.clone(),
+            started: Clock::unix_seconds(),
+        });
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
+        let serve = move || {
+            runtime.block_on(async {
+                if let Err(error) = worker::run(worker, listener, stop).await {
+                    log::error(&format!("worker {index}: {error}"));
+                }
+                // Open connections are told to end after their request; those that do not are cut.
+                let _drained = tokio::time::timeout(DRAIN_MAX, tasks.wait()).await;
+            });
+        };
+        thread::Builder::new().name(format!("worker-{index}")).spawn(serve).map_err(ServeError::Start)
+    }
+}
+
+/// Waits for a signal, then for the workers; a second signal ends at once.
+fn wait_for_end(stop: &watch::Sender<bool>, threads: Vec<JoinHandle<()>>) -> Result<(), ServeError> {
+    let runtime: Runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
+    runtime.block_on(async {
+        let mut signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+        next_signal(&mut signals).await;
+        log::info(&format!(
+            "stopping: open requests have {} s to end; a second signal ends at once",
+            DRAIN_MAX.as_secs()
+        ));
+        let _ = stop.send(true);
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|t| drop(t.join())));
+        tokio::select! {
+            _ = joined => log::info("stopped"),
+            () = next_signal(&mut signals) => log::info("stopped at once"),
+        }
+    });
+    // Threads that still run end with the process.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+async fn next_signal(signals: &mut [io::Result<Signal>; 2]) {
+    let [terminate, interrupt] = signals;
+    let wait = async |signal: &mut io::Result<Signal>| match signal {
+        Ok(signal) => drop(signal.recv().await),
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        () = wait(terminate) => {}
+        () = wait(interrupt) => {}
+    }
+}
+
+/// Opens one listener per worker on the same port; the kernel spreads connections over them.
+fn bind(settings: &Settings) -> Result<Vec<TcpListener>, ServeError> {
+    let host = settings.host.trim_start_matches('[').trim_end_matches(']');
+    let resolved = (host, settings.port).to_socket_addrs().and_then(|mut all| {
+        all.next().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+    });
+    let mut address = resolved.map_err(|e| ServeError::Address(settings.host.clone(), e))?;
+    let workers = settings.workers.max(1);
+    let mut listeners = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let listener = listen(address, 1 < workers).map_err(|e| ServeError::Bind(address, e))?;
+        address = listener.local_addr().map_err(|e| ServeError::Bind(address, e))?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// Connections the kernel holds for us while we are busy.
+const BACKLOG: i32 = 1024;
+
+fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    // Only where several workers listen: otherwise a second process could take the port unseen.
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Trust in upstreams: webpki's roots, and the operator's own CA file where there is one.
+fn tls(env: &Env) -> Result<Arc<rustls::ClientConfig>, ServeError> {
+    let Some(path) = env.first(&["MODEL_PROXY_CA_FILE", "SSL_CERT_FILE"]) else {
+        return upstream::tls_config(None).map_err(|e| ServeError::Ca(String::new(), e.into()));
+    };
+    let pem = std::fs::read(path).map_err(|e| ServeError::Ca(path.to_owned(), e.into()))?;
+    upstream::tls_config(Some(&pem)).map_err(|e| ServeError::Ca(path.to_owned(), e.into()))
+}
+
+fn random_key() -> Result<Secret, ServeError> {
+    let mut bytes = [0; 20];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| ServeError::Randomness)?;
+    Ok(Secret::new(&format!("mp-{}", data_encoding::BASE32_NOPAD.encode(&bytes).to_lowercase())))
+}
+
+fn random() -> Result<u64, ServeError> {
+    let mut bytes = [0; 8];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| ServeError::Randomness)?;
+    Ok(u64::from_le_bytes(bytes))
+}

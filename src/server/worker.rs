@@ -1,0 +1,142 @@
+//! One worker: a thread, its runtime, its listener, its connections. Nothing of it is shared on a request's path but
+//! the table.
+
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::gateway::{Gateway, RequestIds};
+use crate::secret::Secret;
+use crate::server::door;
+use crate::server::tasks::Tasks;
+
+/// What every connection of a worker shares.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) gateway: Gateway,
+    pub(super) client_key: Secret,
+    pub(super) ids: RequestIds,
+    pub(super) tasks: Tasks,
+    /// When the process started, in seconds since 1970.
+    pub(super) started: u64,
+}
+
+/// Longest wait for a connection's first byte (LIMITS section 3).
+const FIRST_BYTE_MAX: Duration = Duration::from_secs(10);
+
+/// Longest wait for a request's head, and for the next request on an idle connection: longer than the 60 s after which
+/// common load balancers close theirs (LIMITS section 3).
+const HEAD_MAX: Duration = Duration::from_secs(75);
+
+/// Largest request head; 16 KB tokens and the headers of coding agents fit well (LIMITS R16).
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// HTTP/2: largest header list, streams at once, windows (LIMITS section 3).
+const H2_HEADER_LIST_MAX: u32 = 32 * 1024;
+const H2_STREAMS_MAX: u32 = 128;
+const H2_STREAM_WINDOW: u32 = 64 * 1024;
+const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// How long to hold back after `accept` failed for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Accepts connections until told to stop, then waits for those that are open.
+pub(super) async fn run(worker: Arc<Worker>, listener: StdListener, mut stop: watch::Receiver<bool>) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.changed() => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = connection(Arc::clone(&worker), stream, stop.clone());
+                worker.tasks.spawn(connection);
+            }
+            // Out of descriptors, or a client that left while waiting. Trying again at once would spin.
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+    drop(listener);
+    Ok(())
+}
+
+/// Serves one connection. HTTP/2 is spoken to those who begin with its preface.
+async fn connection(worker: Arc<Worker>, stream: TcpStream, stop: watch::Receiver<bool>) {
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let mut first = [0; 4];
+    let Ok(Ok(n)) = tokio::time::timeout(FIRST_BYTE_MAX, stream.peek(&mut first)).await else {
+        return;
+    };
+    match first.get(..n) {
+        None | Some([]) => {}
+        Some(begin) if b"PRI ".starts_with(begin) => serve_h2(worker, stream, stop).await,
+        Some(_) => serve_h1(worker, stream, stop).await,
+    }
+}
+
+async fn serve_h1(worker: Arc<Worker>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+    let service = service_fn(move |request| {
+        let worker = Arc::clone(&worker);
+        async move { door::serve(&worker, request).await }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HEAD_BYTES_MAX);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    // What ends a connection is the client's affair; what mattered of it was recorded request by request.
+    let _ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stop.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+}
+
+async fn serve_h2(worker: Arc<Worker>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+    let executor = Executor(worker.tasks.clone());
+    let service = service_fn(move |request| {
+        let worker = Arc::clone(&worker);
+        async move { door::serve(&worker, request).await }
+    });
+    let mut builder = http2::Builder::new(executor);
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .max_header_list_size(H2_HEADER_LIST_MAX)
+        .max_concurrent_streams(H2_STREAMS_MAX)
+        .initial_stream_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let _ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stop.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+}
+
+/// Lets HTTP/2 spawn its streams through the worker's tasks.
+#[derive(Clone, Debug)]
+struct Executor(Tasks);
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}

@@ -1,0 +1,228 @@
+//! The connections that rest or are shared, by origin.
+//!
+//! An HTTP/1 connection is either in here or leased to one request. It comes back once its answer has been read to
+//! the end and its driver asks for more; otherwise it is dropped, which closes it. The one that rested last is taken
+//! first, so the others may grow old and go. An HTTP/2 connection stays here while requests share it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::AHashMap;
+use http::HeaderValue;
+use http::uri::Authority;
+use hyper::client::conn::{http1, http2};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use crate::route::table::Origin;
+use crate::time::{Clock, Millis};
+use crate::upstream::error::{SendError, What};
+use crate::upstream::line::{Leash, Line};
+use crate::upstream::sent::Sent;
+use crate::upstream::watch::Watch;
+
+/// How many connections are kept, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keep {
+    /// Resting HTTP/1 connections of one origin: a burst larger than this is rare and pays for itself.
+    pub(super) resting: usize,
+    /// Shorter than the keep-alive of any provider worth the name, so that we close first (LIMITS R9).
+    pub(super) rest_max: Duration,
+    /// Providers move: a connection that never ends would never see the new address.
+    pub(super) age_max: Duration,
+    pub(super) origins: usize,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { resting: 32, rest_max: Duration::from_secs(15), age_max: Duration::from_secs(600), origins: 256 }
+    }
+}
+
+/// An HTTP/1 connection. Dropping it closes it.
+#[derive(Debug)]
+pub(super) struct H1 {
+    pub(super) sender: http1::SendRequest<Sent>,
+    pub(super) line: Arc<Line>,
+    /// The timer of whatever request it serves.
+    pub(super) watch: Option<Watch>,
+    pub(super) born: Millis,
+    pub(super) _leash: Leash,
+}
+
+/// A share of an HTTP/2 connection.
+#[derive(Clone, Debug)]
+pub(super) struct H2 {
+    pub(super) sender: http2::SendRequest<Sent>,
+    pub(super) line: Arc<Line>,
+    pub(super) born: Millis,
+}
+
+/// A connection to send on.
+#[derive(Debug)]
+pub(super) enum Taken {
+    H1(H1),
+    /// Its stream is counted already: see [`Line::enter`].
+    H2(H2),
+}
+
+/// All origins of one worker.
+#[derive(Debug)]
+pub(super) struct Pool {
+    places: Mutex<AHashMap<Arc<Origin>, Arc<Place>>>,
+    keep: Keep,
+}
+
+impl Pool {
+    pub(super) fn new(keep: Keep) -> Self {
+        Self { places: Mutex::default(), keep }
+    }
+
+    /// The place of an origin, made when it is first asked for.
+    pub(super) fn place(&self, origin: &Arc<Origin>, clock: Clock) -> Result<Arc<Place>, SendError> {
+        let mut places = self.places.lock();
+        if let Some(place) = places.get(origin) {
+            return Ok(Arc::clone(place));
+        }
+        let place = Arc::new(Place::new(origin, clock, self.keep)?);
+        if self.keep.origins <= places.len() {
+            // Origins come from the configuration; only those that reloads have left behind fill this up.
+            places.retain(|_, place| 1 < Arc::strong_count(place) || place.is_used());
+        }
+        if places.len() < self.keep.origins {
+            places.insert(Arc::clone(origin), Arc::clone(&place));
+        }
+        Ok(place)
+    }
+}
+
+/// One origin: how it is addressed, and its connections.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) origin: Arc<Origin>,
+    pub(super) authority: Authority,
+    pub(super) host: HeaderValue,
+    /// For requests that a proxy reads.
+    pub(super) proxy_authorization: Option<HeaderValue>,
+    /// Passed one at a time until it is known what the origin speaks, and always where that is HTTP/2: a burst
+    /// must not make a connection for each of its requests when one will do for all.
+    pub(super) gate: Semaphore,
+    connections: Mutex<Connections>,
+    clock: Clock,
+    keep: Keep,
+}
+
+#[derive(Debug)]
+struct Connections {
+    /// The last one rested last.
+    h1: Vec<H1>,
+    h2: Vec<H2>,
+    /// Whether connections may be made side by side.
+    speaks_h1: bool,
+}
+
+impl Place {
+    fn new(origin: &Arc<Origin>, clock: Clock, keep: Keep) -> Result<Self, SendError> {
+        let bad = |e: http::Error| SendError::connect(What::Address).because(e);
+        let text = origin.authority();
+        let host = HeaderValue::from_str(&text).map_err(|e| bad(e.into()))?;
+        let authority = Authority::from_maybe_shared(text.into_bytes()).map_err(|e| bad(e.into()))?;
+        let proxy_authorization = match origin.proxy.as_ref().and_then(|p| p.authorization.as_ref()) {
+            Some(secret) => {
+                let mut value = HeaderValue::from_str(&secret.0).map_err(|e| bad(e.into()))?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+            None => None,
+        };
+        let connections = Connections { h1: Vec::new(), h2: Vec::new(), speaks_h1: !origin.tls };
+        Ok(Self {
+            origin: Arc::clone(origin),
+            authority,
+            host,
+            proxy_authorization,
+            gate: Semaphore::new(1),
+            connections: Mutex::new(connections),
+            clock,
+            keep,
+        })
+    }
+
+    /// A proxy reads the requests and needs them in absolute form.
+    pub(super) fn is_relayed(&self) -> bool {
+        !self.origin.tls && self.origin.proxy.is_some()
+    }
+
+    pub(super) fn speaks_h1(&self) -> bool {
+        self.connections.lock().speaks_h1
+    }
+
+    /// A connection that is ready now; `None` if one has to be made.
+    pub(super) fn take(&self) -> Option<Taken> {
+        let mut connections = self.connections.lock();
+        let now = self.clock.now();
+        while let Some(h1) = connections.h1.pop() {
+            let rested_too_long = h1.line.rest_left(now, self.keep.rest_max).is_none();
+            // A connection that is closed, or has become readable while it rested, is no longer ready.
+            if h1.sender.is_ready() && !rested_too_long && !self.is_old(h1.born, now) {
+                h1.line.work();
+                return Some(Taken::H1(h1));
+            }
+        }
+        connections.h2.retain(|h2| !h2.sender.is_closed() && !self.is_old(h2.born, now));
+        if let Some(h2) = connections.h2.iter().find(|h2| h2.line.enter()) {
+            return Some(Taken::H2(h2.clone()));
+        }
+        if H2_PER_ORIGIN_MAX <= connections.h2.len() {
+            let h2 = connections.h2.iter().min_by_key(|h2| h2.line.streams())?;
+            h2.line.queue();
+            return Some(Taken::H2(h2.clone()));
+        }
+        None
+    }
+
+    /// Lets a connection rest whose last answer has been read to the end.
+    pub(super) fn put(&self, h1: H1) {
+        // Not ready: the request was answered before it was read, or the other side wants to close.
+        let now = self.clock.now();
+        if !h1.sender.is_ready() || self.is_old(h1.born, now) {
+            return;
+        }
+        h1.line.rest(now);
+        let mut connections = self.connections.lock();
+        // Their drivers have closed those that rested too long; here only their handles go.
+        connections.h1.retain(|c| !c.sender.is_closed());
+        connections.h1.push(h1);
+        if self.keep.resting < connections.h1.len() {
+            drop(connections.h1.remove(0));
+        }
+    }
+
+    /// Remembers what a new connection speaks, and shares it if it can be shared.
+    pub(super) fn learn(&self, taken: &Taken) {
+        let mut connections = self.connections.lock();
+        connections.speaks_h1 = matches!(taken, Taken::H1(_));
+        if let Taken::H2(h2) = taken {
+            connections.h2.push(h2.clone());
+        }
+    }
+
+    /// Gives up all that rests: one of them was found dead, and what comes next must not meet another.
+    pub(super) fn condemn(&self, dead: Option<&Arc<Line>>) {
+        let mut connections = self.connections.lock();
+        connections.h1.clear();
+        connections.h2.retain(|h2| !dead.is_some_and(|line| Arc::ptr_eq(line, &h2.line)));
+    }
+
+    fn is_old(&self, born: Millis, now: Millis) -> bool {
+        self.keep.age_max <= born.until(now)
+    }
+
+    fn is_used(&self) -> bool {
+        let connections = self.connections.lock();
+        connections.h1.iter().any(|h1| !h1.sender.is_closed()) || connections.h2.iter().any(|h2| !h2.sender.is_closed())
+    }
+}
+
+/// Shared connections of one origin. Beyond them requests wait for a stream rather than open more.
+const H2_PER_ORIGIN_MAX: usize = 8;

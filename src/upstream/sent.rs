@@ -1,0 +1,43 @@
+//! The body of a request as hyper wants it: pieces whose length is known, so that head and body leave in one write.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+
+use crate::wire::splice::Parts;
+
+#[derive(Debug)]
+pub(super) struct Sent {
+    pieces: <Parts as IntoIterator>::IntoIter,
+    /// Bytes not yet taken.
+    left: u64,
+}
+
+impl Sent {
+    pub(super) fn new(parts: Parts) -> Self {
+        Self { left: parts.len() as u64, pieces: parts.into_iter() }
+    }
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.pieces.next().map(|piece| {
+            self.left = self.left.saturating_sub(piece.len() as u64);
+            Ok(Frame::data(piece))
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

@@ -1,0 +1,48 @@
+//! One timer for many deadlines.
+//!
+//! A deadline that moves later costs nothing: the timer is only set again once it has fired too early. So a
+//! connection keeps one timer for all its requests, and a chunk of a stream never touches the runtime's timer wheel.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+#[derive(Debug)]
+pub(super) struct Watch {
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Watch {
+    pub(super) fn new(deadline: Instant) -> Self {
+        Self { sleep: Box::pin(sleep_until(deadline)) }
+    }
+
+    /// Ready once `deadline` is past; wakes the caller when it is.
+    pub(super) fn poll_past(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        if deadline < self.sleep.deadline() {
+            self.sleep.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(self.sleep.as_mut().poll(cx));
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.sleep.as_mut().reset(deadline);
+        }
+    }
+}
+
+/// The moment `duration` from now. What is configured may be absurd; it does not overflow.
+pub(super) fn from_now(duration: Duration) -> Instant {
+    after(Instant::now(), duration)
+}
+
+pub(super) fn after(from: Instant, duration: Duration) -> Instant {
+    from + duration.min(DEADLINE_MAX)
+}
+
+/// No deadline lies further ahead: nothing waits for a month.
+const DEADLINE_MAX: Duration = Duration::from_secs(30 * 86_400);
