@@ -71,7 +71,7 @@ const INVALID: Expect =
 
 const DENIED: Expect = Expect {
     status: 401,
-    kinds: ["invalid_request_error", "authentication_error"],
+    kinds: ["authentication_error", "authentication_error"],
     code: Some("invalid_api_key"),
     says: "key",
 };
@@ -85,7 +85,7 @@ const UNKNOWN: Expect = Expect {
 
 #[test]
 fn no_key_is_401() {
-    check_all(&Expect { code: None, ..DENIED }, |side| Request::post(side.path, side.request));
+    check_all(&DENIED, |side| Request::post(side.path, side.request));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_path_that_is_not_there_is_404() {
     for side in SIDES {
         let upstream = Upstream::start();
         let gateway = start(&side, &upstream);
-        for path in [format!("{}/nope", side.path), "/v1/nope".to_owned(), "/".to_owned()] {
+        for path in [format!("{}/nope", side.path), "/v1/nope".to_owned()] {
             let reply = gateway.send(&Request::post(&path, "{}").with_key());
             assert_eq!(reply.status, 404, "{path}: {}", reply.text());
             let message = &reply.json()["error"]["message"];

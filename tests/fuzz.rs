@@ -6,7 +6,11 @@ use std::path::{Path, PathBuf};
 type Target = (&'static str, fn(&[u8]));
 
 /// Every target of `fuzz/`, and the law it asserts.
-const TARGETS: &[Target] = &[("json", model_proxy::wire::json::fuzz), ("sse", model_proxy::wire::sse::fuzz)];
+const TARGETS: &[Target] = &[
+    ("head_splice", model_proxy::wire::head::fuzz),
+    ("json", model_proxy::wire::json::fuzz),
+    ("sse", model_proxy::wire::sse::fuzz),
+];
 
 #[test]
 fn every_fuzz_target_holds_on_its_corpus() {
