@@ -97,7 +97,7 @@ impl<'a> Reader<'a, '_> {
             "tool_choice" => self.later.choice = Some(place(c)?),
             "function_call" => self.later.function_call = Some(place(c)?),
             "parallel_tool_calls" => prompt.parallel = c.opt_bool()?,
-            "reasoning_effort" => prompt.effort = Some(effort(c, at)?),
+            "reasoning_effort" => prompt.effort = effort(c, at)?,
             "response_format" => self.prompt.output = self.response_format(c)?,
             "user" => self.later.user = c.opt_str()?,
             "safety_identifier" => self.later.safety_identifier = c.opt_str()?,
@@ -453,10 +453,15 @@ fn stop<'a>(c: &mut Cursor<'a>) -> Result<Vec<JsonStr<'a>>, JsonError> {
     Ok(stop)
 }
 
-fn effort(c: &mut Cursor<'_>, at: usize) -> Result<Effort, Refusal> {
+fn effort(c: &mut Cursor<'_>, at: usize) -> Result<Option<Effort>, Refusal> {
     let word = c.str()?;
     let word = word.decode();
-    Effort::parse(&word).ok_or_else(|| Refusal::at(at, format!("`reasoning_effort` cannot be `{word}`")))
+    match Effort::parse(&word) {
+        Some(effort) => Ok(Some(effort)),
+        // Groq's word for no wish.
+        None if word == "default" => Ok(None),
+        None => Err(Refusal::at(at, format!("`reasoning_effort` cannot be `{word}`"))),
+    }
 }
 
 /// Takes a JSON Schema as it is spelled; null is none.
