@@ -119,9 +119,11 @@ impl<'a> Reader<'a, '_> {
             (Some((at, old)), Some(new)) if old != new => {
                 return Err(Refusal::at(at, "`max_tokens` and `max_completion_tokens` differ: send one of them"));
             }
-            (old, new) => new.or(old.map(|(_, n)| n)),
+            (Some((_, old)), None) => Some(old),
+            (_, new) => new,
         };
-        self.prompt.user = self.later.safety_identifier.take().or(self.later.user.take());
+        let user = self.later.user.take();
+        self.prompt.user = self.later.safety_identifier.take().or(user);
         if let Some(choice) = self.later.choice.take() {
             self.choice(choice)?;
         }
@@ -259,7 +261,7 @@ impl<'a> Reader<'a, '_> {
                 _ => unknown(&mut c, at, self.losses)?,
             }
         }
-        let kind = kind.map_or("function".into(), |kind| kind.decode().into_owned());
+        let kind = kind.map_or_else(|| "function".to_owned(), |kind| kind.decode().into_owned());
         match (kind.as_str(), name, allowed) {
             ("function", Some(name), _) => self.prompt.choice = Some(Choice::Tool(name)),
             ("allowed_tools", _, Some(allowed)) => self.allowed(allowed)?,

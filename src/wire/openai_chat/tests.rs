@@ -1,5 +1,8 @@
 //! Tests across the files of this format, and over recorded traffic where it is at hand.
 
+mod replies;
+mod requests;
+
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -151,6 +154,7 @@ fn recordings(corpus: &Path) -> Vec<Recording> {
 /// Reads every recorded chat body there is. What is written again goes into `MODEL_PROXY_CORPUS_OUT`, if that is
 /// set, for a second opinion.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the corpus lies outside the repository")]
 fn recorded_traffic_is_understood() {
     let Some(corpus) = std::env::var_os("MODEL_PROXY_CORPUS") else {
         return;
@@ -200,7 +204,7 @@ fn recorded_traffic_is_understood() {
                 inspected(&bytes, &got, &path);
             }
             "error" => {
-                let fault = Fault::read(recording.status as u16, &bytes);
+                let fault = Fault::read(u16::try_from(recording.status).unwrap(), &bytes);
                 let mut body = Vec::new();
                 (CODEC.encode_fault)(&fault, "req_1", &mut body);
                 write("errors", &path, &String::from_utf8(body).unwrap());
