@@ -300,10 +300,11 @@ impl<'p> Body<'p, '_> {
     fn system(&mut self, structure: &Structure<'_>, w: &mut Writer<'_>) -> Result<(), Refusal> {
         let mut texts: Vec<(&JsonStr<'_>, &Block<'_>)> = Vec::with_capacity(self.prompt.system.len());
         for block in &self.prompt.system {
-            match &block.kind {
-                BlockKind::Text(text) if text.is_blank() => {}
-                BlockKind::Text(text) => texts.push((text, block)),
-                _ => return Err(Refusal::at(block.at, "instructions can only be text")),
+            let BlockKind::Text(text) = &block.kind else {
+                return Err(Refusal::at(block.at, "instructions can only be text"));
+            };
+            if !text.is_blank() {
+                texts.push((text, block));
             }
         }
         let spoken = matches!(structure, Structure::Spoken);
@@ -335,10 +336,8 @@ impl<'p> Body<'p, '_> {
 /// How many cache breakpoints the request carries.
 fn breakpoints(prompt: &Prompt<'_>) -> usize {
     fn of(block: &Block<'_>) -> usize {
-        let inner = match &block.kind {
-            BlockKind::ToolResult { content, .. } => content.iter().map(of).sum(),
-            _ => 0,
-        };
+        let inner =
+            if let BlockKind::ToolResult { content, .. } = &block.kind { content.iter().map(of).sum() } else { 0 };
         inner + usize::from(block.cache.is_some())
     }
     let tools = prompt
