@@ -34,6 +34,17 @@ fn index(root: &Path) -> Vec<(String, String, u64)> {
     index.lines().filter_map(line).collect()
 }
 
+/// A model of the kind before effort and structured outputs, so that everything else has to stand in for them.
+fn old() -> Capabilities {
+    Capabilities {
+        max_output_tokens: Some(8192),
+        temperature_and_top_p: false,
+        thinking: ThinkingModes { adaptive: false, enabled: true, disabled: true },
+        structured_outputs: false,
+        ..Capabilities::default()
+    }
+}
+
 /// A model that takes everything, so that only the format itself is tried.
 fn able() -> Capabilities {
     Capabilities {
@@ -53,14 +64,14 @@ fn save(out: Option<&PathBuf>, kind: &str, file: &str, bytes: &[u8]) {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "what was refused is for a person to judge")]
+#[expect(clippy::disallowed_methods, reason = "a test that runs only where somebody names the corpus")]
 fn the_recorded_traffic_is_understood() {
     let Ok(root) = std::env::var("MODEL_PROXY_CORPUS").map(PathBuf::from) else {
         return;
     };
     let out = std::env::var("MODEL_PROXY_CORPUS_OUT").map(PathBuf::from).ok();
     let out = out.as_ref();
-    let (capabilities, quirks) = (able(), Quirks::default());
+    let (models, quirks) = ([("requests", able()), ("requests-old", old())], Quirks::default());
     let memory = Memory { model: "m".to_owned(), seed: 7, ..Memory::default() };
     let mut counts = [0_usize; 3];
     for (file, kind, status) in index(&root) {
@@ -69,17 +80,21 @@ fn the_recorded_traffic_is_understood() {
         };
         match kind.as_str() {
             "requests" => {
-                let mut losses = Losses::default();
-                let target = Target { model: "m", capabilities: &capabilities, quirks: &quirks };
-                let mut bytes = Vec::new();
-                let written = (CODEC.decode_request)(&body, &mut losses)
-                    .and_then(|prompt| (CODEC.encode_request)(&prompt, &target, &mut bytes, &mut losses));
-                match written {
-                    Ok(_) => save(out, "requests", &file, &bytes),
-                    Err(refusal) => eprintln!("REFUSED {status} {file}: {} {refusal}", refusal.place.path(&body)),
-                }
-                if !losses.is_empty() {
-                    eprintln!("LOST {file}: {}", losses.header(&body));
+                for (folder, capabilities) in &models {
+                    let mut losses = Losses::default();
+                    let target = Target { model: "m", capabilities, quirks: &quirks };
+                    let mut bytes = Vec::new();
+                    let written = (CODEC.decode_request)(&body, &mut losses)
+                        .and_then(|prompt| (CODEC.encode_request)(&prompt, &target, &mut bytes, &mut losses));
+                    match written {
+                        Ok(_) => save(out, folder, &file, &bytes),
+                        Err(refusal) => {
+                            eprintln!("REFUSED {status} {folder} {file}: {} {refusal}", refusal.place.path(&body));
+                        }
+                    }
+                    if !losses.is_empty() {
+                        eprintln!("LOST {folder} {file}: {}", losses.header(&body));
+                    }
                 }
                 counts[0] += 1;
             }

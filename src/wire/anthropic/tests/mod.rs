@@ -15,7 +15,7 @@ use crate::wire::sse::{Frame, Framer};
 use super::CODEC;
 
 /// Reads a whole reply, checking the grammar of its events.
-fn whole(body: &str) -> Reply<'_> {
+fn whole(body: &str) -> Reply<'static> {
     let mut reply = Reply::default();
     let mut grammar = Grammar::default();
     (CODEC.decode_reply)(body, &mut |event: Event<'_>| {
@@ -23,7 +23,7 @@ fn whole(body: &str) -> Reply<'_> {
         crate::wire::event::Sink::event(&mut reply, lasting(event));
     });
     assert!(grammar.is_over(), "the events end: {body}");
-    owned(reply)
+    reply
 }
 
 /// Cuts a stream into frames.
@@ -111,10 +111,6 @@ fn lasting(event: Event<'_>) -> Event<'static> {
         Event::Fault(fault) => Event::Fault(fault),
         Event::Ping => Event::Ping,
     }
-}
-
-fn owned(reply: Reply<'static>) -> Reply<'static> {
-    reply
 }
 
 /// A reply as text, where a call's arguments look the same however they came.

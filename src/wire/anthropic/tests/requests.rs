@@ -516,6 +516,21 @@ fn ec32_schemas_become_objects_and_keep_their_order() {
     refused(&asking(r#""tools":[{"type":"web_search_20250305","name":"w"}]"#), nothing, "tools[0]", "web_search");
 }
 
+#[test]
+fn an_effort_that_is_not_sent_is_named() {
+    let body = asking(r#""thinking":{"type":"adaptive"},"output_config":{"effort":"high"}"#);
+    let adaptive = |_: &mut Prompt<'_>, c: &mut Capabilities| c.thinking.adaptive = true;
+    check(&body, adaptive, &format!(r#""max_tokens":4096,"thinking":{{"type":"adaptive"}},{Q}"#), "reasoning_effort");
+}
+
+#[test]
+fn the_answers_tool_has_a_name_of_its_own() {
+    let body = asking(r#""tools":[{"name":"shape"}]"#);
+    let (got, memory, _) = encoded(&body, |p, c| (schema(p), c.structured_outputs = false).0).unwrap();
+    let name = memory.unwrap_tool.unwrap();
+    assert!(name != "shape" && got.contains(&format!("\"name\":\"{name}\"")), "{got}");
+}
+
 fn schema(p: &mut Prompt<'_>) {
     let schema = Json::raw(r#"{"type":"object","properties":{"n":{"type":"integer","minimum":1}}}"#);
     p.output = Some(Output::Schema { name: Some(JsonStr::quote("shape")), schema, strict: Some(true) });
@@ -652,7 +667,7 @@ fn any_text_is_a_prompt_or_a_refusal() {
     let body = r#"{"model":"m","messages":[{"role":"assistant","content":[{"type":"tool_use","id":"i","name":"f","input":{"a":1}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"i","content":[{"type":"image","source":{"type":"url","url":"u"}}]}]}],"tools":[{"name":"f"}],"thinking":{"type":"adaptive"}}"#;
     for at in 0..body.len() {
         let (start, rest) = body.split_at(at);
-        for text in [start.to_owned(), format!("{start}{}", &rest[1..]), format!("{start}7{rest}")] {
+        for text in [start.to_owned(), format!("{start}{}", rest.get(1..).unwrap()), format!("{start}7{rest}")] {
             let mut losses = Losses::default();
             if let Ok(prompt) = (CODEC.decode_request)(&text, &mut losses) {
                 let (capabilities, quirks) = (Capabilities::default(), Quirks::default());
