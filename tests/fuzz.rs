@@ -9,7 +9,9 @@ type Target = (&'static str, fn(&[u8]));
 const TARGETS: &[Target] = &[
     ("head_splice", model_proxy::wire::head::fuzz),
     ("json", model_proxy::wire::json::fuzz),
+    ("prompt", model_proxy::wire::laws::prompt),
     ("sse", model_proxy::wire::sse::fuzz),
+    ("stream", model_proxy::wire::laws::stream),
 ];
 
 #[test]

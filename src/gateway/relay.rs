@@ -97,11 +97,14 @@ impl Relay {
     /// Bounded by frames and bytes: an upstream that sends so much without output is answering all the same.
     pub(super) async fn first_output(&mut self) -> Result<(), Unanswered> {
         loop {
+            // Output before a fault in one chunk: the answer had begun, wherever the network cut it.
+            if self.has_output() {
+                return Ok(());
+            }
             if let Some(fault) = self.fault() {
                 return Err(Unanswered::Fault(fault.clone()));
             }
-            let held_enough = GATE_FRAMES_MAX <= self.frames || GATE_BYTES_MAX <= self.held_bytes;
-            if self.has_output() || self.over || held_enough {
+            if self.over || GATE_FRAMES_MAX <= self.frames || GATE_BYTES_MAX <= self.held_bytes {
                 return Ok(());
             }
             match self.upstream.chunk().await {

@@ -16,6 +16,8 @@ pub mod event;
 pub mod fault;
 pub mod head;
 pub mod json;
+#[doc(hidden)]
+pub mod laws;
 pub mod loss;
 pub mod prompt;
 pub mod rename;
