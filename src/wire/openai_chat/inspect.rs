@@ -1,0 +1,171 @@
+//! The side reader of the verbatim lane: what a frame or a reply means, without translating it.
+
+use memchr::memmem;
+
+use crate::wire::event::{Delta, Event, Open, Usage};
+use crate::wire::fault::Fault;
+use crate::wire::json::JsonError;
+use crate::wire::openai_chat::answer::Answer;
+use crate::wire::openai_chat::body::{self, Body, Choice};
+use crate::wire::sse::Frame;
+use crate::wire::{Inspection, Sign};
+
+/// Tells what a frame is.
+pub(super) fn frame(frame: &Frame) -> Inspection {
+    let data = match frame.data() {
+        None => return Inspection::default(),
+        Some(data) => data,
+    };
+    if is_plain_text(&data) {
+        return Inspection { sign: Sign::Output, usage: None };
+    }
+    let Ok(text) = std::str::from_utf8(&data) else {
+        return fault(Fault::garbage("the upstream's stream is not UTF-8"));
+    };
+    match text.trim() {
+        "" => Inspection::default(),
+        "[DONE]" => Inspection { sign: Sign::Over, usage: None },
+        text => chunk(text)
+            .unwrap_or_else(|error| fault(Fault::garbage(format!("the upstream's stream cannot be read: {error}")))),
+    }
+}
+
+/// Reads the usage of a whole reply.
+pub(super) fn reply(text: &str) -> Result<Usage, Fault> {
+    match Body::read(text) {
+        Ok(body) if body.is_error && body.choices.is_none() => Err(Fault::read_event(text)),
+        Ok(body) => Ok(body.usage.unwrap_or_default()),
+        Err(error) => Err(Fault::garbage(format!("the upstream's reply cannot be read: {error}"))),
+    }
+}
+
+/// Whether a chunk certainly is text and nothing else, told without parsing it.
+///
+/// A key cannot hide inside a text, where its quotes would be escaped; and keys spelled with escapes, as any text
+/// with a backslash, take the long way.
+fn is_plain_text(data: &[u8]) -> bool {
+    let quiet = |key| match after(data, key) {
+        None => true,
+        Some(value) => value.starts_with(b"null"),
+    };
+    memchr::memchr(b'\\', data).is_none()
+        && after(data, b"\"content\"").is_some_and(|v| v.first() == Some(&b'"') && v.get(1).is_some_and(|b| *b != b'"'))
+        && quiet(b"\"finish_reason\"")
+        && quiet(b"\"usage\"")
+        && quiet(b"\"error\"")
+}
+
+/// What stands after a key and its colon.
+fn after<'d>(data: &'d [u8], key: &[u8]) -> Option<&'d [u8]> {
+    let at = memmem::find(data, key)?;
+    let rest = data.get(at + key.len()..)?.trim_ascii_start();
+    Some(rest.strip_prefix(b":").unwrap_or(rest).trim_ascii_start())
+}
+
+fn fault(fault: Fault) -> Inspection {
+    Inspection { sign: Sign::Fault(fault), usage: None }
+}
+
+fn chunk(text: &str) -> Result<Inspection, JsonError> {
+    let body = Body::read(text)?;
+    if body.is_error {
+        return Ok(fault(Fault::read_event(text)));
+    }
+    let mut sign = Sign::Quiet;
+    if let Some(mut choices) = body.choices {
+        choices.array()?;
+        while choices.item()? {
+            let choice = Choice::read(&mut choices)?;
+            if let Some(broken) = choice.fault() {
+                return Ok(fault(broken));
+            }
+            if choice.finish.as_ref().is_some_and(|finish| !finish.is_empty()) {
+                sign = Sign::Finished;
+            } else if matches!(sign, Sign::Quiet) && has_output(choice)? {
+                sign = Sign::Output;
+            }
+        }
+    }
+    Ok(Inspection { sign, usage: body.usage })
+}
+
+/// Whether a delta shows its reader something: asked of the very code that translates it.
+fn has_output(choice: Choice<'_>) -> Result<bool, JsonError> {
+    let mut output = false;
+    let mut look = |event: Event<'_>| {
+        output |= match event {
+            Event::Delta(Delta::Text(_) | Delta::Thinking(_) | Delta::Signature(_) | Delta::Args(_)) => true,
+            Event::Delta(Delta::Citation(_) | Delta::Foreign(_)) => true,
+            Event::Open(Open::ToolUse { .. } | Open::RedactedThinking { .. } | Open::Foreign { .. }) => true,
+            Event::Open(Open::Text | Open::Thinking) => false,
+            Event::Start { .. } | Event::Close | Event::Usage(_) | Event::Stop(_) => false,
+            Event::End | Event::Fault(_) | Event::Ping => false,
+        }
+    };
+    let mut answer = Answer::default();
+    if let Some(delta) = choice.delta.or(choice.message) {
+        body::message(delta, &mut answer, &mut look)?;
+    }
+    // A call's fragment that is held back is shown to this client, who orders calls itself.
+    Ok(output || !answer.is_blank())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(data: &str, expect: &str, usage: Option<u64>) {
+        for raw in [format!("data: {data}\n\n"), format!("data:{data}\r\n\r\n")] {
+            let found = frame(&Frame::of(raw.into()));
+            let sign = match found.sign {
+                Sign::Quiet => "quiet",
+                Sign::Output => "output",
+                Sign::Finished => "finished",
+                Sign::Over => "over",
+                Sign::Fault(_) => "fault",
+            };
+            assert_eq!((sign, found.usage.and_then(|u| u.output)), (expect, usage), "{data}");
+        }
+    }
+
+    #[test]
+    fn tells_what_each_frame_is() {
+        let choice = |delta: &str, finish: &str| {
+            format!(r#"{{"id":"c","choices":[{{"index":0,"delta":{delta},"finish_reason":{finish}}}]}}"#)
+        };
+        check(&choice(r#"{"role":"assistant","content":""}"#, "null"), "quiet", None);
+        check(&choice(r#"{"content":"a"}"#, "null"), "output", None);
+        check(&choice(r#"{"content": "say \"usage\""}"#, "null"), "output", None);
+        check(&choice(r#"{"content":"","reasoning":"hm"}"#, "null"), "output", None);
+        check(&choice(r#"{"reasoning_content":"hm"}"#, "null"), "output", None);
+        check(&choice(r#"{"tool_calls":[{"index":0,"function":{"arguments":"{"}}]}"#, "null"), "output", None);
+        check(&choice(r#"{"content":[{"type":"text","text":"a"}]}"#, "null"), "output", None);
+        check(&choice("{}", r#""stop""#), "finished", None);
+        check(&choice(r#"{"content":"a"}"#, r#""stop""#), "finished", None);
+        check("[DONE]", "over", None);
+        check("", "quiet", None);
+        check(r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":7}}"#, "quiet", Some(7));
+        check(
+            r#"{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":1,"completion_tokens":7}}"#,
+            "output",
+            Some(7),
+        );
+        check(r#"{"error":{"message":"m"},"choices":[{"delta":{"content":"a"}}]}"#, "fault", None);
+        check(r#"{"error":null,"choices":[{"delta":{"content":"a"}}]}"#, "output", None);
+        check("{", "fault", None);
+    }
+
+    #[test]
+    fn a_comment_is_quiet() {
+        assert!(matches!(frame(&Frame::of(": OPENROUTER PROCESSING\n\n".into())).sign, Sign::Quiet));
+    }
+
+    #[test]
+    fn ec94_an_error_under_a_200_is_an_error() {
+        assert!(reply(r#"{"error":{"message":"filtered","code":"content_filter"}}"#).is_err());
+        assert!(reply("<html>").is_err());
+        let usage = reply(r#"  {"choices":[{}],"usage":{"prompt_tokens":3,"completion_tokens":4},"error":null}"#);
+        assert_eq!(usage.map(|u| (u.input, u.output)), Ok((Some(3), Some(4))));
+    }
+}

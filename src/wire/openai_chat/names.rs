@@ -1,0 +1,119 @@
+//! Names and ids that fit: OpenAI's tool names, ids of tool calls, ids of replies, a user's name.
+//!
+//! Everything made up here is a function of what it stands for, so that both halves of a pair agree and one
+//! conversation means the same bytes every time.
+
+use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use ring::digest::{SHA256, digest};
+
+use crate::wire::caps::ToolId;
+use crate::wire::json::JsonStr;
+
+/// Letters and digits that stand for any bytes; at most 32 of them.
+pub(super) fn token(of: &[u8], len: usize) -> String {
+    const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let hash = digest(&SHA256, of);
+    let letter = |byte: &u8| LETTERS.get(usize::from(byte % 62)).copied().map_or('0', char::from);
+    hash.as_ref().iter().take(len).map(letter).collect()
+}
+
+/// The SHA-256 of a text in 64 hexadecimal digits.
+pub(super) fn sha256_hex(text: &str) -> String {
+    HEXLOWER.encode(digest(&SHA256, text.as_bytes()).as_ref())
+}
+
+/// A reply's id: the upstream's own stays visible in it.
+pub(super) fn reply_id(id: Option<&JsonStr<'_>>, seed: u64) -> String {
+    match id.filter(|id| !id.is_empty()) {
+        Some(id) => {
+            let id = id.decode();
+            let own = id.strip_prefix("msg_").or_else(|| id.strip_prefix(REPLY_PREFIX)).unwrap_or(&id);
+            format!("{REPLY_PREFIX}{own}")
+        }
+        None => format!("{REPLY_PREFIX}{}", token(&seed.to_le_bytes(), 29)),
+    }
+}
+
+const REPLY_PREFIX: &str = "chatcmpl-";
+
+/// A tool's name as OpenAI takes it, if the name itself is not: `^[a-zA-Z0-9_-]{1,64}$`.
+///
+/// The hash keeps names apart that only differ in what had to go.
+pub(super) fn short_tool_name(name: &str) -> Option<String> {
+    if !name.is_empty() && name.len() <= TOOL_NAME_MAX && name.bytes().all(is_word) {
+        return None;
+    }
+    let mut short: String =
+        name.chars().take(55).map(|c| if c.is_ascii() && is_word(c as u8) { c } else { '_' }).collect();
+    short.push('_');
+    short.extend(sha256_hex(name).chars().take(8));
+    Some(short)
+}
+
+const TOOL_NAME_MAX: usize = 64;
+
+/// A call's id as the upstream takes it.
+pub(super) fn tool_id<'i>(id: &'i JsonStr<'i>, rule: ToolId) -> JsonStr<'i> {
+    match rule {
+        ToolId::Any => id.borrow(),
+        ToolId::Anthropic => {
+            let text = id.decode();
+            if !text.is_empty() && text.bytes().all(is_word) {
+                return id.borrow();
+            }
+            let spelled = BASE32_NOPAD.encode(text.as_bytes());
+            let own = if spelled.len() <= 55 { spelled } else { token(text.as_bytes(), 32) };
+            JsonStr::quoted(&format!("toolu_mp_{own}"))
+        }
+        ToolId::Mistral9 => {
+            let text = id.decode();
+            if text.len() == 9 && text.bytes().all(|b| b.is_ascii_alphanumeric()) {
+                return id.borrow();
+            }
+            JsonStr::quoted(&token(text.as_bytes(), 9))
+        }
+    }
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ec36_long_names_are_cut_and_stay_apart() {
+        let long = "a".repeat(70);
+        let short = short_tool_name(&long).unwrap();
+        assert_eq!((short.len(), short.starts_with(&"a".repeat(55))), (64, true));
+        assert_ne!(short_tool_name("a.b"), short_tool_name("a/b"));
+        assert_eq!(short_tool_name("plain-name_1"), None);
+    }
+
+    #[test]
+    fn ec53_mistral_ids_are_nine_letters_and_stable() {
+        let id = JsonStr::quote("toolu_01abc");
+        let made = tool_id(&id, ToolId::Mistral9);
+        assert_eq!((made.literal().len(), made == tool_id(&id, ToolId::Mistral9)), (9, true));
+        let own = JsonStr::quote("aB3dE6gH9");
+        assert_eq!(tool_id(&own, ToolId::Mistral9), own);
+    }
+
+    #[test]
+    fn ec21_ids_that_look_alike_stay_apart() {
+        let (dot, colon) = (JsonStr::quote("a.b"), JsonStr::quote("a:b"));
+        assert_ne!(tool_id(&dot, ToolId::Anthropic), tool_id(&colon, ToolId::Anthropic));
+        let fine = JsonStr::quote("call_1");
+        assert_eq!(tool_id(&fine, ToolId::Anthropic), fine);
+    }
+
+    #[test]
+    fn replies_keep_their_id_in_view() {
+        assert_eq!(reply_id(Some(&JsonStr::quote("msg_01X")), 1), "chatcmpl-01X");
+        assert_eq!(reply_id(Some(&JsonStr::quote("chatcmpl-7")), 1), "chatcmpl-7");
+        assert_eq!(reply_id(None, 1), reply_id(None, 1));
+        assert_ne!(reply_id(None, 1), reply_id(None, 2));
+    }
+}

@@ -1,0 +1,345 @@
+//! Reads content parts (CONVERSION 3.3): text, images, files, and the data URLs they hide in.
+
+use std::borrow::Cow;
+
+use data_encoding::BASE64;
+
+use crate::wire::json::{Cursor, JsonError, JsonStr, Kind};
+use crate::wire::loss::{Losses, Refusal};
+use crate::wire::openai_chat::request_in::unknown;
+use crate::wire::prompt::{Block, BlockKind, Cache, Source};
+
+/// Reads content: a text, or a list of parts. An unknown part stays whole, for its own format only.
+pub(super) fn content<'a>(c: &mut Cursor<'a>, body: &'a str, losses: &mut Losses) -> Result<Vec<Block<'a>>, Refusal> {
+    let at = c.at();
+    match c.peek()? {
+        Kind::Null => {
+            c.skip()?;
+            Ok(Vec::new())
+        }
+        Kind::Str => Ok(vec![Block::new(BlockKind::Text(c.str()?), at)]),
+        Kind::Array => {
+            let mut blocks = Vec::new();
+            c.array()?;
+            while c.item()? {
+                let at = c.at();
+                // A bare string among parts is text, to OpenAI too.
+                let block = match c.peek()? {
+                    Kind::Str => Block::new(BlockKind::Text(c.str()?), at),
+                    Kind::Object | Kind::Array | Kind::Num | Kind::Bool | Kind::Null => part(c, body, losses)?,
+                };
+                blocks.push(block);
+            }
+            Ok(blocks)
+        }
+        found @ (Kind::Object | Kind::Num | Kind::Bool) => Err(c.mismatch("a string or a list of parts", found).into()),
+    }
+}
+
+/// The members a part may have.
+#[derive(Default)]
+struct Part<'a> {
+    kind: Option<JsonStr<'a>>,
+    text: Option<JsonStr<'a>>,
+    image: Option<Cursor<'a>>,
+    file: Option<Cursor<'a>>,
+    thinking: Option<Cursor<'a>>,
+    signature: Option<JsonStr<'a>>,
+    data: Option<JsonStr<'a>>,
+    cache: Option<Cache>,
+    /// A member that only a part of an unknown kind may have.
+    odd: Option<usize>,
+}
+
+fn part<'a>(c: &mut Cursor<'a>, body: &'a str, losses: &mut Losses) -> Result<Block<'a>, Refusal> {
+    let at = c.at();
+    let start = c.clone();
+    let part = Part::read(c)?;
+    let kind = part.kind.ok_or_else(|| Refusal::at(at, "a content part needs a `type`"))?;
+    let word = kind.decode().into_owned();
+    let place = |cursor: Option<Cursor<'a>>| cursor.ok_or_else(|| Refusal::at(at, format!("the part has no `{word}`")));
+    let block = match word.as_str() {
+        "text" => BlockKind::Text(part.text.ok_or_else(|| Refusal::at(at, "the part has no `text`"))?),
+        "refusal" => BlockKind::Refusal(part.text.unwrap_or_default()),
+        "image_url" => image(place(part.image)?, body, losses)?,
+        "file" => file(place(part.file)?, body, losses)?,
+        "thinking" => BlockKind::Thinking { text: thoughts(place(part.thinking)?)?, signature: part.signature },
+        "redacted_thinking" => BlockKind::RedactedThinking { data: part.data.unwrap_or_default() },
+        _ => {
+            let json = start.clone().skip()?;
+            return Ok(Block { kind: BlockKind::Foreign { kind, json }, cache: part.cache, at });
+        }
+    };
+    if let Some(odd) = part.odd {
+        losses.at(odd, "not a member of this part");
+    }
+    Ok(Block { kind: block, cache: part.cache, at })
+}
+
+impl<'a> Part<'a> {
+    fn read(c: &mut Cursor<'a>) -> Result<Self, Refusal> {
+        let mut part = Self::default();
+        c.object()?;
+        while let Some(key) = c.key()? {
+            let at = c.at();
+            let start = c.clone();
+            match key.decode().as_ref() {
+                "type" => part.kind = c.opt_str()?,
+                "text" | "refusal" => part.text = c.opt_str()?.or(part.text),
+                "image_url" => part.image = c.opt_skip()?.map(|_| start),
+                "file" => part.file = c.opt_skip()?.map(|_| start),
+                "thinking" => part.thinking = c.opt_skip()?.map(|_| start),
+                "signature" => part.signature = c.opt_str()?,
+                "data" => part.data = c.opt_str()?,
+                "cache_control" | "prompt_cache_breakpoint" => part.cache = cache(c)?.or(part.cache),
+                _ => part.odd = c.opt_skip()?.map(|_| at).or(part.odd),
+            }
+        }
+        Ok(part)
+    }
+}
+
+/// Reads `cache_control` (OpenRouter, LiteLLM) or `prompt_cache_breakpoint`.
+pub(super) fn cache(c: &mut Cursor<'_>) -> Result<Option<Cache>, JsonError> {
+    if c.peek()? != Kind::Object {
+        c.skip()?;
+        return Ok(None);
+    }
+    let mut cache = Cache::FiveMinutes;
+    c.object()?;
+    while let Some(key) = c.key()? {
+        let value = c.skip()?;
+        if key.is("ttl") && ["\"1h\"", "\"12h\""].contains(&value.as_str()) {
+            cache = Cache::OneHour;
+        }
+    }
+    Ok(Some(cache))
+}
+
+/// Reads thinking: a text (LiteLLM), or a list of texts (Mistral).
+fn thoughts<'a>(mut c: Cursor<'a>) -> Result<JsonStr<'a>, Refusal> {
+    if c.peek()? == Kind::Str {
+        return Ok(c.str()?);
+    }
+    let mut all = JsonStr::default();
+    c.array()?;
+    while c.item()? {
+        if let Some(text) = Part::read(&mut c)?.text {
+            all.push(&text);
+        }
+    }
+    Ok(all)
+}
+
+/// An image: an object with a URL, or, from many clients, the URL itself.
+fn image<'a>(mut c: Cursor<'a>, body: &'a str, losses: &mut Losses) -> Result<BlockKind<'a>, Refusal> {
+    let at = c.at();
+    let mut found = None;
+    if c.peek()? == Kind::Str {
+        found = Some(Span::read(&mut c, body)?);
+    } else {
+        c.object()?;
+        while let Some(key) = c.key()? {
+            let at = c.at();
+            match key.decode().as_ref() {
+                "url" => found = Some(Span::read(&mut c, body)?),
+                // How closely to look: nobody else asks.
+                "detail" => {
+                    c.skip()?;
+                }
+                _ => unknown(&mut c, at, losses)?,
+            }
+        }
+    }
+    let url = found.ok_or_else(|| Refusal::at(at, "an image needs a `url`"))?;
+    let text = url.text();
+    if !is_data_url(&text) {
+        let path = text.split(['?', '#']).next().unwrap_or_default();
+        let source = Source::Url(url.literal());
+        return Ok(match path.to_ascii_lowercase().ends_with(".pdf") {
+            true => BlockKind::Document { source, title: None, context: None },
+            false => BlockKind::Image(source),
+        });
+    }
+    let Payload { media_type, data } = url.payload(None)?;
+    let media_type = match media_type.as_str() {
+        "application/pdf" => {
+            let source = Source::Base64 { media_type: JsonStr::quote("application/pdf"), data };
+            return Ok(BlockKind::Document { source, title: None, context: None });
+        }
+        "image/jpeg" | "image/jpg" => "image/jpeg",
+        "image/png" => "image/png",
+        "image/gif" => "image/gif",
+        "image/webp" => "image/webp",
+        other => {
+            return Err(Refusal::at(url.at, format!("an image must be jpeg, png, gif or webp, not `{other}`")));
+        }
+    };
+    Ok(BlockKind::Image(Source::Base64 { media_type: JsonStr::quote(media_type), data }))
+}
+
+/// A file: PDFs and text can be sent along, what a vendor keeps cannot.
+fn file<'a>(mut c: Cursor<'a>, body: &'a str, losses: &mut Losses) -> Result<BlockKind<'a>, Refusal> {
+    let at = c.at();
+    let (mut title, mut id, mut found) = (None, None, None);
+    c.object()?;
+    while let Some(key) = c.key()? {
+        let at = c.at();
+        match key.decode().as_ref() {
+            "filename" => title = c.opt_str()?,
+            "file_id" => id = c.opt_str()?,
+            "file_data" if c.peek()? == Kind::Str => found = Some(Span::read(&mut c, body)?),
+            _ => unknown(&mut c, at, losses)?,
+        }
+    }
+    let document = |source| BlockKind::Document { source, title, context: None };
+    let data = match (found, id) {
+        (Some(data), _) => data,
+        (None, Some(id)) => return Ok(document(Source::File(id))),
+        (None, None) => return Err(Refusal::at(at, "a file needs `file_data`")),
+    };
+    // OpenRouter takes a URL here.
+    if data.raw.starts_with("https:") || data.raw.starts_with("http:") {
+        return Ok(document(Source::Url(data.literal())));
+    }
+    let payload = data.payload(Some("application/pdf"))?;
+    match payload.media_type.as_str() {
+        "application/pdf" => {
+            let media_type = JsonStr::quote("application/pdf");
+            Ok(document(Source::Base64 { media_type, data: payload.data }))
+        }
+        kind if kind.starts_with("text/") => {
+            let text = BASE64.decode(payload.data.literal().as_bytes()).ok().and_then(|b| String::from_utf8(b).ok());
+            let text = text.ok_or_else(|| Refusal::at(data.at, "the file is not text in UTF-8"))?;
+            Ok(document(Source::Text(JsonStr::quoted(&text))))
+        }
+        other => Err(Refusal::at(data.at, format!("a file must be a PDF or text, not `{other}`"))),
+    }
+}
+
+/// A string of the body, by its place: megabytes that are not to be copied.
+#[derive(Clone, Copy)]
+struct Span<'a> {
+    /// The literal, without its quotes.
+    raw: &'a str,
+    at: usize,
+}
+
+/// What a data URL holds: base64 of the standard alphabet, padded, nothing else.
+struct Payload<'a> {
+    media_type: String,
+    data: JsonStr<'a>,
+}
+
+impl<'a> Span<'a> {
+    fn read(c: &mut Cursor<'a>, body: &'a str) -> Result<Self, JsonError> {
+        let at = c.at();
+        let length = c.str()?.literal().len();
+        let raw = body.get(at + 1..at + 1 + length).ok_or_else(|| JsonError::new(at, "cut inside a character"))?;
+        Ok(Self { raw, at })
+    }
+
+    fn text(self) -> Cow<'a, str> {
+        match memchr::memchr(b'\\', self.raw.as_bytes()) {
+            None => Cow::Borrowed(self.raw),
+            Some(_) => Cow::Owned(unescaped(self.raw)),
+        }
+    }
+
+    fn literal(self) -> JsonStr<'a> {
+        match self.text() {
+            Cow::Borrowed(plain) => JsonStr::quote(plain),
+            Cow::Owned(text) => JsonStr::quoted(&text),
+        }
+    }
+
+    /// Reads a data URL; bare base64 too, where that is usual, of the type it then has unless its first bytes differ.
+    fn payload(self, bare: Option<&str>) -> Result<Payload<'a>, Refusal> {
+        let refuse = |why: &str| Refusal::at(self.at, why);
+        let (named, data) = match self.text() {
+            Cow::Borrowed(text) => {
+                let (named, data) = split(text, bare.is_some()).map_err(refuse)?;
+                (
+                    named.to_ascii_lowercase(),
+                    base64(data).map(|data| match data {
+                        Cow::Borrowed(plain) => JsonStr::quote(plain),
+                        Cow::Owned(text) => JsonStr::quoted(&text),
+                    }),
+                )
+            }
+            Cow::Owned(text) => {
+                let (named, data) = split(&text, bare.is_some()).map_err(refuse)?;
+                (named.to_ascii_lowercase(), base64(data).map(|data| JsonStr::quoted(&data)))
+            }
+        };
+        let data = data.ok_or_else(|| refuse("the data is not base64"))?;
+        let media_type = match (named.is_empty(), sniff(data.literal()).or(bare)) {
+            (false, _) => named,
+            (true, Some(kind)) => kind.to_owned(),
+            (true, None) => return Err(refuse("the data URL names no media type")),
+        };
+        Ok(Payload { media_type, data })
+    }
+}
+
+/// The text of a literal cut out of a body.
+fn unescaped(raw: &str) -> String {
+    let quoted = format!("\"{raw}\"");
+    Cursor::new(&quoted).str().map(|text| text.decode().into_owned()).unwrap_or_default()
+}
+
+fn is_data_url(text: &str) -> bool {
+    text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
+}
+
+/// Splits a data URL into its media type and its data.
+fn split(text: &str, bare: bool) -> Result<(&str, &str), &'static str> {
+    if !is_data_url(text) {
+        return if bare { Ok(("", text)) } else { Err("the data is not a data URL") };
+    }
+    let (head, data) = text.get(5..).and_then(|rest| rest.split_once(',')).ok_or("the data URL has no comma")?;
+    let mut params = head.split(';').map(str::trim);
+    let media_type = params.next().unwrap_or_default();
+    match params.any(|param| param.eq_ignore_ascii_case("base64")) {
+        true => Ok((media_type, data)),
+        false => Err("the data URL is not base64"),
+    }
+}
+
+/// Puts base64 into its standard form: no white space, standard alphabet, padded.
+fn base64(data: &str) -> Option<Cow<'_, str>> {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'+' || b == b'/';
+    let body = data.trim_end_matches('=');
+    if data.len().is_multiple_of(4) && data.len() - body.len() < 3 && body.bytes().all(is_plain) {
+        return (!data.is_empty()).then_some(Cow::Borrowed(data));
+    }
+    let mut clean = String::with_capacity(data.len() + 3);
+    for c in data.chars() {
+        match c {
+            '-' => clean.push('+'),
+            '_' => clean.push('/'),
+            c if c.is_ascii_whitespace() || c == '=' => {}
+            c if c.is_ascii() && is_plain(c as u8) => clean.push(c),
+            _ => return None,
+        }
+    }
+    match clean.len() % 4 {
+        2 => clean.push_str("=="),
+        3 => clean.push('='),
+        1 => return None,
+        _ => {}
+    }
+    (!clean.is_empty()).then_some(Cow::Owned(clean))
+}
+
+/// Tells a media type by the first bytes.
+fn sniff(base64: &str) -> Option<&'static str> {
+    const STARTS: [(&str, &str); 5] = [
+        ("iVBORw0KGgo", "image/png"),
+        ("/9j/", "image/jpeg"),
+        ("R0lGOD", "image/gif"),
+        ("UklGR", "image/webp"),
+        ("JVBERi", "application/pdf"),
+    ];
+    STARTS.into_iter().find(|(start, _)| base64.starts_with(start)).map(|(_, kind)| kind)
+}

@@ -1,0 +1,334 @@
+//! Whole replies: a chat completion read into events, and one written from their fold.
+
+use crate::wire::Memory;
+use crate::wire::event::{Reason, Sink, Stop};
+use crate::wire::fault::Fault;
+use crate::wire::json::{Cursor, Json, JsonError, JsonStr, Kind, Writer};
+use crate::wire::openai_chat::answer::Answer;
+use crate::wire::openai_chat::body::{self, Body, CLAUDE_FORMAT, Choice};
+use crate::wire::openai_chat::{names, usage};
+use crate::wire::prompt::Args;
+use crate::wire::reply::{Reply, ReplyBlock};
+
+/// Reads a whole reply into events.
+pub(super) fn decode<'a>(text: &'a str, sink: &mut dyn Sink<'a>) {
+    let mut answer = Answer::default();
+    if let Err(error) = read(text, &mut answer, sink) {
+        answer.fault(Fault::garbage(format!("the upstream's reply cannot be read: {error}")), sink);
+    }
+}
+
+fn read<'a>(text: &'a str, answer: &mut Answer, sink: &mut dyn Sink<'a>) -> Result<(), JsonError> {
+    let body = Body::read(text)?;
+    let Some(mut choices) = body.choices else {
+        let fault = match body.is_error {
+            true => Fault::read_event(text),
+            false => Fault::garbage("the upstream's reply has no choices"),
+        };
+        answer.fault(fault, sink);
+        return Ok(());
+    };
+    answer.start(body.id.filter(|id| !id.is_empty()), body.model, body.created, sink);
+    choices.array()?;
+    // Of several, which were never asked for, the first is the answer.
+    if choices.item()? {
+        let choice = Choice::read(&mut choices)?;
+        if let Some(fault) = choice.fault() {
+            answer.fault(fault, sink);
+            return Ok(());
+        }
+        match choice.message.or(choice.delta) {
+            Some(message) => body::message(message, answer, sink)?,
+            // Azure takes a filtered message away altogether.
+            None if choice.filtered => answer.filtered(),
+            None => {}
+        }
+        answer.flush_calls(sink);
+        answer.finished(&choice.finish.unwrap_or_default(), choice.sequence, sink);
+    }
+    if let Some(usage) = body.usage {
+        answer.usage(usage, sink);
+    }
+    answer.end(sink);
+    Ok(())
+}
+
+/// Writes a whole reply.
+pub(super) fn encode(reply: &Reply<'_>, memory: &Memory, out: &mut Vec<u8>) {
+    let said = Said::of(reply, memory);
+    let stop = reply.stop.clone().unwrap_or_else(|| Stop::because(Reason::EndTurn));
+    let mut w = Writer::new(out);
+    w.object();
+    w.key("id").str(&names::reply_id(reply.id.as_ref(), memory.seed));
+    w.key("object").str("chat.completion");
+    w.key("created").int(memory.created);
+    w.key("model").str(&memory.model);
+    w.key("choices").array().object();
+    w.key("index").int(0);
+    w.key("message");
+    said.write(&stop, memory, &mut w);
+    w.key("logprobs").null();
+    w.key("finish_reason").str(finish_reason(stop.reason, !said.calls.is_empty(), memory));
+    w.end_object().end_array();
+    if !reply.usage.is_empty() {
+        w.key("usage");
+        usage::write(&reply.usage, &mut w);
+    }
+    w.end_object();
+}
+
+/// The format's word for a reason. A call made is told whatever the reason says, unless the answer was cut off.
+pub(super) fn finish_reason(reason: Reason, calls: bool, memory: &Memory) -> &'static str {
+    match reason {
+        Reason::MaxTokens | Reason::ContextWindow => "length",
+        Reason::Refusal => "content_filter",
+        Reason::EndTurn | Reason::StopSequence | Reason::ToolUse | Reason::PauseTurn => match (calls, memory) {
+            (false, _) => "stop",
+            (true, Memory { legacy_functions: true, .. }) => "function_call",
+            (true, _) => "tool_calls",
+        },
+    }
+}
+
+/// What a refusal says when the model gave no reason.
+pub(super) const REFUSED: &str = "The model declined to answer this request.";
+
+/// A call on its way to the client: id, name, arguments.
+type Call<'r> = (&'r JsonStr<'r>, &'r JsonStr<'r>, &'r Args<'r>);
+
+/// The blocks of a reply, sorted into the places the format has for them.
+#[derive(Default)]
+struct Said<'r> {
+    text: JsonStr<'r>,
+    thinking: JsonStr<'r>,
+    thoughts: Vec<&'r ReplyBlock<'r>>,
+    calls: Vec<Call<'r>>,
+    citations: Vec<UrlCitation>,
+}
+
+impl<'r> Said<'r> {
+    fn of(reply: &'r Reply<'_>, memory: &Memory) -> Self {
+        let mut said = Self::default();
+        // Characters of the text so far: citations are told by position.
+        let mut end = 0;
+        for block in &reply.blocks {
+            match block {
+                ReplyBlock::Text { text, citations } => {
+                    let start = end;
+                    end += chars(text);
+                    said.text.push(text);
+                    said.citations.extend(citations.iter().filter_map(|c| UrlCitation::read(c, start, end)));
+                }
+                ReplyBlock::Thinking { .. } | ReplyBlock::RedactedThinking { .. } if memory.hide_thinking => {}
+                ReplyBlock::Thinking { text, .. } => {
+                    said.thinking.push(text);
+                    said.thoughts.push(block);
+                }
+                ReplyBlock::RedactedThinking { .. } => said.thoughts.push(block),
+                ReplyBlock::ToolUse { name, args, .. } if is_unwrapped(name, memory) => {
+                    said.text.push(&spelled(args));
+                }
+                ReplyBlock::ToolUse { id, name, args } => said.calls.push((id, name, args)),
+                // Server tools have been run where they came from; a client would run them again.
+                ReplyBlock::Foreign { .. } => {}
+            }
+        }
+        said
+    }
+
+    fn write(&self, stop: &Stop<'_>, memory: &Memory, w: &mut Writer<'_>) {
+        let refused = stop.reason == Reason::Refusal;
+        w.object();
+        w.key("role").str("assistant");
+        w.key("content");
+        if self.text.is_empty() && (refused || !self.calls.is_empty()) {
+            w.null();
+        } else {
+            w.lit(&self.text);
+        }
+        w.key("refusal");
+        match &stop.explanation {
+            Some(words) if refused => w.lit(words),
+            None if refused => w.str(REFUSED),
+            Some(_) | None => w.null(),
+        };
+        if !self.thinking.is_empty() {
+            w.key("reasoning_content").lit(&self.thinking);
+        }
+        self.write_details(w);
+        if !self.citations.is_empty() {
+            w.key("annotations");
+            write_annotations(&self.citations, w);
+        }
+        self.write_calls(memory, w);
+        w.end_object();
+    }
+
+    /// The thinking once more, with the signatures a client has to send back.
+    fn write_details(&self, w: &mut Writer<'_>) {
+        let is_sealed = |block: &&ReplyBlock<'_>| match block {
+            ReplyBlock::Thinking { signature, .. } => signature.is_some(),
+            ReplyBlock::RedactedThinking { .. } => true,
+            ReplyBlock::Text { .. } | ReplyBlock::ToolUse { .. } | ReplyBlock::Foreign { .. } => false,
+        };
+        if !self.thoughts.iter().any(is_sealed) {
+            return;
+        }
+        w.key("reasoning_details").array();
+        for (block, index) in self.thoughts.iter().zip(0..) {
+            match block {
+                ReplyBlock::Thinking { text, signature } => {
+                    write_detail(&Detail { index, text: Some(text), signature: signature.as_ref(), data: None }, w);
+                }
+                ReplyBlock::RedactedThinking { data } => {
+                    write_detail(&Detail { index, text: None, signature: None, data: Some(data) }, w);
+                }
+                ReplyBlock::Text { .. } | ReplyBlock::ToolUse { .. } | ReplyBlock::Foreign { .. } => {}
+            }
+        }
+        w.end_array();
+    }
+
+    fn write_calls(&self, memory: &Memory, w: &mut Writer<'_>) {
+        if memory.legacy_functions {
+            // The old form has room for one call, and the request asked for no more.
+            if let Some((_, name, args)) = self.calls.first() {
+                w.key("function_call").object();
+                w.key("name").lit(&memory.tool_name(name));
+                w.key("arguments").lit(&arguments(args));
+                w.end_object();
+            }
+            return;
+        }
+        if self.calls.is_empty() {
+            return;
+        }
+        w.key("tool_calls").array();
+        for (id, name, args) in &self.calls {
+            w.object();
+            w.key("id").lit(id);
+            w.key("type").str("function");
+            w.key("function").object();
+            w.key("name").lit(&memory.tool_name(name));
+            w.key("arguments").lit(&arguments(args));
+            w.end_object().end_object();
+        }
+        w.end_array();
+    }
+}
+
+/// One entry of `reasoning_details`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Detail<'d> {
+    pub(super) index: u64,
+    pub(super) text: Option<&'d JsonStr<'d>>,
+    pub(super) signature: Option<&'d JsonStr<'d>>,
+    pub(super) data: Option<&'d JsonStr<'d>>,
+}
+
+pub(super) fn write_detail(detail: &Detail<'_>, w: &mut Writer<'_>) {
+    w.object();
+    w.key("type").str(if detail.data.is_some() { "reasoning.encrypted" } else { "reasoning.text" });
+    for (key, value) in [("text", detail.text), ("signature", detail.signature), ("data", detail.data)] {
+        if let Some(value) = value {
+            w.key(key).lit(value);
+        }
+    }
+    w.key("format").str(CLAUDE_FORMAT);
+    w.key("index").int(detail.index);
+    w.end_object();
+}
+
+/// Whether a call is not the client's, but how its answer was given a shape.
+pub(super) fn is_unwrapped(name: &JsonStr<'_>, memory: &Memory) -> bool {
+    memory.unwrap_tool.as_deref().is_some_and(|tool| name.is(tool))
+}
+
+/// Arguments as the text of a string.
+pub(super) fn spelled<'r>(args: &'r Args<'_>) -> JsonStr<'r> {
+    match args {
+        Args::Json(json) => JsonStr::quote(json.as_str()),
+        Args::Text(text) => text.borrow(),
+    }
+}
+
+/// A call without arguments has empty ones: clients parse them.
+fn arguments<'r>(args: &'r Args<'_>) -> JsonStr<'r> {
+    let text = spelled(args);
+    if text.is_blank() { JsonStr::quote("{}") } else { text }
+}
+
+/// A citation of a page, placed in the text.
+#[derive(Debug)]
+pub(super) struct UrlCitation {
+    url: JsonStr<'static>,
+    title: JsonStr<'static>,
+    start: u64,
+    end: u64,
+}
+
+impl UrlCitation {
+    /// Reads a citation as Anthropic writes one; those of documents have no counterpart.
+    pub(super) fn read(citation: &Json<'_>, start: u64, end: u64) -> Option<Self> {
+        let mut cursor = citation.cursor();
+        let (mut url, mut title) = (None, None);
+        cursor.object().ok()?;
+        while let Some(key) = cursor.key().ok()? {
+            match key.decode().as_ref() {
+                "url" => url = string(&mut cursor)?,
+                "title" => title = string(&mut cursor)?,
+                // The cited words and their seal: the position tells them.
+                _ => {
+                    cursor.skip().ok()?;
+                }
+            }
+        }
+        Some(Self { url: url?, title: title.unwrap_or_default(), start, end })
+    }
+
+    /// Tells where the cited text ends, once that is known.
+    pub(super) fn end_at(&mut self, end: u64) {
+        self.end = end;
+    }
+}
+
+fn string(cursor: &mut Cursor<'_>) -> Option<Option<JsonStr<'static>>> {
+    if cursor.peek().ok()? == Kind::Str {
+        return Some(Some(cursor.str().ok()?.into_owned()));
+    }
+    cursor.skip().ok().map(|_| None)
+}
+
+pub(super) fn write_annotations(citations: &[UrlCitation], w: &mut Writer<'_>) {
+    w.array();
+    for citation in citations {
+        w.object().key("type").str("url_citation");
+        w.key("url_citation").object();
+        w.key("url").lit(&citation.url);
+        w.key("title").lit(&citation.title);
+        w.key("start_index").int(citation.start);
+        w.key("end_index").int(citation.end);
+        w.end_object().end_object();
+    }
+    w.end_array();
+}
+
+/// Counts the characters a literal means, without writing them out.
+pub(super) fn chars(text: &JsonStr<'_>) -> u64 {
+    let mut chars = text.literal().chars();
+    let mut count = 0;
+    while let Some(c) = chars.next() {
+        count += 1;
+        if c == '\\' && chars.next() == Some('u') {
+            let rest = chars.as_str();
+            // A pair of surrogates is one character.
+            let is_pair = rest.get(..2).is_some_and(is_high) && rest.get(4..).is_some_and(|low| low.starts_with("\\u"));
+            chars = rest.get(if is_pair { 10 } else { 4 }..).unwrap_or_default().chars();
+        }
+    }
+    count
+}
+
+fn is_high(first_two: &str) -> bool {
+    ["d8", "d9", "da", "db"].iter().any(|high| first_two.eq_ignore_ascii_case(high))
+}
