@@ -1,0 +1,102 @@
+//! A cheap look at frames and replies that are forwarded untouched: what they count, and whether they end or fail.
+
+use crate::wire::event::Usage;
+use crate::wire::fault::Fault;
+use crate::wire::json::{Cursor, JsonError, JsonStr};
+use crate::wire::{Inspection, Sign, sse};
+
+use super::decoder::{More, Parts};
+use super::reply::{Ending, Message, garbage};
+use super::{usage, word};
+
+/// Tells what a frame is by its event's name, and reads its data only where that does not tell enough. A frame that
+/// cannot be read goes through as it is: the client is the judge of it.
+pub(super) fn frame(frame: &sse::Frame) -> Inspection {
+    let Some(data) = frame.data() else {
+        return Inspection::default();
+    };
+    let Ok(data) = std::str::from_utf8(&data) else {
+        return Inspection { sign: Sign::Output, usage: None };
+    };
+    let kind = match frame.name() {
+        Some(name) => std::str::from_utf8(name).unwrap_or_default().to_owned(),
+        None => kind(data).unwrap_or_default(),
+    };
+    let (sign, usage) = match kind.as_str() {
+        "message_start" => (Sign::Quiet, start_usage(data).ok().flatten()),
+        "content_block_start" => (start(data).unwrap_or(Sign::Output), None),
+        "content_block_delta" => (delta(data).unwrap_or(Sign::Output), None),
+        "message_delta" => end_of_content(data).unwrap_or((Sign::Quiet, None)),
+        "message_stop" => (Sign::Over, None),
+        "error" => (Sign::Fault(Fault::read_event(data)), None),
+        // `ping`, `content_block_stop`, and what is yet to come.
+        _ => (Sign::Quiet, None),
+    };
+    Inspection { sign, usage }
+}
+
+pub(super) fn reply(body: &str) -> Result<Usage, Fault> {
+    let message = Message::read(&mut Cursor::new(body)).map_err(garbage)?;
+    if message.is_error {
+        return Err(Fault::read_event(body));
+    }
+    Ok(message.usage)
+}
+
+fn kind(data: &str) -> Option<String> {
+    let parts = Parts::read(data).ok()?;
+    Some(parts.kind?.decode().into_owned())
+}
+
+fn start_usage(data: &str) -> Result<Option<Usage>, JsonError> {
+    match Parts::read(data)?.message {
+        Some(mut message) => Ok(Some(Message::read(&mut message)?.usage)),
+        None => Ok(None),
+    }
+}
+
+/// A block of text or thinking begins empty; every other block is there for the reader to see.
+fn start(data: &str) -> Result<Sign, JsonError> {
+    let Some(mut block) = Parts::read(data)?.block else {
+        return Ok(Sign::Output);
+    };
+    let mut kind = JsonStr::default();
+    let mut full = false;
+    block.object()?;
+    while let Some(key) = block.key()? {
+        match key.decode().as_ref() {
+            "type" => kind = word(&mut block)?.unwrap_or_default(),
+            "text" | "thinking" => full |= word(&mut block)?.is_some_and(|text| !text.is_empty()),
+            _ => {
+                block.skip()?;
+            }
+        }
+    }
+    let quiet = !full && (kind.is("text") || kind.is("thinking"));
+    Ok(if quiet { Sign::Quiet } else { Sign::Output })
+}
+
+fn delta(data: &str) -> Result<Sign, JsonError> {
+    let Some(cursor) = Parts::read(data)?.delta else {
+        return Ok(Sign::Output);
+    };
+    Ok(if More::read(cursor)?.is_output() { Sign::Output } else { Sign::Quiet })
+}
+
+fn end_of_content(data: &str) -> Result<(Sign, Option<Usage>), JsonError> {
+    let parts = Parts::read(data)?;
+    let usage = match parts.usage {
+        Some(mut cursor) => Some(usage::read(&mut cursor)?),
+        None => None,
+    };
+    let mut ending = Ending::default();
+    if let Some(mut cursor) = parts.delta {
+        cursor.object()?;
+        while let Some(key) = cursor.key()? {
+            if !ending.key(&key.decode(), &mut cursor)? {
+                cursor.skip()?;
+            }
+        }
+    }
+    Ok((if ending.reason.is_some() { Sign::Finished } else { Sign::Quiet }, usage))
+}

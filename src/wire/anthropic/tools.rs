@@ -1,0 +1,176 @@
+//! Writes tools and the choice among them (CONVERSION 4).
+
+use crate::wire::Format;
+use crate::wire::json::{Json, JsonStr, Kind, Writer};
+use crate::wire::loss::Refusal;
+use crate::wire::prompt::{BlockKind, Choice, Function, Prompt, Role, Tool};
+
+use super::encode::{Body, Structure, at_field};
+
+impl Body<'_, '_> {
+    /// Writes `tools` and `tool_choice`, or neither.
+    pub(super) fn tools(&mut self, structure: &Structure<'_>, w: &mut Writer<'_>) -> Result<(), Refusal> {
+        if self.prompt.tools.is_empty() && !matches!(structure, Structure::Tool { .. }) {
+            return self.no_tools(w);
+        }
+        let mut seen: Vec<String> = Vec::with_capacity(self.prompt.tools.len());
+        w.key("tools").array();
+        for tool in &self.prompt.tools {
+            let name = match tool {
+                Tool::Function(function) => Some(self.function(function, w)?),
+                Tool::Foreign { kind, name, json, at } => {
+                    if self.prompt.from != Format::Anthropic {
+                        let message = format!("tools of type `{}` do not exist on this route", kind.decode());
+                        return Err(Refusal::at(*at, message));
+                    }
+                    w.json(json);
+                    name.as_ref().map(|name| name.decode().into_owned())
+                }
+            };
+            if let Some(name) = name {
+                if seen.contains(&name) {
+                    let at = match tool {
+                        Tool::Function(Function { at, .. }) | Tool::Foreign { at, .. } => *at,
+                    };
+                    return Err(Refusal::at(at, format!("two tools are called `{name}`")));
+                }
+                seen.push(name);
+            }
+        }
+        if let Structure::Tool { name, schema, .. } = structure {
+            w.object().key("name").str(name);
+            w.key("description").str("Gives the answer. Its input is the whole answer.");
+            w.key("input_schema");
+            input_schema(Some(schema), 0, w)?;
+            w.end_object();
+        }
+        w.end_array();
+        self.choice(structure, w);
+        Ok(())
+    }
+
+    /// Writes one function; returns its name.
+    fn function(&mut self, function: &Function<'_>, w: &mut Writer<'_>) -> Result<String, Refusal> {
+        let name = self.name(&function.name);
+        w.object().key("name").lit(&name);
+        if let Some(description) = function.description.as_ref().filter(|d| !d.is_empty()) {
+            w.key("description").lit(description);
+        }
+        w.key("input_schema");
+        input_schema(function.schema.as_ref(), function.at, w)?;
+        if function.strict == Some(true) {
+            if self.target.capabilities.structured_outputs {
+                w.key("strict").bool(true);
+            } else {
+                self.losses.at(function.at, "the model does not hold arguments to their schema");
+            }
+        }
+        self.cache(function.cache, function.at, w);
+        w.end_object();
+        Ok(name.decode().into_owned())
+    }
+
+    /// A request without tools. Older models refuse a history of calls then, so the tools are made up from it, and
+    /// must not be used.
+    fn no_tools(&mut self, w: &mut Writer<'_>) -> Result<(), Refusal> {
+        if let Some(Choice::Any | Choice::Tool(_)) = self.prompt.choice {
+            return Err(Refusal::field("tool_choice", "tool_choice: forces a call, but there are no tools"));
+        }
+        let called = called(self.prompt);
+        if called.is_empty() {
+            return Ok(());
+        }
+        w.key("tools").array();
+        for name in &called {
+            let name = self.name(name);
+            w.object().key("name").lit(&name).key("input_schema").raw(r#"{"type":"object"}"#).end_object();
+        }
+        w.end_array().key("tool_choice").raw(r#"{"type":"none"}"#);
+        self.losses.field("tools", "made up from the calls of the conversation, which need them");
+        Ok(())
+    }
+
+    fn choice(&mut self, structure: &Structure<'_>, w: &mut Writer<'_>) {
+        let single = self.prompt.parallel == Some(false) || self.prompt.legacy_functions;
+        let (kind, name) = match (structure, &self.prompt.choice) {
+            (Structure::Tool { name, alone: true, .. }, _) => ("tool", Some(JsonStr::quoted(name))),
+            (Structure::Tool { alone: false, .. }, _) | (_, Some(Choice::Any)) => ("any", None),
+            (_, Some(Choice::Tool(name))) => ("tool", Some(self.name(name).into_owned())),
+            (_, Some(Choice::None)) => ("none", None),
+            (_, Some(Choice::Auto)) => ("auto", None),
+            (_, None) if single => ("auto", None),
+            (_, None) => return,
+        };
+        w.key("tool_choice").object().key("type").str(kind);
+        if let Some(name) = name {
+            w.key("name").lit(&name);
+        }
+        if kind != "none" && (single || matches!(structure, Structure::Tool { .. })) {
+            w.key("disable_parallel_tool_use").bool(true);
+        }
+        w.end_object();
+    }
+}
+
+/// Whether the choice leaves the model no way but to call.
+pub(super) fn is_forced(prompt: &Prompt<'_>) -> bool {
+    !prompt.tools.is_empty() && matches!(prompt.choice, Some(Choice::Any | Choice::Tool(_)))
+}
+
+/// Checks that the model takes the choice.
+pub(super) fn check_choice(body: &Body<'_, '_>) -> Result<(), Refusal> {
+    if is_forced(body.prompt) && !body.target.capabilities.forced_tool_choice {
+        let at = at_field(body.prompt, "tool_choice", "tool_choice");
+        return Err(Refusal::field(at, "tool_choice: this model cannot be forced to call a tool; use `auto`"));
+    }
+    Ok(())
+}
+
+/// The names of tools that were called, each once, in order.
+fn called<'p>(prompt: &'p Prompt<'_>) -> Vec<JsonStr<'p>> {
+    let mut names: Vec<JsonStr<'p>> = Vec::new();
+    for turn in prompt.turns.iter().filter(|turn| turn.role == Role::Assistant) {
+        for block in &turn.blocks {
+            if let BlockKind::ToolUse { name, .. } = &block.kind
+                && !names.contains(name)
+            {
+                names.push(name.borrow());
+            }
+        }
+    }
+    names
+}
+
+/// Writes a schema whose root is an object, as every tool's must be. Nothing else of it is touched.
+fn input_schema(schema: Option<&Json<'_>>, at: usize, w: &mut Writer<'_>) -> Result<(), Refusal> {
+    let Some(schema) = schema.filter(|schema| schema.as_str().trim() != "{}") else {
+        w.raw(r#"{"type":"object","properties":{}}"#);
+        return Ok(());
+    };
+    if schema.kind() != Kind::Object {
+        return Err(Refusal::at(at, "a tool's schema must be an object"));
+    }
+    let mut cursor = schema.cursor();
+    let mut typed = false;
+    let mut refers = false;
+    cursor.object()?;
+    while let Some(key) = cursor.key()? {
+        let value = cursor.skip()?;
+        if key.is("type") {
+            if !value.cursor().str().is_ok_and(|kind| kind.is("object")) {
+                return Err(Refusal::at(at, "a tool's schema must be of type `object`"));
+            }
+            typed = true;
+        }
+        refers |= key.is("$ref");
+    }
+    if typed {
+        w.json(schema);
+    } else if refers {
+        return Err(Refusal::at(at, "a tool's schema must not be a `$ref`: write the object out"));
+    } else {
+        let rest = schema.as_str().trim_start().strip_prefix('{').unwrap_or_default();
+        w.json(&Json::raw(format!("{{\"type\":\"object\",{rest}")));
+    }
+    Ok(())
+}
