@@ -16,6 +16,7 @@
 
 mod body;
 mod connect;
+pub mod demo;
 mod error;
 mod gzip;
 mod line;
