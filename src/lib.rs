@@ -30,3 +30,7 @@ pub mod wire;
 pub mod route;
 
 pub mod config;
+
+pub mod server;
+
+pub mod cli;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The binary: a thin wrapper around the library.
+
+fn main() -> std::process::ExitCode {
+    model_proxy::cli::main()
+}
