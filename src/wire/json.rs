@@ -93,6 +93,12 @@ impl<'a> Cursor<'a> {
         self.at
     }
 
+    /// The offset after what was taken last.
+    #[must_use]
+    pub fn passed(&self) -> usize {
+        self.at
+    }
+
     /// Tells what the next value is, without taking it.
     pub fn peek(&mut self) -> Result<Kind> {
         self.space();

@@ -21,6 +21,7 @@ pub mod laws;
 pub mod loss;
 pub mod prompt;
 pub mod rename;
+mod repair;
 pub mod reply;
 pub mod splice;
 pub mod sse;

@@ -12,8 +12,11 @@
 //! - In an assistant turn, thinking comes first, then text, then calls, unless the client's own format ordered them.
 //! - Blocks remember the byte where they stand, so that a refusal can name the place.
 
+use std::borrow::Cow;
+
 use crate::wire::Format;
 use crate::wire::json::{Json, JsonStr};
+use crate::wire::loss::Refusal;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -77,6 +80,33 @@ impl Prompt<'_> {
             legacy_functions: false,
         }
     }
+
+    /// Checks that every call is answered in the user turn after it, and that nothing else is answered there: what all
+    /// vendors hold a history to. Calls that end the history may be open.
+    ///
+    /// Two results for one call are fine here; which of them counts is the encoder's to say.
+    pub fn check_calls(&self) -> Result<(), Refusal> {
+        let mut open: Vec<Cow<'_, str>> = Vec::new();
+        for turn in &self.turns {
+            match turn.role {
+                Role::Assistant => open.extend(turn.blocks.iter().filter_map(Block::call_id)),
+                Role::User => {
+                    let answers = || turn.blocks.iter().filter_map(|b| Some((b.answered_id()?, b.at)));
+                    if let Some((id, at)) = answers().find(|(id, _)| !open.contains(id)) {
+                        let message = format!("this tool result is for `{id}`, which no call before it has as its id");
+                        return Err(Refusal::at(at, message));
+                    }
+                    if let Some(id) = open.iter().find(|id| !answers().any(|(answer, _)| answer == **id)) {
+                        let message = format!("the tool call `{id}` has no result before the history goes on");
+                        return Err(Refusal::at(turn.at, message));
+                    }
+                    open.clear();
+                }
+                Role::System => {}
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -109,6 +139,14 @@ impl<'a> Block<'a> {
     #[must_use]
     pub fn new(kind: BlockKind<'a>, at: usize) -> Self {
         Self { kind, cache: None, at }
+    }
+
+    fn call_id(&self) -> Option<Cow<'_, str>> {
+        if let BlockKind::ToolUse { id, .. } = &self.kind { Some(id.decode()) } else { None }
+    }
+
+    fn answered_id(&self) -> Option<Cow<'_, str>> {
+        if let BlockKind::ToolResult { id, .. } = &self.kind { Some(id.decode()) } else { None }
     }
 }
 
@@ -268,4 +306,39 @@ pub enum Tier {
     Auto,
     /// Never more than the ordinary.
     Standard,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_and_results_must_pair() {
+        let call = |id| {
+            Block::new(
+                BlockKind::ToolUse {
+                    id: JsonStr::quote(id),
+                    name: JsonStr::quote("f"),
+                    input: Args::Json(Json::raw("{}")),
+                },
+                1,
+            )
+        };
+        let result =
+            |id| Block::new(BlockKind::ToolResult { id: JsonStr::quote(id), content: Vec::new(), is_error: false }, 2);
+        let text = || Block::new(BlockKind::Text(JsonStr::quote("t")), 3);
+        let turn = |role, blocks| Turn { role, blocks, at: 9 };
+        for (turns, expect) in [
+            (vec![turn(Role::Assistant, vec![call("a")]), turn(Role::User, vec![result("a"), text()])], None),
+            (vec![turn(Role::Assistant, vec![call("a")])], None),
+            (vec![turn(Role::User, vec![result("a")])], Some(2)),
+            (vec![turn(Role::Assistant, vec![call("a")]), turn(Role::User, vec![result("b")])], Some(2)),
+            (vec![turn(Role::Assistant, vec![call("a")]), turn(Role::User, vec![text()])], Some(9)),
+            (vec![turn(Role::Assistant, vec![call("a"), call("b")]), turn(Role::User, vec![result("b")])], Some(9)),
+        ] {
+            let prompt = Prompt { turns, ..Prompt::new(Format::Anthropic) };
+            let got = prompt.check_calls().err().map(|r| r.place);
+            assert_eq!(got, expect.map(crate::wire::loss::Place::Byte), "{:?}", prompt.turns);
+        }
+    }
 }

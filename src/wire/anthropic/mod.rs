@@ -48,7 +48,7 @@ pub(super) static CODEC: Codec = Codec {
     status: fault::status,
     encode_fault: fault::encode,
     encode_fault_event: fault::encode_event,
-    repair: |_| Vec::new(),
+    repair: crate::wire::repair::anthropic,
     headers: &[("anthropic-version", "2023-06-01")],
     inspect: inspect::frame,
     inspect_reply: inspect::reply,

@@ -72,7 +72,7 @@ pub(super) static CODEC: Codec = Codec {
     status: fault::status,
     encode_fault: fault::encode,
     encode_fault_event: fault::encode_event,
-    repair: |_| Vec::new(),
+    repair: crate::wire::repair::openai_chat,
     headers: &[],
     inspect: inspect::frame,
     inspect_reply: inspect::reply,

@@ -14,6 +14,7 @@ pub(super) fn encode(
     out: &mut Vec<u8>,
     losses: &mut Losses,
 ) -> Result<Memory, Refusal> {
+    prompt.check_calls()?;
     let mut w = Writer::new(out);
     w.object();
     w.key("model").str(target.model);

@@ -401,6 +401,18 @@ fn turn(role: Role, kinds: Vec<BlockKind<'static>>) -> Turn<'static> {
     Turn { role, blocks: kinds.into_iter().map(|kind| Block::new(kind, 0)).collect(), at: 0 }
 }
 
+/// An assistant turn of the two calls that the answers of these tests are for.
+fn called() -> Turn<'static> {
+    turn(Role::Assistant, vec![call("1"), call("2")])
+}
+
+/// That turn as it is written, and what follows it.
+fn after_calls(rest: &str) -> String {
+    let call =
+        |id| format!(r#"{{"id":"{id}","type":"function","function":{{"name":"f","arguments":"{{\"a\": 1}}"}}}}"#);
+    format!(r#"{{"role":"assistant","content":null,"tool_calls":[{},{}]}},{rest}"#, call("1"), call("2"))
+}
+
 fn text(text: &'static str) -> BlockKind<'static> {
     BlockKind::Text(JsonStr::quote(text))
 }
@@ -431,26 +443,33 @@ fn check_messages(turns: Vec<Turn<'static>>, quirks: &Quirks, expect: &str) {
 
 #[test]
 fn ec42_images_of_tools_follow_their_run() {
-    let turns =
-        || vec![turn(Role::User, vec![answer("1", vec![text("t"), picture()]), answer("2", vec![]), text("u")])];
+    let turns = || {
+        vec![called(), turn(Role::User, vec![answer("1", vec![text("t"), picture()]), answer("2", vec![]), text("u")])]
+    };
     check_messages(
         turns(),
         &Quirks::default(),
-        r#"{"role":"tool","tool_call_id":"1","content":"t\n\n[image attached below]"},{"role":"tool","tool_call_id":"2","content":""},{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}},{"type":"text","text":"u"}]}"#,
+        &after_calls(
+            r#"{"role":"tool","tool_call_id":"1","content":"t\n\n[image attached below]"},{"role":"tool","tool_call_id":"2","content":""},{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}},{"type":"text","text":"u"}]}"#,
+        ),
     );
     check_messages(
         turns(),
         &Quirks { tool_result_images: true, ..Quirks::default() },
-        r#"{"role":"tool","tool_call_id":"1","content":[{"type":"text","text":"t"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]},{"role":"tool","tool_call_id":"2","content":""},{"role":"user","content":"u"}"#,
+        &after_calls(
+            r#"{"role":"tool","tool_call_id":"1","content":[{"type":"text","text":"t"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]},{"role":"tool","tool_call_id":"2","content":""},{"role":"user","content":"u"}"#,
+        ),
     );
 }
 
 #[test]
 fn ec43_answers_come_before_words() {
     check_messages(
-        vec![turn(Role::User, vec![answer("1", vec![text("a")]), answer("2", vec![text("b")]), text("u")])],
+        vec![called(), turn(Role::User, vec![answer("1", vec![text("a")]), answer("2", vec![text("b")]), text("u")])],
         &Quirks::default(),
-        r#"{"role":"tool","tool_call_id":"1","content":"a"},{"role":"tool","tool_call_id":"2","content":"b"},{"role":"user","content":"u"}"#,
+        &after_calls(
+            r#"{"role":"tool","tool_call_id":"1","content":"a"},{"role":"tool","tool_call_id":"2","content":"b"},{"role":"user","content":"u"}"#,
+        ),
     );
 }
 
