@@ -1,7 +1,6 @@
 //! The binary as a command: what it prints and how it ends.
 
 use std::io::Read;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -21,7 +20,7 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Cli {
     command: Command,
-    /// Where it runs, unless told otherwise. Kept until it has run.
+    /// Where it runs; kept until it has.
     _home: TempDir,
 }
 
@@ -36,11 +35,6 @@ impl Cli {
 
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
-        self
-    }
-
-    pub fn within(mut self, folder: &Path) -> Self {
-        self.command.current_dir(folder);
         self
     }
 
