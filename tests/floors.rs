@@ -47,7 +47,9 @@ fn rooms_only_use_lower_floors() {
 fn pure_rooms_name_no_effects() {
     let mut broken = Vec::new();
     for room in PURE {
-        for (file, code) in sources(room) {
+        // Folders of tests read recorded traffic; what they test does not.
+        for (file, code) in sources(room).into_iter().filter(|(f, _)| !f.components().any(|c| c.as_os_str() == "tests"))
+        {
             for (at, line) in code.lines().enumerate() {
                 for word in EFFECTS.iter().filter(|word| line.contains(**word)) {
                     broken.push(format!("{}:{}: {room} is pure but names {word}", file.display(), at + 1));

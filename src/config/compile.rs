@@ -26,7 +26,7 @@ use crate::config::env::Env;
 use crate::config::facts;
 use crate::config::keyring;
 use crate::config::load::Sourced;
-use crate::config::provider::Spec;
+use crate::config::provider::{Spec, fault};
 use crate::config::source::{CapabilityFlags, ModelFile, Num, ProviderModel, RouteEntry};
 use crate::route::keys::Registry;
 use crate::route::table::{Address, OnLossy, Pattern, Policy, Route, Timeouts};
@@ -228,9 +228,8 @@ impl<'c> Compile<'c> {
         unset.extend(path.unset);
         unset.extend(proxy.iter().flat_map(|p| p.unset.iter().cloned()));
         match address(&url.text, &path.text, proxy.as_ref().map(|p| p.text.as_str()), self.env) {
-            // The text is the file's: what variables hold may be private.
             Err(why) => {
-                self.report.error(&place, format!("{base:?} {why}"));
+                self.report.error(&place, fault(base, &why));
                 None
             }
             Ok(_) if !unset.is_empty() => {

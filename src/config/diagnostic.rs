@@ -100,10 +100,17 @@ impl Report {
         self.found.iter().any(|d| d.severity == Severity::Error)
     }
 
-    /// All findings, file by file; within one, in the order they were made.
+    /// All findings, file by file; within one, in the order they were made. Each once: what is wrong with a provider is
+    /// met again on every route to it.
     pub(crate) fn sorted(mut self) -> Vec<Diagnostic> {
         self.found.sort_by(|a, b| a.file.cmp(&b.file));
-        self.found
+        let mut each: Vec<Diagnostic> = Vec::with_capacity(self.found.len());
+        for found in self.found {
+            if !each.contains(&found) {
+                each.push(found);
+            }
+        }
+        each
     }
 }
 

@@ -1,9 +1,9 @@
 #![expect(clippy::disallowed_types, reason = "defaults hold any JSON")]
 //! Capabilities, quirks and defaults, put together from the places that may state them.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::config::source::{CapabilityFlags, QuirkFlags};
+use crate::config::source::{CapabilityFlags, Num, QuirkFlags};
 use crate::wire::caps::{
     Capabilities, MaxTokensField, Quirks, ReasoningField, ReasoningReplay, SystemRole, ThinkingModes, ToolId,
 };
@@ -51,7 +51,7 @@ pub(crate) fn quirks(stated: &[Option<&QuirkFlags>]) -> Quirks {
         set(&mut all.reasoning_field, word(&flags.reasoning_field, &REASONING_FIELDS));
         set(&mut all.reasoning_replay, word(&flags.reasoning_replay, &REASONING_REPLAYS));
         set(&mut all.tool_id, word(&flags.tool_id, &TOOL_IDS));
-        set(&mut all.user_max_len, flags.user_max_len.map(super::source::Num::count));
+        set(&mut all.user_max_len, flags.user_max_len.map(Num::count));
         set(&mut all.prompt_cache_breakpoint, flags.prompt_cache_breakpoint);
         set(&mut all.top_k, flags.top_k);
         set(&mut all.empty_content, flags.empty_content);
@@ -74,6 +74,29 @@ pub(crate) fn defaults(stated: &[Option<&Map<String, Value>>]) -> Box<[(Box<str>
     all.into_iter().map(|(name, value)| (name.into(), value.to_string().into())).collect()
 }
 
+/// Quirks as the files write them.
+#[expect(clippy::disallowed_methods, reason = "json! calls to_value; nothing reads this back")]
+pub(crate) fn show_quirks(all: &Quirks) -> Value {
+    json!({
+        "max_tokens_field": name(all.max_tokens_field, &MAX_TOKENS_FIELDS),
+        "system_role": name(all.system_role, &SYSTEM_ROLES),
+        "content_as_string": all.content_as_string,
+        "stream_options": all.stream_options,
+        "strict_tools": all.strict_tools,
+        "tool_choice_required": all.tool_choice_required,
+        "tool_result_images": all.tool_result_images,
+        "reasoning_field": name(all.reasoning_field, &REASONING_FIELDS),
+        "reasoning_replay": name(all.reasoning_replay, &REASONING_REPLAYS),
+        "tool_id": name(all.tool_id, &TOOL_IDS),
+        "user_max_len": all.user_max_len,
+        "prompt_cache_breakpoint": all.prompt_cache_breakpoint,
+        "top_k": all.top_k,
+        "empty_content": all.empty_content,
+        "drop_params": all.drop_params,
+        "think_tags": all.think_tags,
+    })
+}
+
 fn set<T>(fact: &mut T, stated: Option<T>) {
     if let Some(stated) = stated {
         *fact = stated;
@@ -84,6 +107,10 @@ fn set<T>(fact: &mut T, stated: Option<T>) {
 fn word<T: Copy>(stated: &Option<String>, words: &[(&str, T)]) -> Option<T> {
     let stated = stated.as_deref()?;
     words.iter().find(|(name, _)| *name == stated).map(|(_, value)| *value)
+}
+
+fn name<'w, T: Copy + PartialEq>(value: T, words: &[(&'w str, T)]) -> Option<&'w str> {
+    words.iter().find(|(_, known)| *known == value).map(|(name, _)| *name)
 }
 
 const MAX_TOKENS_FIELDS: [(&str, MaxTokensField); 2] =

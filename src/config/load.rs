@@ -66,12 +66,8 @@ pub fn load(env: &Env, lookup: &Lookup, registry: &Registry) -> Result<Loaded, V
     let (providers, models) = read(&texts, &mut report);
     let specs = providers.into_iter().map(|p| Spec::new(p, env, registry, &mut report)).collect();
     let providers = Providers::new(specs, &mut report);
-    if models.is_empty() && !report.has_errors() {
-        let place = Place::file(&lookup.root.to_string());
-        report.warn(&place, "there is no model").hint("add a file to its models directory");
-    }
-    let (report, missing) = (report, Report::default());
-    let mut compile = Compile { env, registry, providers: &providers, cooldown, report, missing };
+    let models: Vec<Sourced<ModelFile>> = models.into_iter().filter(|m| is_wanted(m, &providers)).collect();
+    let mut compile = Compile { env, registry, providers: &providers, cooldown, report, missing: Report::default() };
     let own = models.iter().map(|m| compile.ways(m, None)).collect();
     let graph = Graph::new(&models, own, &mut compile.report);
     graph.check(&mut compile.report);
@@ -124,6 +120,12 @@ fn read(texts: &[Text], report: &mut Report) -> (Vec<Sourced<ProviderFile>>, Vec
         models.iter().filter(|m| !m.packaged).flat_map(|m| names_of(&m.value)).map(str::to_owned).collect();
     models.retain(|m| !m.packaged || !own.contains(&m.value.logical_name));
     (providers, models)
+}
+
+/// Whether a model is to be served: a packaged one is not where its provider was switched off.
+fn is_wanted(model: &Sourced<ModelFile>, providers: &Providers) -> bool {
+    let serves = |name: &str| providers.find(name).is_some_and(Spec::is_enabled);
+    !model.packaged || model.value.model_routings.iter().flatten().any(|r| serves(&r.provider))
 }
 
 fn read_all<T: DeserializeOwned>(texts: &[Text], kind: Kind, schema: &str, report: &mut Report) -> Vec<Sourced<T>> {

@@ -93,6 +93,7 @@ pub(crate) struct Text {
     /// Its name without directories and `.json`.
     pub(crate) stem: String,
     pub(crate) text: String,
+    /// It is as it was shipped, compiled in or in a directory.
     pub(crate) packaged: bool,
 }
 
@@ -105,8 +106,8 @@ pub(crate) enum Kind {
 const MODELS: &str = "models";
 const PROVIDERS: &str = "providers";
 
-/// The texts of all files. The packaged providers are always among them; the packaged models only where the directory
-/// has no `models` of its own: what it serves is what it says.
+/// The texts of all files. The packaged providers are always among them, and the demo model, with which a new
+/// configuration is tried; the other packaged models only where the directory has no `models` of its own.
 pub(crate) fn texts(lookup: &Lookup, report: &mut Report) -> Vec<Text> {
     let mut texts = Vec::new();
     let mut own_models = false;
@@ -117,24 +118,33 @@ pub(crate) fn texts(lookup: &Lookup, report: &mut Report) -> Vec<Text> {
             report.error(&place, "holds neither models nor providers").hint("put models/*.json into it");
         }
         for (kind, name) in [(Kind::Provider, PROVIDERS), (Kind::Model, MODELS)] {
-            for path in json_files(&root.join(name), DEPTH_MAX, report) {
-                texts.extend(read(&path, kind, report));
+            let files = json_files(&root.join(name), DEPTH_MAX, report);
+            if kind == Kind::Model && own_models && files.is_empty() {
+                let place = Place::file(&shown(&root.join(name)));
+                report.warn(&place, "there is no model").hint("add a file for one");
             }
+            texts.extend(files.iter().filter_map(|path| read(path, kind, report)));
         }
     }
     for path in &lookup.extra {
         if let Some(text) = read(path, kind_of(path), report) {
-            texts.retain(|t| !same_file(Path::new(&t.name), path));
+            texts.retain(|t| !is_same_file(Path::new(&t.name), path));
             texts.push(text);
         }
     }
-    let packaged = packaged::FILES.iter().filter(|f| f.kind == Kind::Provider || !own_models);
-    texts.extend(packaged.map(packaged::File::text));
+    let packaged = packaged::FILES.iter().filter(|f| f.is_always_there() || !own_models).map(packaged::File::text);
+    for shipped in packaged {
+        match texts.iter_mut().find(|own| own.kind == shipped.kind && own.stem == shipped.stem) {
+            Some(own) if own.text == shipped.text => own.packaged = true,
+            Some(_) | None => texts.push(shipped),
+        }
+    }
     texts
 }
 
 /// Whether two paths lead to one file.
-pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
+#[must_use]
+pub fn is_same_file(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 

@@ -21,12 +21,13 @@ mod packaged;
 mod provider;
 mod proxy;
 pub mod schema;
+pub mod show;
 pub mod snapshot;
 mod source;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{Loaded, ProviderSummary, load};
-pub use lookup::{Lookup, Root};
+pub use lookup::{Lookup, Root, is_same_file};
 
 #[cfg(test)]
 pub(crate) mod tests;

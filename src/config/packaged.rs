@@ -8,6 +8,9 @@ use crate::config::lookup::{Kind, Text};
 /// What stands for the directory of these files where people read it.
 pub(crate) const ROOT: &str = "built-in";
 
+/// The model that answers by itself.
+const DEMO: &str = "demo";
+
 /// One compiled-in file.
 #[derive(Debug)]
 pub(crate) struct File {
@@ -18,6 +21,11 @@ pub(crate) struct File {
 }
 
 impl File {
+    /// Whether it stays beneath a directory that has models of its own.
+    pub(crate) fn is_always_there(&self) -> bool {
+        self.kind == Kind::Provider || self.stem == DEMO
+    }
+
     pub(crate) fn text(&self) -> Text {
         let directory = match self.kind {
             Kind::Provider => "providers",

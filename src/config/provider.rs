@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::config::address::{expand, habit};
+use crate::config::address::{address, expand, habit};
 use crate::config::diagnostic::{Place, Report};
 use crate::config::env::Env;
 use crate::config::keyring::{self, Header};
@@ -44,6 +44,7 @@ impl Spec {
         let format = format(&file);
         let header = header(&file, format, &place, report);
         let mut spec = Self { place, packaged, stem, format, header, keys: Vec::new(), provider, file };
+        spec.check_address(env, report);
         spec.keys = spec.keys_of(&spec.patterns(), &spec.place.at("api_keys"), env, report);
         spec.inert(report);
         if spec.is_named_unlike_its_file() {
@@ -105,6 +106,18 @@ impl Spec {
         (url, self.place.at("endpoints").at("base_url"))
     }
 
+    /// Whether its own endpoint is one, even if no route leads there.
+    fn check_address(&self, env: &Env, report: &mut Report) {
+        let (base, place) = self.base_url();
+        let (url, path) = (expand(base, env), expand(self.path(self.format), env));
+        if base.is_empty() {
+            return;
+        }
+        if let Err(why) = address(&url.text, &path.text, Some("none"), env) {
+            report.error(&place, fault(base, &why));
+        }
+    }
+
     /// The path of a format's endpoint.
     pub(crate) fn path(&self, format: Format) -> &str {
         let endpoints = self.file.endpoints.as_ref();
@@ -113,7 +126,7 @@ impl Spec {
             Format::Anthropic => e.messages.as_deref(),
         });
         let usual = endpoints.and_then(|e| e.completions.as_deref()).filter(|_| format == self.format);
-        own.or(usual).filter(|p| !p.is_empty()).unwrap_or(habit(format).path)
+        own.or(usual).filter(|p| !p.is_empty()).unwrap_or_else(|| habit(format).path)
     }
 
     /// What is sent with every request of a format. The second are the variables that are missing for others.
@@ -180,12 +193,26 @@ impl Spec {
                 .hint("the provider's own limits are obeyed as they come; \"cooldown_seconds\" works");
         }
         let Some(endpoints) = &self.file.endpoints else { return };
+        if endpoints.completions.as_deref().is_some_and(|c| c.ends_with(NATIVE)) {
+            report
+                .warn(&self.place.at("endpoints").at("completions"), "leads to a native API, which is not spoken here")
+                .hint("name the provider's endpoint for the OpenAI format; that of Gemini is …/v1beta/openai and /chat/completions");
+            return;
+        }
         if endpoints.streaming.as_deref().is_some_and(|s| endpoints.completions.as_deref() != Some(s)) {
             report
                 .warn(&self.place.at("endpoints").at("streaming"), "has no effect, though it differs from completions")
                 .hint("streams go to the same path as whole replies");
         }
     }
+}
+
+/// How paths of an API end that the seed spoke through a library of its own, whatever its file said.
+const NATIVE: &str = ":generateContent";
+
+/// Why a base URL is none. It is shown as the file has it: what variables hold may be private.
+pub(crate) fn fault(base_url: &str, why: &str) -> String {
+    format!("{base_url:?} {why}")
 }
 
 /// The format a provider speaks. `azure`, `native` and `gemini` meant openai in the seed.

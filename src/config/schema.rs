@@ -4,6 +4,8 @@
 //! What does not fit is then taken out of the file, so that the rest of it can be searched for other faults: all
 //! diagnostics come at once.
 
+use std::sync::Arc;
+
 use jsonschema::error::ValidationErrorKind as Kind;
 use jsonschema::{ValidationError, Validator};
 use serde::de::DeserializeOwned;
@@ -60,10 +62,11 @@ impl Schema {
     }
 
     /// One validation error as one fault for each thing that is wrong.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "rules our schemas do not use keep the library's own words")]
     fn explain(&self, error: &ValidationError<'_>) -> Vec<Fault> {
         let pointer = error.instance_path().as_str().to_owned();
         let rule = self.rule(error);
-        let found = error.instance();
+        let (found, path) = (error.instance(), error.schema_path().as_str());
         let here =
             |message: String| Fault { pointer: pointer.clone(), message, hint: None, instead: Some(neutral(rule)) };
         match error.kind() {
@@ -72,8 +75,10 @@ impl Schema {
             }
             Kind::PropertyNames { error } => {
                 let name = error.instance().as_str().unwrap_or_default();
-                let message = format!("{name:?} is not a name that can stand here");
-                vec![Fault { instead: Some(Value::Null), ..Fault::new(step(&pointer, name), message) }]
+                let message = format!("{name:?} cannot stand here");
+                let names = self.names_rule(path).get("description").and_then(Value::as_str);
+                let hint = names.map(|n| format!("what can: {n}"));
+                vec![Fault { hint, instead: Some(Value::Null), ..Fault::new(step(&pointer, name), message) }]
             }
             Kind::Required { property } => {
                 let name = property.as_str().unwrap_or_default();
@@ -91,6 +96,13 @@ impl Schema {
             Kind::UniqueItems => vec![Fault::new(pointer, "has the same entry twice".to_owned())],
             _ => vec![here(error.to_string())],
         }
+    }
+
+    /// What the schema says of the names in an object, given where it refuses one.
+    fn names_rule(&self, path: &str) -> &Value {
+        const NAMES: &str = "/propertyNames";
+        let end = path.rfind(NAMES).map_or(path.len(), |at| at + NAMES.len());
+        path.get(..end).and_then(|p| self.text.pointer(p)).unwrap_or(&Value::Null)
     }
 
     /// The object of the schema that holds the rule an error speaks of.
@@ -117,7 +129,7 @@ impl Fault {
     }
 
     fn tell(&self, file: &Place, report: &mut Report) {
-        let place = Place { file: file.file.clone(), pointer: self.pointer.clone() };
+        let place = Place { file: Arc::clone(&file.file), pointer: self.pointer.clone() };
         report.error(&place, &self.message).hint = self.hint.clone();
     }
 
@@ -226,5 +238,132 @@ fn kind(value: &Value) -> &'static str {
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde::Deserialize;
+    use serde::de::{Deserializer, Error as _, Visitor, value};
+
+    use super::*;
+    use crate::config::source;
+
+    fn schemas() -> [Value; 2] {
+        [MODEL, PROVIDER].map(|text| serde_json::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn every_field_has_a_title_and_a_description() {
+        fn walk(path: &str, schema: &Value, fields: &mut usize) {
+            let Value::Object(map) = schema else { return };
+            for (key, value) in map {
+                let path = format!("{path}/{key}");
+                if key != "properties" {
+                    walk(&path, value, fields);
+                    continue;
+                }
+                for (name, field) in value.as_object().unwrap() {
+                    let said = |what: &str| field.get(what).and_then(Value::as_str).is_some_and(|t| !t.is_empty());
+                    assert!(said("title") && said("description"), "{path}/{name}");
+                    *fields += 1;
+                    walk(&format!("{path}/{name}"), field, fields);
+                }
+            }
+        }
+        let mut fields = 0;
+        for schema in schemas() {
+            walk("", &schema, &mut fields);
+        }
+        assert!(80 < fields, "{fields}");
+    }
+
+    #[test]
+    fn the_examples_and_defaults_of_the_schemas_fit_them() {
+        for (text, schema) in [MODEL, PROVIDER].into_iter().zip(schemas()) {
+            let compiled = Schema::compile(text).unwrap();
+            for example in schema.get("examples").and_then(Value::as_array).unwrap() {
+                assert!(compiled.validator.is_valid(example), "{example}");
+            }
+            check_leaves(&schema, &schema);
+        }
+    }
+
+    /// Every `default` and every one of `examples` fits the rule it stands in.
+    fn check_leaves(root: &Value, rule: &Value) {
+        match rule {
+            Value::Object(map) => {
+                if rule.get("title").is_some_and(Value::is_string) && rule.get("$schema").is_none() {
+                    let mut alone = map.clone();
+                    alone.insert("$defs".into(), root.get("$defs").cloned().unwrap_or_default());
+                    let validator = jsonschema::draft202012::new(&Value::Object(alone)).unwrap();
+                    let examples = map.get("examples").and_then(Value::as_array).into_iter().flatten();
+                    for value in examples.chain(map.get("default")) {
+                        assert!(validator.is_valid(value), "{value} in {rule}");
+                    }
+                }
+                map.values().for_each(|v| check_leaves(root, v));
+            }
+            Value::Array(list) => list.iter().for_each(|v| check_leaves(root, v)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    /// The names of a struct's fields, as its `Deserialize` asks for them.
+    fn fields<'de, T: Deserialize<'de>>() -> BTreeSet<String> {
+        struct Ask(&'static [&'static str]);
+        impl<'de> Deserializer<'de> for &mut Ask {
+            type Error = value::Error;
+            fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, value::Error> {
+                Err(value::Error::custom("only asked"))
+            }
+            fn deserialize_struct<V: Visitor<'de>>(
+                self,
+                _: &'static str,
+                fields: &'static [&'static str],
+                _: V,
+            ) -> Result<V::Value, value::Error> {
+                self.0 = fields;
+                Err(value::Error::custom("only asked"))
+            }
+            serde::forward_to_deserialize_any! {
+                bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+                newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+            }
+        }
+        let mut ask = Ask(&[]);
+        assert!(T::deserialize(&mut ask).is_err(), "it is only asked");
+        ask.0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn schemas_and_structs_know_the_same_fields() {
+        /// What is only for people and editors, or came from older files.
+        const PLAIN: [&str; 5] = ["$schema", "description", "id", "note", "provider_notes"];
+        let [model, provider] = schemas();
+        let check = |root: &Value, pointer: &str, fields: BTreeSet<String>| {
+            let rule = root.pointer(pointer).unwrap().get("properties").unwrap();
+            let known: BTreeSet<String> =
+                rule.as_object().unwrap().keys().filter(|k| !PLAIN.contains(&k.as_str())).cloned().collect();
+            assert_eq!(known, fields, "{pointer}");
+        };
+        check(&model, "", fields::<source::ModelFile>());
+        check(&model, "/$defs/route", fields::<source::RouteEntry>());
+        check(&provider, "", fields::<source::ProviderFile>());
+        check(&provider, "/properties/api_keys", fields::<source::ApiKeys>());
+        check(&provider, "/properties/endpoints", fields::<source::Endpoints>());
+        check(&provider, "/properties/authentication", fields::<source::Authentication>());
+        check(&provider, "/properties/request_config", fields::<source::RequestConfig>());
+        check(&provider, "/properties/rate_limiting", fields::<source::RateLimiting>());
+        check(&provider, "/properties/models/additionalProperties", fields::<source::ProviderModel>());
+        check(&provider, "/properties/error_handling/additionalProperties", fields::<source::ErrorAction>());
+        check(&provider, "/properties/proxy_support", fields::<source::ProxySupport>());
+        for root in [&model, &provider] {
+            check(root, "/$defs/capabilities", fields::<source::CapabilityFlags>());
+            check(root, "/$defs/capabilities/properties/thinking", fields::<source::ThinkingFlags>());
+            check(root, "/$defs/quirks", fields::<source::QuirkFlags>());
+        }
     }
 }

@@ -83,7 +83,10 @@ impl Gateway {
 
     async fn send(&self, route: &Route, model: &str, headers: HeaderMap, body: Parts) -> Result<Answer, Box<Failure>> {
         let (origin, path) = match &route.address {
-            Address::Builtin => return Ok(upstream::demo::answer(route.format, &body.into_bytes())),
+            Address::Builtin => {
+                let answer = upstream::demo::answer(route.format, &body.into_bytes());
+                return Ok(Answer { body: answer.body.timed(&route.timeouts), ..answer });
+            }
             Address::Http { origin, path } => (origin, path),
         };
         let path = if path.contains("{model}") { path.replace("{model}", model).into() } else { path.clone() };

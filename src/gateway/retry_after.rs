@@ -28,7 +28,8 @@ mod tests {
 
     #[test]
     fn reads_seconds_milliseconds_and_dates() {
-        let cases: [(&[(&'static str, &'static str)], Option<u64>); 7] = [
+        type Pairs = &'static [(&'static str, &'static str)];
+        let cases: [(Pairs, Option<u64>); 7] = [
             (&[("retry-after", "7")], Some(7_000)),
             (&[("retry-after", "0.5")], Some(500)),
             (&[("retry-after-ms", "1500"), ("retry-after", "9")], Some(1_500)),

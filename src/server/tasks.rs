@@ -1,11 +1,12 @@
 //! Every task of a worker is spawned here, so that shutdown can wait for them.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
+
+use crate::upstream::Spawn;
 
 /// Counts the tasks it has spawned and not seen end.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +32,7 @@ impl Tasks {
 
     /// As [`Self::spawn`], for rooms that are handed a function instead.
     #[must_use]
-    pub(super) fn spawner(&self) -> Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync> {
+    pub(super) fn spawner(&self) -> Spawn {
         let tasks = self.clone();
         Arc::new(move |future| tasks.spawn(future))
     }

@@ -65,6 +65,8 @@ impl Drop for Stream {
 #[derive(Debug)]
 pub(super) struct Timer {
     watch: Option<Watch>,
+    /// How long the reader waits for the next chunk, and for those after it.
+    patience: Duration,
     idle: Duration,
     total: Duration,
     /// When the request was sent.
@@ -78,13 +80,13 @@ pub(super) struct Timer {
 impl Timer {
     pub(super) fn new(watch: Option<Watch>, timeouts: &Timeouts, started: Instant) -> Self {
         let Timeouts { idle, total, .. } = *timeouts;
-        Self { watch, idle, total, started, waiting_since: None, ends_at: None }
+        Self { watch, patience: idle, idle, total, started, waiting_since: None, ends_at: None }
     }
 
     /// Called when nothing is there: has it lasted too long?
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<ReadError> {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let silent_at = after(since, self.idle);
+        let silent_at = after(since, self.patience);
         let deadline = self.ends_at.map_or(silent_at, |end| end.min(silent_at));
         ready!(self.watch.get_or_insert_with(|| Watch::new(deadline)).poll_past(cx, deadline));
         Poll::Ready(if deadline < silent_at { ReadError::Total } else { ReadError::Idle })
@@ -117,10 +119,12 @@ impl Body {
         body
     }
 
-    /// The same body under these clocks, which start now. Bodies from the network have theirs already.
+    /// The same body under these clocks, which start now; `first_byte` is the one for the first chunk. Bodies from
+    /// the network have theirs already.
     #[must_use]
     pub fn timed(mut self, timeouts: &Timeouts) -> Self {
-        self.timer.get_or_insert_with(|| Timer::new(None, timeouts, Instant::now()));
+        let timer = || Timer { patience: timeouts.first_byte, ..Timer::new(None, timeouts, Instant::now()) };
+        self.timer.get_or_insert_with(timer);
         self
     }
 
@@ -197,6 +201,7 @@ impl Body {
             Poll::Ready(Some(Ok(chunk))) => {
                 if let Some(timer) = &mut self.timer {
                     timer.waiting_since = None;
+                    timer.patience = timer.idle;
                 }
                 // The last chunk of a known length: the connection need not wait for the reader to ask again.
                 if matches!(&self.source, Source::Net(incoming, _) if incoming.is_end_stream()) {
@@ -261,5 +266,49 @@ impl fmt::Debug for Source {
             Self::Steps(_) => "Steps",
             Self::Ended => "Ended",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TINY: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn stalls_after(chunks: u32) -> Body {
+        let mut left = chunks;
+        Body::steps(move |_| {
+            if left == 0 {
+                return Poll::Pending;
+            }
+            left -= 1;
+            Poll::Ready(Some(Ok(Bytes::from_static(b"x"))))
+        })
+    }
+
+    #[tokio::test]
+    async fn a_body_made_here_can_be_put_under_the_same_clocks() {
+        let base = Timeouts { connect: LONG, first_byte: LONG, idle: LONG, total: LONG };
+        for (chunks, timeouts) in [
+            (0, Timeouts { first_byte: TINY, ..base }),
+            (3, Timeouts { idle: TINY, ..base }),
+            (0, Timeouts { total: TINY, ..base }),
+        ] {
+            let error = stalls_after(chunks).timed(&timeouts).collect(9).await.unwrap_err();
+            assert_eq!(matches!(error, ReadError::Total), timeouts.total == TINY, "{error:?}");
+        }
+        let streamed = stalls_after(0).timed(&Timeouts { total: TINY, first_byte: TINY * 3, ..base }).chunk().await;
+        assert!(matches!(streamed, Some(Err(ReadError::Idle))), "no total for who reads chunk by chunk");
+    }
+
+    #[tokio::test]
+    async fn what_is_here_is_collected_unless_it_is_too_long() {
+        assert_eq!(Body::whole(Bytes::from_static(b"abc")).collect(3).await.unwrap(), "abc");
+        assert_eq!(Body::whole(Bytes::new()).collect(0).await.unwrap(), "");
+        assert!(matches!(Body::whole(Bytes::from_static(b"abc")).collect(2).await, Err(ReadError::TooLong)), "longer");
+        let mut pieces = vec![Bytes::from_static(b"c"), Bytes::from_static(b"b"), Bytes::from_static(b"a")];
+        let body = Body::steps(move |_| Poll::Ready(pieces.pop().map(Ok)));
+        assert_eq!(body.collect(3).await.unwrap(), "abc");
     }
 }

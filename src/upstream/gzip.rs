@@ -210,3 +210,135 @@ const HEADER_CRC: u8 = 2;
 const EXTRA: u8 = 4;
 const NAME: u8 = 8;
 const COMMENT: u8 = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+
+    use super::*;
+
+    const TEXT: &[u8] = b"data: one\n\ndata: two\n\ndata: one\n\n";
+
+    fn gzipped(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// All that comes out of chunks; `None` if they are refused or the end is missing.
+    fn decode(mut inflate: Inflate, chunks: &[&[u8]]) -> Option<Vec<u8>> {
+        let mut plain = Vec::new();
+        for chunk in chunks {
+            inflate.push(Bytes::copy_from_slice(chunk));
+            while let Some(more) = inflate.pull().ok()? {
+                assert!(!more.is_empty() && more.len() <= CHUNK_BYTES, "bounded, and never nothing");
+                plain.extend_from_slice(&more);
+            }
+        }
+        inflate.is_complete().then_some(plain)
+    }
+
+    /// Decodes it cut at every byte, byte by byte, and shortened at every byte.
+    #[track_caller]
+    fn check(make: fn() -> Inflate, coded: &[u8], expect: &[u8]) {
+        for at in 0..=coded.len() {
+            let (a, b) = coded.split_at(at);
+            assert_eq!(decode(make(), &[a, b]).as_deref(), Some(expect), "cut at {at}");
+        }
+        let bytes: Vec<&[u8]> = coded.chunks(1).collect();
+        assert_eq!(decode(make(), &bytes).as_deref(), Some(expect), "byte by byte");
+        for length in 1..coded.len() {
+            assert_eq!(decode(make(), &[&coded[..length]]), None, "only {length} bytes came");
+        }
+    }
+
+    #[test]
+    fn any_cut_decodes_and_any_end_missing_is_seen() {
+        check(Inflate::gzip, &gzipped(TEXT), TEXT);
+        check(Inflate::gzip, &gzipped(b""), b"");
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::default());
+        zlib.write_all(TEXT).unwrap();
+        check(Inflate::deflate, &zlib.finish().unwrap(), TEXT);
+        let mut raw = DeflateEncoder::new(Vec::new(), Compression::default());
+        raw.write_all(TEXT).unwrap();
+        check(Inflate::deflate, &raw.finish().unwrap(), TEXT);
+    }
+
+    #[test]
+    fn reads_headers_with_all_that_may_stand_in_them() {
+        let mut coded = flate2::GzBuilder::new()
+            .filename("name")
+            .comment("words")
+            .extra("xy")
+            .write(Vec::new(), Compression::fast());
+        coded.write_all(TEXT).unwrap();
+        check(Inflate::gzip, &coded.finish().unwrap(), TEXT);
+    }
+
+    #[test]
+    fn members_follow_one_another() {
+        let mut both = gzipped(b"one ");
+        both.extend(gzipped(b"two"));
+        assert_eq!(decode(Inflate::gzip(), &[&both]).as_deref(), Some(&b"one two"[..]));
+    }
+
+    #[test]
+    fn an_event_is_readable_as_soon_as_it_is_flushed() {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(b"data: one\n\n").unwrap();
+        encoder.flush().unwrap();
+        let mut inflate = Inflate::gzip();
+        inflate.push(Bytes::copy_from_slice(encoder.get_ref()));
+        assert_eq!(inflate.pull().unwrap().unwrap(), "data: one\n\n");
+    }
+
+    #[test]
+    fn a_bomb_swells_only_as_it_is_pulled() {
+        let coded = gzipped(&vec![0; 50 << 20]);
+        let mut inflate = Inflate::gzip();
+        inflate.push(coded.into());
+        let mut pulled = 0;
+        while let Some(chunk) = inflate.pull().unwrap() {
+            assert!(chunk.len() <= CHUNK_BYTES, "{} bytes at once", chunk.len());
+            pulled += chunk.len();
+        }
+        assert_eq!((pulled, inflate.is_complete()), (50 << 20, true));
+    }
+
+    #[test]
+    fn refuses_what_is_not_what_it_says() {
+        let mut bad_sum = gzipped(TEXT);
+        let at = bad_sum.len() - 5;
+        bad_sum[at] ^= 1;
+        let mut trailing = gzipped(TEXT);
+        trailing.extend(b"more");
+        let mut named = vec![0x1f, 0x8b, 8, NAME, 0, 0, 0, 0, 0, 0];
+        named.extend(vec![b'n'; 2000]);
+        for bad in [&bad_sum[..], &trailing, &named, b"{\"plain\":1}"] {
+            assert_eq!(decode(Inflate::gzip(), &[bad]), None);
+        }
+        assert_eq!(decode(Inflate::gzip(), &[]).as_deref(), Some(&b""[..]), "nothing at all is an empty body");
+    }
+
+    #[test]
+    fn reads_the_label() {
+        for (values, expect) in [
+            (&[][..], Coding::Identity),
+            (&["identity"], Coding::Identity),
+            (&["GZip"], Coding::Gzip),
+            (&["x-gzip , identity"], Coding::Gzip),
+            (&["deflate"], Coding::Deflate),
+            (&["gzip", "br"], Coding::Unknown),
+            (&["zstd"], Coding::Unknown),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::CONTENT_ENCODING, value.parse().unwrap());
+            }
+            assert_eq!(Coding::of(&headers), expect, "{values:?}");
+        }
+    }
+}

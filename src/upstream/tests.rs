@@ -1,5 +1,7 @@
 //! The pool against scripted servers on the loopback.
 
+mod tls;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,20 +18,20 @@ const TINY: Duration = Duration::from_millis(30);
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
 
 #[expect(clippy::disallowed_methods, reason = "tests have no server whose tasks could be waited for")]
-pub(super) fn spawn<F: Future<Output: Send> + Send + 'static>(task: F) -> JoinHandle<F::Output> {
+fn spawn<F: Future<Output: Send> + Send + 'static>(task: F) -> JoinHandle<F::Output> {
     tokio::spawn(task)
 }
 
-pub(super) fn upstream_with(tls: Arc<rustls::ClientConfig>, keep: Keep) -> Upstream {
+fn upstream_with(tls: Arc<rustls::ClientConfig>, keep: Keep) -> Upstream {
     let spawn: Spawn = Arc::new(|task| drop(spawn(task)));
     Upstream::keeping(Settings { tls, spawn, clock: Clock::start() }, keep)
 }
 
-pub(super) fn upstream() -> Upstream {
+fn upstream() -> Upstream {
     upstream_with(tls_config(None).unwrap(), Keep::default())
 }
 
-pub(super) fn post(origin: &Arc<Origin>, body: &'static str) -> Outgoing {
+fn post(origin: &Arc<Origin>, body: &'static str) -> Outgoing {
     Outgoing {
         origin: Arc::clone(origin),
         method: Method::POST,
@@ -70,12 +72,12 @@ impl Server {
     }
 }
 
-pub(super) fn origin(port: u16) -> Arc<Origin> {
+fn origin(port: u16) -> Arc<Origin> {
     Arc::new(Origin { tls: false, host: "127.0.0.1".into(), port, proxy: None })
 }
 
 /// Reads one request whose body is as long as it says; `None` at the end.
-pub(super) async fn read_request<T: tokio::io::AsyncRead + Unpin>(stream: &mut T) -> Option<String> {
+async fn read_request<T: tokio::io::AsyncRead + Unpin>(stream: &mut T) -> Option<String> {
     let mut bytes = Vec::new();
     loop {
         if let Some(at) = memchr::memmem::find(&bytes, b"\r\n\r\n") {
@@ -393,4 +395,29 @@ async fn origins_are_bounded() {
         assert_eq!(answer.reused, reused, "{origin:?}");
         text(answer).await;
     }
+}
+
+#[tokio::test]
+async fn gzip_nobody_asked_for_is_undone_and_its_label_removed() {
+    let server = Server::start(&[|mut stream| {
+        Box::pin(async move {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            std::io::Write::write_all(&mut encoder, b"data: one\n\n").unwrap();
+            let coded = encoder.finish().unwrap();
+            for short in [0, 3] {
+                read_request(&mut stream).await.unwrap();
+                let length = coded.len() - short;
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {length}\r\n\r\n");
+                stream.write_all(&[head.as_bytes(), &coded[..length]].concat()).await.unwrap();
+            }
+        })
+    }])
+    .await;
+    let upstream = upstream();
+    let answer = upstream.send(post(&server.origin, "{}")).await.unwrap();
+    assert!(answer.headers.is_empty(), "{:?}", answer.headers);
+    assert_eq!(text(answer).await, "data: one\n\n");
+    let answer = upstream.send(post(&server.origin, "{}")).await.unwrap();
+    assert!(answer.reused, "the connection went back");
+    assert!(matches!(answer.body.collect(99).await, Err(ReadError::Encoding)), "cut inside");
 }

@@ -167,7 +167,7 @@ impl Body<'_, '_> {
         Ok(())
     }
 
-    fn file(&mut self, id: &JsonStr<'_>, at: usize, w: &mut Writer<'_>) -> Result<(), Refusal> {
+    fn file(&self, id: &JsonStr<'_>, at: usize, w: &mut Writer<'_>) -> Result<(), Refusal> {
         if !self.is_native() {
             return Err(Refusal::at(at, "a file kept by another vendor cannot be read here: send its content"));
         }
@@ -190,10 +190,10 @@ fn input<'i>(args: &'i Args<'_>, at: usize) -> Result<Json<'i>, Refusal> {
             Json::raw(text)
         }
     };
-    match json.kind() {
-        Kind::Object => Ok(json),
-        other => Err(Refusal::at(at, format!("the call's arguments must be an object, not {other}"))),
+    if json.kind() == Kind::Object {
+        return Ok(json);
     }
+    Err(Refusal::at(at, format!("the call's arguments must be an object, not {}", json.kind())))
 }
 
 /// The media type in its plain spelling; told by the first bytes where the client gave none.
@@ -231,7 +231,7 @@ fn base64(media: &str, data: &JsonStr<'_>, at: usize, w: &mut Writer<'_>) -> Res
 fn tidy<'d>(data: &'d JsonStr<'_>, at: usize) -> Result<Cow<'d, str>, Refusal> {
     let is_plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
     let literal = data.literal();
-    if literal.len() % 4 == 0 && literal.as_bytes().iter().all(|b| is_plain(b)) {
+    if literal.len().is_multiple_of(4) && literal.as_bytes().iter().all(is_plain) {
         return Ok(Cow::Borrowed(literal));
     }
     let mut tidied = String::with_capacity(literal.len() + 4);
@@ -245,7 +245,7 @@ fn tidy<'d>(data: &'d JsonStr<'_>, at: usize) -> Result<Cow<'d, str>, Refusal> {
             _ => return Err(Refusal::at(at, "the data is not base64")),
         }
     }
-    while tidied.len() % 4 != 0 {
+    while !tidied.len().is_multiple_of(4) {
         tidied.push('=');
     }
     Ok(Cow::Owned(tidied))

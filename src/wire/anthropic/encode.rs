@@ -3,13 +3,15 @@
 //! Asks [`crate::wire::caps`] what the model takes, and never looks at its name. Things are written in the order in
 //! which Anthropic caches them: tools, system, messages.
 
-use crate::wire::json::{Json, JsonStr, Writer};
-use crate::wire::loss::{Losses, Refusal};
-use crate::wire::prompt::{Block, BlockKind, Cache, Choice, Output, Prompt, Thinking, Tier};
-use crate::wire::{Format, Memory, Target};
+use std::collections::HashSet;
 
 use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
+
+use crate::wire::json::{Json, JsonStr, Writer};
+use crate::wire::loss::{Losses, Refusal};
+use crate::wire::prompt::{Block, BlockKind, Cache, Choice, Output, Prompt, Thinking, Tier, Tool};
+use crate::wire::{Format, Memory, Target};
 
 use super::names::legal_name;
 use super::reasoning::Reasoning;
@@ -23,7 +25,7 @@ pub(super) fn encode(
     losses: &mut Losses,
 ) -> Result<Memory, Refusal> {
     let surplus = breakpoints(prompt).saturating_sub(BREAKPOINTS_MAX);
-    let mut body = Body { prompt, target, losses, names: Vec::new(), surplus };
+    let mut body = Body { prompt, target, losses, names: Vec::new(), renamed: HashSet::new(), surplus };
     check_choice(&body)?;
     let structure = body.structure()?;
     let forced = is_forced(prompt) || matches!(structure, Structure::Tool { .. });
@@ -55,7 +57,9 @@ pub(super) struct Body<'p, 't> {
     pub(super) target: &'t Target<'t>,
     pub(super) losses: &'t mut Losses,
     /// Tool names that were not legal: (as sent, as the client knows it).
-    pub(super) names: Vec<(String, String)>,
+    names: Vec<(String, String)>,
+    /// The client's side of `names`, for a request that names thousands.
+    renamed: HashSet<String>,
     /// Cache breakpoints to leave out before the last four.
     pub(super) surplus: usize,
 }
@@ -91,7 +95,8 @@ impl<'p> Body<'p, '_> {
         let Some(legal) = legal_name(&text) else {
             return name.borrow();
         };
-        if !self.names.iter().any(|(_, client)| *client == text) {
+        if !self.renamed.contains(text.as_ref()) {
+            self.renamed.insert(text.clone().into_owned());
             self.names.push((legal.clone(), text.into_owned()));
         }
         JsonStr::quoted(&legal)
@@ -149,7 +154,10 @@ impl<'p> Body<'p, '_> {
         }
         self.losses.field(at, "asked for as a tool's input: the model has no structured outputs");
         let wanted = name.as_ref().map_or_else(|| "response".to_owned(), |name| name.decode().into_owned());
-        let name = legal_name(&wanted).unwrap_or(wanted);
+        let mut name = legal_name(&wanted).unwrap_or(wanted);
+        if self.prompt.tools.iter().any(|tool| matches!(tool, Tool::Function(function) if function.name.is(&name))) {
+            name = legal_name(&format!("{name}.")).unwrap_or(name);
+        }
         let alone = self.prompt.tools.is_empty() || matches!(self.prompt.choice, Some(Choice::None));
         Ok(Structure::Tool { name, schema, alone })
     }
@@ -300,10 +308,11 @@ impl<'p> Body<'p, '_> {
     fn system(&mut self, structure: &Structure<'_>, w: &mut Writer<'_>) -> Result<(), Refusal> {
         let mut texts: Vec<(&JsonStr<'_>, &Block<'_>)> = Vec::with_capacity(self.prompt.system.len());
         for block in &self.prompt.system {
-            match &block.kind {
-                BlockKind::Text(text) if text.is_blank() => {}
-                BlockKind::Text(text) => texts.push((text, block)),
-                _ => return Err(Refusal::at(block.at, "instructions can only be text")),
+            let BlockKind::Text(text) = &block.kind else {
+                return Err(Refusal::at(block.at, "instructions can only be text"));
+            };
+            if !text.is_blank() {
+                texts.push((text, block));
             }
         }
         let spoken = matches!(structure, Structure::Spoken);
@@ -335,16 +344,11 @@ impl<'p> Body<'p, '_> {
 /// How many cache breakpoints the request carries.
 fn breakpoints(prompt: &Prompt<'_>) -> usize {
     fn of(block: &Block<'_>) -> usize {
-        let inner = match &block.kind {
-            BlockKind::ToolResult { content, .. } => content.iter().map(of).sum(),
-            _ => 0,
-        };
+        let inner =
+            if let BlockKind::ToolResult { content, .. } = &block.kind { content.iter().map(of).sum() } else { 0 };
         inner + usize::from(block.cache.is_some())
     }
-    let tools = prompt
-        .tools
-        .iter()
-        .filter(|tool| matches!(tool, crate::wire::prompt::Tool::Function(function) if function.cache.is_some()));
+    let tools = prompt.tools.iter().filter(|tool| matches!(tool, Tool::Function(function) if function.cache.is_some()));
     let turns = prompt.turns.iter().flat_map(|turn| &turn.blocks);
     tools.count() + prompt.system.iter().chain(turns).map(of).sum::<usize>()
 }

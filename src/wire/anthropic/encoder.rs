@@ -38,7 +38,7 @@ enum Block {
         begun: bool,
         /// Fragments gathered: clients keep the last `signature_delta`, not their sum.
         signature: Option<JsonStr<'static>>,
-        envelope: Envelope,
+        envelope: Box<Envelope>,
     },
     Tool {
         /// No fragment of the input yet.
@@ -114,7 +114,7 @@ impl Encoder {
     fn open(&mut self, open: &Open<'_>, out: &mut Vec<u8>) {
         self.block = match open {
             Open::Text => Block::Text { begun: false },
-            Open::Thinking => Block::Thinking { begun: false, signature: None, envelope: Envelope::new() },
+            Open::Thinking => Block::Thinking { begun: false, signature: None, envelope: Box::new(Envelope::new()) },
             Open::RedactedThinking { data } => {
                 begin(self.next, out, |w| {
                     w.object().key("type").str("redacted_thinking").key("data").lit(data).end_object();

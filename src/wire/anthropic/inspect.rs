@@ -1,5 +1,7 @@
 //! A cheap look at frames and replies that are forwarded untouched: what they count, and whether they end or fail.
 
+use std::borrow::Cow;
+
 use crate::wire::event::Usage;
 use crate::wire::fault::Fault;
 use crate::wire::json::{Cursor, JsonError, JsonStr};
@@ -19,10 +21,10 @@ pub(super) fn frame(frame: &sse::Frame) -> Inspection {
         return Inspection { sign: Sign::Output, usage: None };
     };
     let kind = match frame.name() {
-        Some(name) => std::str::from_utf8(name).unwrap_or_default().to_owned(),
-        None => kind(data).unwrap_or_default(),
+        Some(name) => String::from_utf8_lossy(name),
+        None => Cow::Owned(kind(data).unwrap_or_default()),
     };
-    let (sign, usage) = match kind.as_str() {
+    let (sign, usage) = match kind.as_ref() {
         "message_start" => (Sign::Quiet, start_usage(data).ok().flatten()),
         "content_block_start" => (start(data).unwrap_or(Sign::Output), None),
         "content_block_delta" => (delta(data).unwrap_or(Sign::Output), None),

@@ -113,7 +113,13 @@ fn effort(prompt: &Prompt<'_>, caps: &Capabilities, losses: &mut Losses) -> Opti
         }
     };
     let usable = || levels.iter().copied().filter(|level| *level != Effort::None);
-    let level = usable().filter(|level| *level <= wanted).max().or_else(|| usable().min())?;
+    let Some(level) = usable().filter(|level| *level <= wanted).max().or_else(|| usable().min()) else {
+        // Without `thinking` beside it, the level decides how to think, and `thinking` tells what became of it.
+        if prompt.thinking.is_some() {
+            losses.field(at_field(prompt, "reasoning_effort", "output_config.effort"), "the model takes no levels");
+        }
+        return None;
+    };
     if prompt.effort.is_some_and(|asked| asked != level) {
         losses.field(at_field(prompt, "reasoning_effort", "output_config.effort"), "the nearest level the model takes");
     }

@@ -117,10 +117,10 @@ impl<'a> Ending<'a> {
             // end_turn, compaction, and every reason that is yet to be invented (EC56).
             Some(_) | None => Reason::EndTurn,
         };
-        let reason = match label {
-            Reason::EndTurn | Reason::StopSequence if calls => Reason::ToolUse,
-            Reason::ToolUse if !calls => Reason::EndTurn,
-            other => other,
+        let reason = match (label, calls) {
+            (Reason::EndTurn | Reason::StopSequence, true) => Reason::ToolUse,
+            (Reason::ToolUse, false) => Reason::EndTurn,
+            (label, _) => label,
         };
         let sequence = self.sequence.filter(|_| reason == Reason::StopSequence);
         Stop { reason, sequence, explanation: self.explanation }
@@ -262,6 +262,7 @@ impl<'a> Piece<'a> {
 }
 
 /// What cannot be read is the upstream's fault.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
 pub(super) fn garbage(error: JsonError) -> Fault {
     Fault::garbage(format!("the upstream's answer cannot be read: {error}"))
 }

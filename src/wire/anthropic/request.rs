@@ -14,14 +14,17 @@ use super::content::{Where, cache, content, is_set, lose, members};
 use super::{FIELDS, kind_of};
 
 pub(super) fn decode<'a>(body: &'a str, losses: &mut Losses) -> Result<Prompt<'a>, Refusal> {
-    let mut reader = Reader { prompt: Prompt::new(Format::Anthropic), leading: Vec::new() };
+    let mut reader = Reader { prompt: Prompt::new(Format::Anthropic), leading: Vec::new(), answers: false };
     let mut cursor = Cursor::new(body);
     cursor.object()?;
     while let Some(key) = cursor.key()? {
         reader.field(&key.decode(), &mut cursor, losses)?;
     }
     cursor.end()?;
-    let Reader { mut prompt, leading } = reader;
+    let Reader { mut prompt, leading, .. } = reader;
+    for turn in &mut prompt.turns {
+        answers_first(&mut turn.blocks);
+    }
     prompt.system.extend(leading);
     if prompt.turns.is_empty() {
         return Err(Refusal::field("messages", "messages: at least one message is required"));
@@ -33,6 +36,8 @@ struct Reader<'a> {
     prompt: Prompt<'a>,
     /// System messages before the first turn: they follow `system`, wherever in the body that stands.
     leading: Vec<Block<'a>>,
+    /// The last turn holds a tool's answer.
+    answers: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -86,18 +91,15 @@ impl<'a> Reader<'a> {
             self.leading.extend(turn.blocks);
             return;
         }
-        let answers = |t: &Turn<'_>| t.role == Role::User && t.blocks.iter().any(is_answer);
+        let answers = turn.blocks.iter().any(is_answer);
         match turns.last_mut() {
-            Some(last) if last.role == Role::User && turn.role == Role::User && (answers(last) || answers(&turn)) => {
+            Some(last) if last.role == Role::User && turn.role == Role::User && (self.answers || answers) => {
                 last.blocks.extend(turn.blocks);
-                answers_first(&mut last.blocks);
+                self.answers = true;
             }
             _ => {
-                let mut turn = turn;
-                if answers(&turn) {
-                    answers_first(&mut turn.blocks);
-                }
                 turns.push(turn);
+                self.answers = answers;
             }
         }
     }
@@ -289,6 +291,7 @@ fn is_answer(block: &Block<'_>) -> bool {
     matches!(block.kind, BlockKind::ToolResult { .. })
 }
 
+/// Moves tool results to the front; the rest, and they, keep their order.
 fn answers_first(blocks: &mut [Block<'_>]) {
     blocks.sort_by_key(|block| !is_answer(block));
 }

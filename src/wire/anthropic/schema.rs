@@ -190,25 +190,30 @@ mod tests {
 
     #[test]
     fn ec33_what_is_not_supported_is_described() {
-        check(r#"{"type":"integer","minimum":1,"maximum":9}"#, {
-            r#"{"description":"{minimum: 1, maximum: 9}","type":"integer"}"#
-        });
-        check(r#"{"type":"string","pattern":"^\"a\"$","format":"regex"}"#, {
-            r#"{"description":"{pattern: \"^\\\"a\\\"$\", format: \"regex\"}","type":"string"}"#
-        });
-        check(r#"{"description":"d","type":"string","maxLength":3}"#, {
-            r#"{"description":"d\n\n{maxLength: 3}","type":"string"}"#
-        });
+        check(
+            r#"{"type":"integer","minimum":1,"maximum":9}"#,
+            r#"{"description":"{minimum: 1, maximum: 9}","type":"integer"}"#,
+        );
+        check(
+            r#"{"type":"string","pattern":"^\"a\"$","format":"regex"}"#,
+            r#"{"description":"{pattern: \"^\\\"a\\\"$\", format: \"regex\"}","type":"string"}"#,
+        );
+        check(
+            r#"{"description":"d","type":"string","maxLength":3}"#,
+            r#"{"description":"d\n\n{maxLength: 3}","type":"string"}"#,
+        );
     }
 
     #[test]
     fn ec33_one_of_becomes_any_of_and_objects_are_closed() {
-        check(r#"{"oneOf":[{"type":"object","properties":{"b":{},"a":true}}]}"#, {
-            r#"{"anyOf":[{"type":"object","properties":{"b":{},"a":true},"additionalProperties":false}]}"#
-        });
-        check(r#"{"type":"object","additionalProperties":{"type":"string"}}"#, {
-            r#"{"type":"object","additionalProperties":false}"#
-        });
+        check(
+            r#"{"oneOf":[{"type":"object","properties":{"b":{},"a":true}}]}"#,
+            r#"{"anyOf":[{"type":"object","properties":{"b":{},"a":true},"additionalProperties":false}]}"#,
+        );
+        check(
+            r#"{"type":"object","additionalProperties":{"type":"string"}}"#,
+            r#"{"type":"object","additionalProperties":false}"#,
+        );
     }
 
     #[test]

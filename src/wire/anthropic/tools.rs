@@ -1,5 +1,7 @@
 //! Writes tools and the choice among them (CONVERSION 4).
 
+use std::collections::HashSet;
+
 use crate::wire::Format;
 use crate::wire::json::{Json, JsonStr, Kind, Writer};
 use crate::wire::loss::Refusal;
@@ -13,7 +15,7 @@ impl Body<'_, '_> {
         if self.prompt.tools.is_empty() && !matches!(structure, Structure::Tool { .. }) {
             return self.no_tools(w);
         }
-        let mut seen: Vec<String> = Vec::with_capacity(self.prompt.tools.len());
+        let mut seen: HashSet<String> = HashSet::with_capacity(self.prompt.tools.len());
         w.key("tools").array();
         for tool in &self.prompt.tools {
             let name = match tool {
@@ -34,14 +36,15 @@ impl Body<'_, '_> {
                     };
                     return Err(Refusal::at(at, format!("two tools are called `{name}`")));
                 }
-                seen.push(name);
+                seen.insert(name);
             }
         }
         if let Structure::Tool { name, schema, .. } = structure {
             w.object().key("name").str(name);
             w.key("description").str("Gives the answer. Its input is the whole answer.");
             w.key("input_schema");
-            input_schema(Some(schema), 0, w)?;
+            let at = at_field(self.prompt, "response_format", "output_config.format");
+            input_schema(Some(schema), 0, w).map_err(|refusal| Refusal::field(at, refusal.message))?;
             w.end_object();
         }
         w.end_array();
@@ -129,10 +132,11 @@ pub(super) fn check_choice(body: &Body<'_, '_>) -> Result<(), Refusal> {
 /// The names of tools that were called, each once, in order.
 fn called<'p>(prompt: &'p Prompt<'_>) -> Vec<JsonStr<'p>> {
     let mut names: Vec<JsonStr<'p>> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for turn in prompt.turns.iter().filter(|turn| turn.role == Role::Assistant) {
         for block in &turn.blocks {
             if let BlockKind::ToolUse { name, .. } = &block.kind
-                && !names.contains(name)
+                && seen.insert(name.literal())
             {
                 names.push(name.borrow());
             }

@@ -32,7 +32,7 @@ impl<'p> Body<'p, '_> {
         let mut turns = self.prompt.turns.as_slice();
         while let Some((last, before)) = turns.split_last()
             && last.role == Role::Assistant
-            && self.is_hollow(last)
+            && is_hollow(last)
         {
             self.losses.at(last.at, "an empty assistant message says nothing");
             turns = before;
@@ -72,7 +72,7 @@ impl<'p> Body<'p, '_> {
         }
         unanswered(&run.calls, &HashMap::new())?;
         for turn in std::mem::take(&mut run.held) {
-            if self.is_hollow(turn) {
+            if is_hollow(turn) {
                 continue;
             }
             if inline && matches!(run.last, Some(Role::User | Role::System)) {
@@ -116,7 +116,7 @@ impl<'p> Body<'p, '_> {
     }
 
     fn user_turn(&mut self, turn: &Turn<'_>, run: &mut Run<'p>, w: &mut Writer<'_>) -> Result<(), Refusal> {
-        if self.is_hollow(turn) {
+        if is_hollow(turn) {
             return Err(Refusal::at(turn.at, "a user message must not be empty or only white space"));
         }
         let mut answers: HashMap<String, usize> = HashMap::new();
@@ -131,18 +131,17 @@ impl<'p> Body<'p, '_> {
             let message = format!("unexpected tool result `{id}`: no call of the message before it has this id");
             return Err(Refusal::at(*at, message));
         }
+        if let Some(block) = turn.blocks.iter().find(|block| is_assistants(block)) {
+            return Err(Refusal::at(block.at, "only assistant messages may hold this content"));
+        }
         let mut blocks = Vec::with_capacity(turn.blocks.len());
         for block in &turn.blocks {
-            match &block.kind {
-                BlockKind::ToolResult { id, .. }
-                    if answers.get(legal_id(id).decode().as_ref()).is_some_and(|last| *last != block.at) =>
-                {
-                    self.losses.at(block.at, "a later result answers the same call");
-                }
-                BlockKind::ToolUse { .. } | BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } => {
-                    return Err(Refusal::at(block.at, "only assistant messages may hold this content"));
-                }
-                _ => blocks.push(block),
+            if let BlockKind::ToolResult { id, .. } = &block.kind
+                && answers.get(legal_id(id).decode().as_ref()).is_some_and(|last| *last != block.at)
+            {
+                self.losses.at(block.at, "a later result answers the same call");
+            } else {
+                blocks.push(block);
             }
         }
         w.object().key("role").str("user").key("content");
@@ -160,7 +159,7 @@ impl<'p> Body<'p, '_> {
         is_last: bool,
         w: &mut Writer<'_>,
     ) -> Result<(), Refusal> {
-        if self.is_hollow(turn) {
+        if is_hollow(turn) {
             self.losses.at(turn.at, "an empty assistant message says nothing");
             return Ok(());
         }
@@ -169,12 +168,10 @@ impl<'p> Body<'p, '_> {
             return Err(Refusal::at(turn.at, message));
         }
         for block in &turn.blocks {
-            match &block.kind {
-                BlockKind::ToolUse { id, .. } => run.calls.push((legal_id(id).decode().into_owned(), block.at)),
-                BlockKind::ToolResult { .. } => {
-                    return Err(Refusal::at(block.at, "only user messages may hold tool results"));
-                }
-                _ => {}
+            if let BlockKind::ToolUse { id, .. } = &block.kind {
+                run.calls.push((legal_id(id).decode().into_owned(), block.at));
+            } else if let BlockKind::ToolResult { .. } = block.kind {
+                return Err(Refusal::at(block.at, "only user messages may hold tool results"));
             }
         }
         w.object().key("role").str("assistant").key("content");
@@ -226,20 +223,6 @@ impl<'p> Body<'p, '_> {
         Ok(())
     }
 
-    /// Whether nothing of a turn would be written.
-    fn is_hollow(&self, turn: &Turn<'_>) -> bool {
-        turn.blocks.iter().all(|block| match &block.kind {
-            BlockKind::Text(text) | BlockKind::Refusal(text) => text.is_blank(),
-            BlockKind::Thinking { signature, .. } => !signature.as_ref().is_some_and(is_vendors),
-            BlockKind::RedactedThinking { data } => !is_vendors(data),
-            BlockKind::Foreign { .. } => false,
-            BlockKind::Image(_)
-            | BlockKind::Document { .. }
-            | BlockKind::ToolUse { .. }
-            | BlockKind::ToolResult { .. } => false,
-        })
-    }
-
     /// Content that only its own format knows goes back into that format and nowhere else.
     pub(super) fn is_native(&self) -> bool {
         self.prompt.from == Format::Anthropic
@@ -252,4 +235,21 @@ fn unanswered(calls: &[(String, usize)], answers: &HashMap<String, usize>) -> Re
         Some((id, at)) => Err(Refusal::at(*at, format!("tool call `{id}` has no result in the message after it"))),
         None => Ok(()),
     }
+}
+
+/// Whether nothing of a turn would be written.
+fn is_hollow(turn: &Turn<'_>) -> bool {
+    turn.blocks.iter().all(|block| match &block.kind {
+        BlockKind::Text(text) | BlockKind::Refusal(text) => text.is_blank(),
+        BlockKind::Thinking { signature, .. } => !signature.as_ref().is_some_and(is_vendors),
+        BlockKind::RedactedThinking { data } => !is_vendors(data),
+        BlockKind::Foreign { .. } => false,
+        BlockKind::Image(_) | BlockKind::Document { .. } | BlockKind::ToolUse { .. } | BlockKind::ToolResult { .. } => {
+            false
+        }
+    })
+}
+
+fn is_assistants(block: &Block<'_>) -> bool {
+    matches!(block.kind, BlockKind::ToolUse { .. } | BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. })
 }

@@ -360,7 +360,7 @@ impl Answer {
     }
 
     fn close(&mut self, sink: &mut dyn Sink<'_>) {
-        if self.block != Block::None {
+        if self.block != Block::None && !self.over {
             sink.event(Event::Close);
         }
         self.block = Block::None;

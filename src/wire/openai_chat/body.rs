@@ -322,13 +322,34 @@ fn calls<'a>(mut list: Cursor<'a>, answer: &mut Answer, sink: &mut dyn Sink<'a>)
             }
         }
         another = true;
-        if custom {
+        // Snowflake sends an empty `custom` beside every function.
+        if custom && piece.name.as_ref().is_none_or(JsonStr::is_empty) && !is_empty_call(start.clone())? {
             answer.foreign(JsonStr::quote("custom"), start.clone().skip()?, sink);
         } else {
             answer.call(piece, sink);
         }
     }
     Ok(())
+}
+
+/// Whether no name stands in a call, of whatever kind it is.
+fn is_empty_call(mut call: Cursor<'_>) -> Result<bool, JsonError> {
+    let mut is_empty = true;
+    call.object()?;
+    while let Some(key) = call.key()? {
+        match key.decode().as_ref() {
+            "custom" => {
+                if let Some(mut custom) = object(&mut call)? {
+                    is_empty = function(&mut custom)?.0.is_none_or(|name| name.is_empty());
+                }
+            }
+            // Only its own member tells a custom call's name.
+            _ => {
+                call.skip()?;
+            }
+        }
+    }
+    Ok(is_empty)
 }
 
 type Named<'a> = (Option<JsonStr<'a>>, Option<JsonStr<'a>>);

@@ -12,9 +12,8 @@ use crate::wire::{Inspection, Sign};
 
 /// Tells what a frame is.
 pub(super) fn frame(frame: &Frame) -> Inspection {
-    let data = match frame.data() {
-        None => return Inspection::default(),
-        Some(data) => data,
+    let Some(data) = frame.data() else {
+        return Inspection::default();
     };
     if is_plain_text(&data) {
         return Inspection { sign: Sign::Output, usage: None };

@@ -123,8 +123,8 @@ impl<'a> History<'a, '_> {
             self.losses.at(*at, "no other format names the author of a message");
         }
         match role.as_str() {
-            "system" | "developer" => self.system(message),
-            "user" => self.user(message),
+            "system" | "developer" => self.system(&message),
+            "user" => self.user(&message),
             "assistant" => self.assistant(message),
             "tool" | "function" => self.result(message, role == "function"),
             "" => Err(Refusal::at(message.at, "a message needs a `role`")),
@@ -144,9 +144,9 @@ impl<'a> History<'a, '_> {
         Ok(blocks)
     }
 
-    fn system(&mut self, message: Message<'a>) -> Result<(), Refusal> {
+    fn system(&mut self, message: &Message<'a>) -> Result<(), Refusal> {
         self.settle(message.at)?;
-        let blocks = self.content(&message)?;
+        let blocks = self.content(message)?;
         if let Some(block) = blocks.iter().find(|block| !matches!(block.kind, BlockKind::Text(_))) {
             return Err(Refusal::at(block.at, "a system message can only hold text"));
         }
@@ -158,7 +158,7 @@ impl<'a> History<'a, '_> {
         Ok(())
     }
 
-    fn user(&mut self, message: Message<'a>) -> Result<(), Refusal> {
+    fn user(&mut self, message: &Message<'a>) -> Result<(), Refusal> {
         if message.content.is_none() {
             return Err(Refusal::at(message.at, "a user message needs `content`"));
         }
@@ -167,7 +167,7 @@ impl<'a> History<'a, '_> {
         }
         let joins = self.open.has_turn;
         self.settle(message.at)?;
-        let blocks = self.content(&message)?;
+        let blocks = self.content(message)?;
         match self.prompt.turns.last_mut().filter(|_| joins) {
             Some(answers) => answers.blocks.extend(blocks),
             None => self.prompt.turns.push(Turn { role: Role::User, blocks, at: message.at }),
@@ -410,10 +410,9 @@ fn fill_in<'a>(blocks: &mut Vec<Block<'a>>, reasoning: &JsonStr<'a>, at: usize) 
     if texts.count() != 0 {
         return;
     }
-    let mut thoughts = blocks.iter_mut().filter_map(|block| match &mut block.kind {
-        BlockKind::Thinking { text, .. } => Some(text),
-        _ => None,
-    });
+    let mut thoughts = blocks
+        .iter_mut()
+        .filter_map(|block| if let BlockKind::Thinking { text, .. } = &mut block.kind { Some(text) } else { None });
     match (thoughts.next(), thoughts.next()) {
         (Some(text), None) => *text = reasoning.clone(),
         (None, _) => blocks.insert(0, thought(reasoning.clone(), None, at)),

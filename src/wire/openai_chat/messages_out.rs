@@ -187,8 +187,9 @@ impl<'p> History<'_, '_, '_, 'p> {
             BlockKind::Document { source, title, .. } => {
                 let data = self.document(source, block.at)?;
                 let name = title.as_ref().filter(|title| !title.is_empty());
+                let unnamed = JsonStr::quote("document.pdf");
                 self.w.key("type").str("file").key("file").object();
-                self.w.key("filename").lit(name.unwrap_or(&JsonStr::quote("document.pdf")));
+                self.w.key("filename").lit(name.unwrap_or(&unnamed));
                 self.w.key("file_data").lit(&data).end_object();
             }
             BlockKind::ToolUse { .. } | BlockKind::ToolResult { .. } => return Err(misplaced(block)),
@@ -370,9 +371,6 @@ fn misplaced(block: &Block<'_>) -> Refusal {
 }
 
 fn foreign(block: &Block<'_>) -> Refusal {
-    let kind = match &block.kind {
-        BlockKind::Foreign { kind, .. } => kind.decode().into_owned(),
-        _ => String::new(),
-    };
+    let kind = if let BlockKind::Foreign { kind, .. } = &block.kind { kind.decode() } else { "unknown".into() };
     Refusal::at(block.at, format!("content of type `{kind}` cannot be carried to this model"))
 }

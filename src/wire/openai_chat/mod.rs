@@ -77,3 +77,6 @@ pub(super) static CODEC: Codec = Codec {
     inspect: inspect::frame,
     inspect_reply: inspect::reply,
 };
+
+#[cfg(test)]
+mod tests;

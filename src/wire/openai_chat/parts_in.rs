@@ -198,6 +198,10 @@ fn file<'a>(mut c: Cursor<'a>, body: &'a str, losses: &mut Losses) -> Result<Blo
         (None, Some(id)) => return Ok(document(Source::File(id))),
         (None, None) => return Err(Refusal::at(at, "a file needs `file_data`")),
     };
+    // OpenRouter takes a URL here.
+    if data.raw.starts_with("https:") || data.raw.starts_with("http:") {
+        return Ok(document(Source::Url(data.literal())));
+    }
     let payload = data.payload(Some("application/pdf"))?;
     match payload.media_type.as_str() {
         "application/pdf" => {

@@ -97,7 +97,7 @@ impl<'a> Reader<'a, '_> {
             "tool_choice" => self.later.choice = Some(place(c)?),
             "function_call" => self.later.function_call = Some(place(c)?),
             "parallel_tool_calls" => prompt.parallel = c.opt_bool()?,
-            "reasoning_effort" => prompt.effort = Some(effort(c, at)?),
+            "reasoning_effort" => prompt.effort = effort(c, at)?,
             "response_format" => self.prompt.output = self.response_format(c)?,
             "user" => self.later.user = c.opt_str()?,
             "safety_identifier" => self.later.safety_identifier = c.opt_str()?,
@@ -119,9 +119,11 @@ impl<'a> Reader<'a, '_> {
             (Some((at, old)), Some(new)) if old != new => {
                 return Err(Refusal::at(at, "`max_tokens` and `max_completion_tokens` differ: send one of them"));
             }
-            (old, new) => new.or(old.map(|(_, n)| n)),
+            (Some((_, old)), None) => Some(old),
+            (_, new) => new,
         };
-        self.prompt.user = self.later.safety_identifier.take().or(self.later.user.take());
+        let user = self.later.user.take();
+        self.prompt.user = self.later.safety_identifier.take().or(user);
         if let Some(choice) = self.later.choice.take() {
             self.choice(choice)?;
         }
@@ -259,7 +261,7 @@ impl<'a> Reader<'a, '_> {
                 _ => unknown(&mut c, at, self.losses)?,
             }
         }
-        let kind = kind.map_or("function".into(), |kind| kind.decode().into_owned());
+        let kind = kind.map_or_else(|| "function".to_owned(), |kind| kind.decode().into_owned());
         match (kind.as_str(), name, allowed) {
             ("function", Some(name), _) => self.prompt.choice = Some(Choice::Tool(name)),
             ("allowed_tools", _, Some(allowed)) => self.allowed(allowed)?,
@@ -453,10 +455,15 @@ fn stop<'a>(c: &mut Cursor<'a>) -> Result<Vec<JsonStr<'a>>, JsonError> {
     Ok(stop)
 }
 
-fn effort(c: &mut Cursor<'_>, at: usize) -> Result<Effort, Refusal> {
+fn effort(c: &mut Cursor<'_>, at: usize) -> Result<Option<Effort>, Refusal> {
     let word = c.str()?;
     let word = word.decode();
-    Effort::parse(&word).ok_or_else(|| Refusal::at(at, format!("`reasoning_effort` cannot be `{word}`")))
+    match Effort::parse(&word) {
+        Some(effort) => Ok(Some(effort)),
+        // Groq's word for no wish.
+        None if word == "default" => Ok(None),
+        None => Err(Refusal::at(at, format!("`reasoning_effort` cannot be `{word}`"))),
+    }
 }
 
 /// Takes a JSON Schema as it is spelled; null is none.

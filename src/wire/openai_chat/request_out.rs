@@ -369,7 +369,7 @@ fn nearest(wanted: Effort, levels: &[Effort]) -> Option<Effort> {
     }
     // Not to think at all is no lower level of thinking.
     let thinking = || levels.iter().copied().filter(|level| *level != Effort::None);
-    thinking().filter(|level| *level <= wanted).max().or_else(|| thinking().min()).or(levels.first().copied())
+    thinking().filter(|level| *level <= wanted).max().or_else(|| thinking().min()).or_else(|| levels.first().copied())
 }
 
 /// Most stop sequences OpenAI takes.

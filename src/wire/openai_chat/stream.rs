@@ -315,7 +315,7 @@ impl Encoder {
             None => (Reason::EndTurn, None),
         };
         if reason == Reason::Refusal {
-            let words = words.map_or(JsonStr::quote(REFUSED), JsonStr::borrow);
+            let words = words.map_or_else(|| JsonStr::quote(REFUSED), JsonStr::borrow);
             self.chunk(out, |w| {
                 w.key("refusal").lit(&words);
             });

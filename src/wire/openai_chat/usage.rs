@@ -12,6 +12,8 @@ struct Counts {
     cache_read: Option<u64>,
     cache_write: Option<u64>,
     reasoning: Option<u64>,
+    /// Mistral's total holds what was heard, and nothing else does.
+    has_audio: bool,
 }
 
 /// Reads a `usage` value; what is no object counts nothing.
@@ -29,6 +31,7 @@ pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Option<Usage>, JsonError> 
             "total_tokens" => counts.total = count(cursor)?,
             "prompt_tokens_details" => details(cursor, &mut counts)?,
             "completion_tokens_details" => details(cursor, &mut counts)?,
+            "prompt_audio_seconds" => counts.has_audio = count(cursor)?.is_some_and(|seconds| seconds != 0),
             // DeepSeek; Mistral; Together and Moonshot.
             "prompt_cache_hit_tokens" | "num_cached_tokens" | "cached_tokens" => {
                 counts.cache_read = count(cursor)?.or(counts.cache_read);
@@ -72,7 +75,9 @@ impl Counts {
         let cached = self.cache_read.unwrap_or(0).saturating_add(self.cache_write.unwrap_or(0));
         let output = match (self.prompt, self.completion, self.total) {
             // xAI and Gemini leave the reasoning out of the completion but not out of the total.
-            (Some(prompt), Some(completion), Some(total)) => Some(completion.max(total.saturating_sub(prompt))),
+            (Some(prompt), Some(completion), Some(total)) if !self.has_audio => {
+                Some(completion.max(total.saturating_sub(prompt)))
+            }
             (_, completion, _) => completion,
         };
         Usage {

@@ -1,0 +1,240 @@
+//! Every command and every option, once. The parser, the help and the README's reference are made from these tables.
+
+use crate::cli::parse::Given;
+use crate::cli::{Exit, config_list, config_show, config_validate, health, help, start, version};
+
+/// The name the program goes by.
+pub const NAME: &str = "model-proxy";
+
+/// One command.
+#[derive(Debug)]
+pub struct Command {
+    /// What is typed: `["config", "list"]`.
+    pub words: &'static [&'static str],
+    /// What it does, in one line.
+    pub does: &'static str,
+    /// More of it, for its own help.
+    pub more: &'static str,
+    /// What may follow the words, as help shows it; empty where nothing may.
+    pub takes: &'static str,
+    pub options: &'static [Flag],
+    /// (command line, what it is for)
+    pub examples: &'static [(&'static str, &'static str)],
+    pub run: fn(&Given) -> Exit,
+}
+
+/// One option.
+#[derive(Debug)]
+pub struct Flag {
+    pub long: &'static str,
+    pub short: Option<char>,
+    /// What its value is called; `None` where it takes none.
+    pub value: Option<&'static str>,
+    /// Empty where there is none, or where `help` says it.
+    pub default: &'static str,
+    pub help: &'static str,
+}
+
+const CONFIG: Flag = Flag {
+    long: "config",
+    short: Some('c'),
+    value: Some("DIR"),
+    default: "",
+    help: "configuration directory; else MODEL_PROXY_CONFIG, ./config, the user's own, the built-in one",
+};
+
+const ENV_FILE: Flag = Flag {
+    long: "env-file",
+    short: None,
+    value: Some("FILE"),
+    default: "",
+    help: "read variables from FILE; it wins over .env, and the process environment over both",
+};
+
+/// Options that work everywhere.
+pub const GLOBAL: &[Flag] = &[
+    Flag { long: "help", short: Some('h'), value: None, default: "", help: "show help" },
+    Flag { long: "version", short: Some('V'), value: None, default: "", help: "show the version" },
+];
+
+/// Every command, in the order of the help.
+pub const COMMANDS: &[Command] = &[
+    START,
+    HEALTH,
+    VERSION,
+    CONFIG_LIST,
+    CONFIG_VALIDATE,
+    CONFIG_SHOW,
+    Command {
+        words: &["help"],
+        does: "show this help, or that of a command",
+        more: "",
+        takes: "[COMMAND]",
+        options: &[],
+        examples: &[("help config validate", "what config validate takes")],
+        run: help::run,
+    },
+];
+
+const START: Command = Command {
+    words: &["start"],
+    does: "serve",
+    more: "Without CLIENT_API_KEY a random client key is made and shown, for this machine only. On any other address \
+           CLIENT_API_KEY must be set.",
+    takes: "",
+    options: &[
+        Flag {
+            long: "host",
+            short: Some('h'),
+            value: Some("HOST"),
+            default: "127.0.0.1",
+            help: "address to listen on",
+        },
+        Flag {
+            long: "port",
+            short: Some('p'),
+            value: Some("PORT"),
+            default: "9876",
+            help: "port to listen on; 0 takes a free one",
+        },
+        CONFIG,
+        ENV_FILE,
+        Flag { long: "workers", short: Some('w'), value: Some("N"), default: "1", help: "threads that serve" },
+        Flag {
+            long: "log-level",
+            short: Some('l'),
+            value: Some("LEVEL"),
+            default: "info",
+            help: "error, warn, info or debug",
+        },
+        Flag {
+            long: "reload",
+            short: None,
+            value: None,
+            default: "",
+            help: "accepted for the seed's sake; changed files are read at the next start",
+        },
+    ],
+    examples: &[
+        ("start", "serve on this machine, port 9876"),
+        ("start --port 8000 --config ./my-config", "another port, another configuration"),
+        ("start --host 0.0.0.0 --workers 4 --log-level warn", "serve others; needs CLIENT_API_KEY"),
+    ],
+    run: start::run,
+};
+
+const HEALTH: Command = Command {
+    words: &["health"],
+    does: "ask a running server how it is",
+    more: "Ends with 0 if it is healthy, with 1 if it is not or does not answer within 10 seconds.",
+    takes: "",
+    options: &[
+        Flag {
+            long: "endpoint",
+            short: Some('e'),
+            value: Some("URL"),
+            default: "http://127.0.0.1:9876",
+            help: "where it listens",
+        },
+        Flag {
+            long: "detailed",
+            short: Some('d'),
+            value: None,
+            default: "",
+            help: "show its parts, as JSON; sends CLIENT_API_KEY",
+        },
+        ENV_FILE,
+    ],
+    examples: &[("health", "is it well?"), ("health --endpoint http://localhost:8000 --detailed", "and its parts?")],
+    run: health::run,
+};
+
+const VERSION: Command = Command {
+    words: &["version"],
+    does: "show the version",
+    more: "",
+    takes: "",
+    options: &[Flag {
+        long: "verbose",
+        short: Some('v'),
+        value: None,
+        default: "",
+        help: "and those of what it is built from",
+    }],
+    examples: &[("version --verbose", "for a bug report")],
+    run: version::run,
+};
+
+const CONFIG_LIST: Command = Command {
+    words: &["config", "list"],
+    does: "list the models",
+    more: "",
+    takes: "",
+    options: &[
+        Flag {
+            long: "format",
+            short: Some('f'),
+            value: Some("FORMAT"),
+            default: "table",
+            help: "table, or json: a list of names",
+        },
+        CONFIG,
+        ENV_FILE,
+    ],
+    examples: &[
+        ("config list", "models, routes and how many keys were found"),
+        ("config list --format json", "for scripts"),
+    ],
+    run: config_list::run,
+};
+
+const CONFIG_VALIDATE: Command = Command {
+    words: &["config", "validate"],
+    does: "check the configuration",
+    more: "Needs no key and no network. Ends with 0 if the configuration can be used, with 1 if not. With FILES only \
+           what is found in them is shown and counts; the others are read for what they refer to.",
+    takes: "[FILES...]",
+    options: &[CONFIG, ENV_FILE],
+    examples: &[
+        ("config validate", "all files"),
+        ("config validate config/models/gpt-5.json", "one file, as a commit hook does"),
+    ],
+    run: config_validate::run,
+};
+
+const CONFIG_SHOW: Command = Command {
+    words: &["config", "show"],
+    does: "show one model with all that holds for it, as JSON",
+    more: "Defaults are filled in, fallbacks follow, keys are shown by their last letters.",
+    takes: "MODEL",
+    options: &[CONFIG, ENV_FILE],
+    examples: &[("config show gpt-5.2", "which routes, keys, timeouts and cooldowns does it have?")],
+    run: config_show::run,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_command_names_an_option_twice() {
+        for command in COMMANDS {
+            let mut longs: Vec<&str> = command.options.iter().map(|f| f.long).collect();
+            let mut shorts: Vec<char> = command.options.iter().filter_map(|f| f.short).collect();
+            longs.sort_unstable();
+            shorts.sort_unstable();
+            let distinct = longs.windows(2).all(|w| w[0] != w[1]) && shorts.windows(2).all(|w| w[0] != w[1]);
+            assert!(distinct, "{:?}: {longs:?} {shorts:?}", command.words);
+        }
+    }
+
+    #[test]
+    fn every_example_parses() {
+        for command in COMMANDS {
+            for (line, _) in command.examples {
+                let parsed = crate::cli::parse::parse(line.split(' '));
+                assert!(parsed.is_ok(), "{line}: {parsed:?}");
+            }
+        }
+    }
+}

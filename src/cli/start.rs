@@ -1,0 +1,114 @@
+//! `start`: puts together what the server needs, and refuses what would surprise.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::cli::flags::NAME;
+use crate::cli::parse::Given;
+use crate::cli::{Exit, Unready, environment, lines, load, say};
+use crate::config::env::Env;
+use crate::config::{Diagnostic, Loaded, Severity};
+use crate::route::keys::Registry;
+use crate::secret::Secret;
+use crate::server::{LogLevel, Settings};
+
+pub(crate) fn run(given: &Given) -> Exit {
+    let settings = match settings(given) {
+        Ok(settings) => settings,
+        Err(unready) => return unready.tell(Exit::Wrong),
+    };
+    match crate::server::run(settings) {
+        Ok(()) => Exit::Fine,
+        Err(error) => say::wrong(error),
+    }
+}
+
+fn settings(given: &Given) -> Result<Settings, Unready> {
+    let env = environment(given)?;
+    let host = given.text_or_default("host")?.to_owned();
+    let port = given.number("port", "a number up to 65535")?;
+    let workers: usize = given.number("workers", "a number of threads")?;
+    let log_level = log_level(given, &env)?;
+    let client_key = env.text("CLIENT_API_KEY").map(Secret::new);
+    if client_key.is_none() {
+        without_client_key(&host, &env)?;
+    }
+    if given.has("reload") {
+        say::err(&format!("{NAME}: --reload has no effect: changed files are read at the next start"));
+    }
+    let registry = Arc::new(Registry::default());
+    let loaded = load(given, &env, &registry)?;
+    tell(&loaded, &env)?;
+    Ok(Settings { host, port, workers: workers.max(1), log_level, client_key, loaded, env, registry })
+}
+
+/// What was said on the command line, else in the environment.
+fn log_level(given: &Given, env: &Env) -> Result<LogLevel, Unready> {
+    let (name, said_by) = match given.text("log-level")? {
+        Some(name) => (name, "--log-level"),
+        None => match env.first(&["MODEL_PROXY_LOG_LEVEL", "LOG_LEVEL"]) {
+            Some(name) => (name, "MODEL_PROXY_LOG_LEVEL"),
+            None => (given.text_or_default("log-level")?, "--log-level"),
+        },
+    };
+    LogLevel::parse(name)
+        .ok_or_else(|| Unready::Usage(format!("{said_by} takes error, warn, info or debug, not {name:?}")))
+}
+
+/// Where a server may do without a client key: only where nobody else can reach it.
+fn without_client_key(host: &str, env: &Env) -> Result<(), Unready> {
+    if env.flag("REQUIRE_CLIENT_API_KEY") {
+        let message = "CLIENT_API_KEY is not set, though REQUIRE_CLIENT_API_KEY asks for it";
+        return Err(Unready::Usage(message.to_owned()));
+    }
+    if is_loopback(host) {
+        return Ok(());
+    }
+    let message =
+        format!("others can reach {host}: set CLIENT_API_KEY to the key they must send, or use --host 127.0.0.1");
+    Err(Unready::Usage(message))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Says what was found; with `FAIL_ON_STARTUP_VALIDATION` a warning is reason enough not to start.
+fn tell(loaded: &Loaded, env: &Env) -> Result<(), Unready> {
+    let warnings = || loaded.diagnostics.iter().chain(&loaded.missing).filter(|d| d.severity == Severity::Warning);
+    if env.flag("FAIL_ON_STARTUP_VALIDATION") && warnings().next().is_some() {
+        return Err(Unready::Config(warnings().cloned().collect()));
+    }
+    let said: Vec<&Diagnostic> =
+        warnings().chain(loaded.missing.iter().filter(|d| d.severity == Severity::Note)).collect();
+    if !said.is_empty() {
+        say::err(&lines(&said));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_may_do_without_a_key() {
+        let env = Env::default();
+        for (host, fine) in [
+            ("127.0.0.1", true),
+            ("127.9.9.9", true),
+            ("::1", true),
+            ("[::1]", true),
+            ("localhost", true),
+            ("0.0.0.0", false),
+            ("::", false),
+            ("192.168.1.5", false),
+            ("example.com", false),
+        ] {
+            assert_eq!(without_client_key(host, &env).is_ok(), fine, "{host}");
+        }
+        let strict = Env::of([("REQUIRE_CLIENT_API_KEY", "true")]);
+        assert!(without_client_key("127.0.0.1", &strict).is_err(), "it was asked for");
+    }
+}
