@@ -26,8 +26,17 @@ pub struct Cli {
 
 impl Cli {
     pub fn new(args: &[&str]) -> Self {
+        Self::of(env!("CARGO_BIN_EXE_model-proxy"), args)
+    }
+
+    /// A line as a person types it into a shell.
+    pub fn shell(line: &str) -> Self {
+        Self::of("sh", &["-c", line]).env("PATH", "/usr/local/bin:/usr/bin:/bin")
+    }
+
+    fn of(program: &str, args: &[&str]) -> Self {
         let home = TempDir::new();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_model-proxy"));
+        let mut command = Command::new(program);
         command.args(args).env_clear().env("HOME", home.path()).current_dir(home.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command, _home: home }
