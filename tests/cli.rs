@@ -1,12 +1,10 @@
 //! The command line as a person or a script meets it: words, exit codes, what the banner promises.
 
-use std::process::{Command, Stdio};
-
+use crate::support::CLIENT_KEY;
 use crate::support::cli::Cli;
 use crate::support::gateway::Setup;
 use crate::support::samples::SIDES;
 use crate::support::upstream::Upstream;
-use crate::support::{CLIENT_KEY, TempDir};
 
 /// The example of the README this product grew from, which its own loader refused.
 const SEED_EXAMPLE: &str = r#"{
@@ -184,7 +182,7 @@ fn health_tells_a_running_gateway_from_none() {
 
 #[test]
 fn what_the_banner_tells_to_type_works() {
-    if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
+    if Cli::shell("curl --version").run().code != Some(0) {
         eprintln!("skipped: there is no curl to run the banner's lines with");
         return;
     }
@@ -194,14 +192,9 @@ fn what_the_banner_tells_to_type_works() {
     let commands = curl_commands(&banner);
     assert!(!commands.is_empty(), "the banner shows how to ask: {banner}");
     for command in commands {
-        let output = Command::new("sh")
-            .args(["-c", &command])
-            .env("CLIENT_API_KEY", CLIENT_KEY)
-            .current_dir(TempDir::new().path().parent().unwrap())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{command}: {output:?}");
+        let outcome = Cli::shell(&command).env("CLIENT_API_KEY", CLIENT_KEY).run();
+        assert_eq!(outcome.code, Some(0), "{command}: {outcome:?}");
+        let said = outcome.stdout;
         assert!(!said.is_empty() && !said.contains("\"error\""), "{command}: {said}");
     }
 }

@@ -1,1 +1,131 @@
-fn main() {}
+//! What the gateway costs beside the least a proxy can cost: latency, CPU per request and per event, start, memory.
+//!
+//! `cargo bench --bench latency [-- --quick]`. Four targets answer the same load in one run, taking turns in every
+//! round, and medians of the rounds are printed: the upstream itself (`direct`), a pass-through on hyper that reads
+//! nothing (`bare`), the gateway to an upstream of the client's format (`same`) and of the other (`translated`). CPU
+//! is the target process's own, from the kernel's scheduler. Compare ratios, not figures of different machines.
+//!
+//! Upstream and pass-through are this binary again, told by [`ROLE`] what to be.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a bench stops where it cannot go on")]
+#![expect(clippy::disallowed_methods, reason = "a bench measures time and reads its arguments and its role")]
+
+mod bare;
+mod load;
+mod process;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use load::{Case, Figures};
+use process::{Gateway, Process};
+
+/// The variable that tells this binary to be the upstream or the pass-through.
+const ROLE: &str = "MODEL_PROXY_BENCH_ROLE";
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    match std::env::var(ROLE).as_deref() {
+        Ok("upstream") => runtime.block_on(upstream::serve()),
+        Ok(role) => match role.strip_prefix("bare ").and_then(|address| address.parse().ok()) {
+            Some(address) => runtime.block_on(bare::serve(address)),
+            None => panic!("no such role: {role}"),
+        },
+        Err(_) => runtime.block_on(measure(std::env::args().any(|a| a == "--quick"))),
+    }
+}
+
+/// What is measured.
+struct Target {
+    name: &'static str,
+    address: SocketAddr,
+    /// Whose CPU is counted; nobody's for the upstream itself.
+    pid: Option<u32>,
+    /// The model that leads there.
+    model: &'static str,
+}
+
+async fn measure(is_quick: bool) {
+    let upstream = Process::role("upstream");
+    let bare = Process::role(&format!("bare {}", upstream.address));
+    let gateway = Gateway::start(upstream.address);
+    let targets = [
+        Target { name: "direct", address: upstream.address, pid: None, model: "same" },
+        Target { name: "bare", address: bare.address, pid: Some(bare.pid()), model: "same" },
+        Target { name: "same", address: gateway.address(), pid: Some(gateway.pid()), model: "same" },
+        Target { name: "translated", address: gateway.address(), pid: Some(gateway.pid()), model: "other" },
+    ];
+    let rounds = if is_quick { 1 } else { 9 };
+    println!("{:<34}{:<12}{:>10}{:>10}{:>12}{:>10}", "load", "target", "p50 µs", "p99 µs", "CPU µs/unit", "to bare");
+    for case in cases(is_quick) {
+        let mut figures: Vec<Vec<Figures>> = targets.iter().map(|_| Vec::new()).collect();
+        for round in 0..=rounds {
+            for (target, figures) in targets.iter().zip(&mut figures) {
+                let measured = load::run(target, &case).await;
+                // The first round only warms up.
+                if 0 < round {
+                    figures.push(measured);
+                }
+            }
+        }
+        print(&case, &targets, &figures);
+    }
+    println!(
+        "the gateway holds {} KiB after all this, and held {} KiB at most",
+        gateway.rss("VmRSS"),
+        gateway.rss("VmHWM")
+    );
+    drop(gateway);
+    start(upstream.address, if is_quick { 1 } else { 9 }).await;
+}
+
+fn cases(is_quick: bool) -> Vec<Case> {
+    let scale = if is_quick { 1 } else { 10 };
+    let mut cases = Vec::new();
+    for kib in [1, 16, 128] {
+        for connections in [1, 64] {
+            cases.push(Case::Whole { kib, connections, requests: 200 * scale });
+        }
+    }
+    cases.push(Case::Stream { connections: 1, streams: 2 * scale, events: 500, is_paced: false });
+    cases.push(Case::Stream { connections: 16, streams: 16 * scale, events: 200, is_paced: false });
+    cases.push(Case::Stream { connections: 64, streams: 64, events: 10 * scale, is_paced: true });
+    cases
+}
+
+fn print(case: &Case, targets: &[Target], figures: &[Vec<Figures>]) {
+    let cpu = |of: &[Figures]| median(of.iter().filter_map(|f| f.cpu_us).collect());
+    let bare = targets.iter().zip(figures).find(|(t, _)| t.name == "bare").and_then(|(_, f)| cpu(f));
+    for (target, figures) in targets.iter().zip(figures) {
+        let p50 = median(figures.iter().map(|f| f.p50_us).collect()).unwrap_or_default();
+        let p99 = median(figures.iter().map(|f| f.p99_us).collect()).unwrap_or_default();
+        print!("{:<34}{:<12}{p50:>10.0}{p99:>10.0}", case.to_string(), target.name);
+        match (cpu(figures), bare) {
+            (Some(cpu), Some(bare)) => println!("{cpu:>12.2}{:>10.2}", cpu / bare),
+            _ => println!("{:>12}{:>10}", "-", "-"),
+        }
+    }
+}
+
+/// From the start of the process to its first answer, and what it holds when nobody asks.
+async fn start(upstream: SocketAddr, times: usize) {
+    let mut first = Vec::new();
+    let mut idle = Vec::new();
+    for _ in 0..times {
+        let started = std::time::Instant::now();
+        let gateway = Gateway::start(upstream);
+        let target = Target { name: "same", address: gateway.address(), pid: None, model: "same" };
+        load::run(&target, &Case::Whole { kib: 1, connections: 1, requests: 1 }).await;
+        first.push(started.elapsed().as_secs_f64() * 1_000.0);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        idle.push(f64::from(gateway.rss("VmRSS")));
+    }
+    let (first, idle) = (median(first).unwrap_or_default(), median(idle).unwrap_or_default());
+    println!("start to first answer {first:.1} ms; idle memory {:.1} MiB", idle / 1_024.0);
+}
+
+fn median(mut figures: Vec<f64>) -> Option<f64> {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied()
+}

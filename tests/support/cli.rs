@@ -1,7 +1,6 @@
 //! The binary as a command: what it prints and how it ends.
 
 use std::io::Read;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -21,14 +20,23 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Cli {
     command: Command,
-    /// Where it runs, unless told otherwise. Kept until it has run.
+    /// Where it runs; kept until it has.
     _home: TempDir,
 }
 
 impl Cli {
     pub fn new(args: &[&str]) -> Self {
+        Self::of(env!("CARGO_BIN_EXE_model-proxy"), args)
+    }
+
+    /// A line as a person types it into a shell.
+    pub fn shell(line: &str) -> Self {
+        Self::of("sh", &["-c", line]).env("PATH", "/usr/local/bin:/usr/bin:/bin")
+    }
+
+    fn of(program: &str, args: &[&str]) -> Self {
         let home = TempDir::new();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_model-proxy"));
+        let mut command = Command::new(program);
         command.args(args).env_clear().env("HOME", home.path()).current_dir(home.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command, _home: home }
@@ -36,11 +44,6 @@ impl Cli {
 
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
-        self
-    }
-
-    pub fn within(mut self, folder: &Path) -> Self {
-        self.command.current_dir(folder);
         self
     }
 

@@ -20,7 +20,6 @@ use super::{CLIENT_KEY, TempDir, wait_until};
 pub struct Setup {
     files: Vec<(String, String)>,
     env: Vec<(String, String)>,
-    args: Vec<String>,
 }
 
 impl Setup {
@@ -28,7 +27,7 @@ impl Setup {
     pub fn new() -> Self {
         let env =
             vec![("CLIENT_API_KEY".to_owned(), CLIENT_KEY.to_owned()), ("RUST_BACKTRACE".to_owned(), "1".to_owned())];
-        Self { files: Vec::new(), env, args: Vec::new() }
+        Self { files: Vec::new(), env }
     }
 
     /// One provider `p` with the key `key-one`, and the models `m`, sent as `upstream-model`, and `any/…`, sent as `…`.
@@ -87,11 +86,6 @@ impl Setup {
         self
     }
 
-    pub fn arg(mut self, arg: &str) -> Self {
-        self.args.push(arg.to_owned());
-        self
-    }
-
     /// Writes the files and returns the folder that holds `config/`.
     pub fn write(&self) -> TempDir {
         let home = TempDir::new();
@@ -111,7 +105,6 @@ impl Setup {
         let mut child = Command::new(env!("CARGO_BIN_EXE_model-proxy"))
             .args(["start", "--host", "127.0.0.1", "--port", "0", "--config"])
             .arg(home.path().join("config"))
-            .args(&self.args)
             .env_clear()
             .env("HOME", home.path())
             .envs(self.env.iter().map(|(n, v)| (n, v)))
@@ -131,7 +124,7 @@ impl Setup {
                 text.push('\n');
             }
         });
-        let mut gateway = Gateway { address: SocketAddr::from(([127, 0, 0, 1], 0)), child, journal, home };
+        let mut gateway = Gateway { address: SocketAddr::from(([127, 0, 0, 1], 0)), child, journal, _home: home };
         wait_until("the gateway's banner", || match banner_address(&gateway.stderr()) {
             Some(address) => {
                 gateway.address = address;
@@ -160,7 +153,8 @@ pub struct Gateway {
     pub address: SocketAddr,
     child: Child,
     journal: Arc<Mutex<String>>,
-    home: TempDir,
+    /// Where it runs; kept as long as it does.
+    _home: TempDir,
 }
 
 impl Gateway {
@@ -185,20 +179,11 @@ impl Gateway {
         self.journal.lock().clone()
     }
 
-    /// The folder it runs in; its configuration is in `config/`.
-    pub fn home(&self) -> &TempDir {
-        &self.home
-    }
-
     /// The most memory it ever held, in KiB.
     pub fn peak_rss_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
         line.trim().trim_end_matches(" kB").parse().unwrap()
-    }
-
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
     }
 }
 

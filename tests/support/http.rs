@@ -63,6 +63,14 @@ impl Body {
     }
 }
 
+/// A request in its parts.
+#[derive(Debug)]
+pub struct Arrived {
+    pub head: Vec<u8>,
+    pub headers: Headers,
+    pub body: Vec<u8>,
+}
+
 /// One end of a connection.
 #[derive(Debug)]
 pub struct Wire {
@@ -100,7 +108,7 @@ impl Wire {
     }
 
     /// Whether the other side has ended or reset the connection. Waits a tick at most; bytes that came are kept.
-    pub fn is_gone(&mut self) -> bool {
+    pub fn is_gone(&self) -> bool {
         let mut byte = [0; 1];
         match self.stream.peek(&mut byte) {
             Ok(n) => n == 0,
@@ -171,13 +179,13 @@ impl Wire {
     }
 
     /// A request and its body; `None` if the other side ended instead.
-    pub fn request(&mut self) -> io::Result<Option<(Vec<u8>, Headers, Vec<u8>)>> {
+    pub fn request(&mut self) -> io::Result<Option<Arrived>> {
         let Some((head, headers)) = self.head()? else {
             return Ok(None);
         };
         let mut body = Body::of(&headers, Body::Ended);
         let body = self.rest(&mut body)?;
-        Ok(Some((head, headers, body)))
+        Ok(Some(Arrived { head, headers, body }))
     }
 
     /// At least one byte and at most `max` of them.

@@ -49,9 +49,6 @@ pub const MESSAGES_STREAM: &str = concat!(
     "\n\n",
 );
 
-/// The text all of these answers say.
-pub const TEXT: &str = "Good day. é 😀";
-
 const CHAT_ERROR: &str = r#"{"error":{"message":"WORDS","type":"TYPE","param":null,"code":null}}"#;
 const MESSAGES_ERROR: &str = r#"{"type":"error","error":{"type":"TYPE","message":"WORDS"},"request_id":"req_1"}"#;
 

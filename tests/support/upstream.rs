@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use socket2::SockRef;
 
-use super::http::{Headers, Wire};
+use super::http::{Arrived, Headers, Wire};
 use super::{samples, wait_until};
 
 /// A request as it arrived.
@@ -28,8 +28,9 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn of(connection: usize, head: &[u8], headers: Headers, body: Vec<u8>) -> Self {
-        let text = String::from_utf8_lossy(head);
+    fn of(connection: usize, arrived: Arrived) -> Self {
+        let Arrived { head, headers, body } = arrived;
+        let text = String::from_utf8_lossy(&head);
         let path = text.split(' ').nth(1).unwrap_or_default().to_owned();
         Self { connection, path, headers, body }
     }
@@ -248,7 +249,7 @@ struct Shared {
 
 impl Shared {
     /// Waits, and looks all the while whether the client is still there.
-    fn pause(&self, wire: &mut Wire, pause: Duration) -> Pause {
+    fn pause(&self, wire: &Wire, pause: Duration) -> Pause {
         let tick = Duration::from_millis(5);
         let mut left = pause;
         while !left.is_zero() {
@@ -270,8 +271,8 @@ impl Shared {
 
     fn serve(&self, stream: TcpStream, number: usize) {
         let mut wire = Wire::new(stream, Arc::clone(&self.stop));
-        while let Ok(Some((head, headers, body))) = wire.request() {
-            let seen = Seen::of(number, &head, headers, body);
+        while let Ok(Some(arrived)) = wire.request() {
+            let seen = Seen::of(number, arrived);
             let at = {
                 let mut all = self.seen.lock();
                 all.push(seen.clone());

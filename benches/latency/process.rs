@@ -1,0 +1,130 @@
+//! The processes of a run: started here, ended with their owner, by their own pid.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::ROLE;
+
+/// The key that the load shows.
+pub(super) const CLIENT_KEY: &str = "client-key-of-the-bench";
+
+/// A process that has said where it listens.
+pub(super) struct Process {
+    pub(super) address: SocketAddr,
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Process {
+    /// This binary in another role.
+    pub(super) fn role(role: &str) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.env(ROLE, role);
+        Self::spawn(command, folder())
+    }
+
+    fn spawn(mut command: Command, folder: PathBuf) -> Self {
+        // A file rather than a pipe: what the process writes costs nobody else's time.
+        let said = folder.join("stderr");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&said).unwrap());
+        let mut process =
+            Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), child: command.spawn().unwrap(), folder };
+        for _ in 0..20_000 {
+            let text = fs::read_to_string(&said).unwrap();
+            if let Some(address) = address(&text) {
+                process.address = address;
+                return process;
+            }
+            if let Some(status) = process.child.try_wait().unwrap() {
+                panic!("ended with {status}: {text}");
+            }
+            thread::sleep(Duration::from_micros(500));
+        }
+        panic!("it does not say where it listens");
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may be gone already, and the folder is a temporary one.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        drop(fs::remove_dir_all(&self.folder));
+    }
+}
+
+fn address(text: &str) -> Option<SocketAddr> {
+    let (_, rest) = text.split_once("listening on http://")?;
+    rest.split_once('\n')?.0.split_whitespace().next()?.parse().ok()
+}
+
+fn folder() -> PathBuf {
+    static COUNTER: AtomicUsize = AtomicUsize::new(0);
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("model-proxy-bench-{}-{number}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The gateway, with a way to the upstream in either format.
+pub(super) struct Gateway(Process);
+
+impl Gateway {
+    pub(super) fn start(upstream: SocketAddr) -> Self {
+        let folder = folder();
+        let config = folder.join("config");
+        for name in ["providers", "models"] {
+            fs::create_dir_all(config.join(name)).unwrap();
+        }
+        for (provider, path, format) in [("p", "/v1/chat/completions", "openai"), ("q", "/v1/messages", "anthropic")] {
+            let file = format!(
+                r#"{{"name":"{provider}","enabled":true,"endpoints":{{"base_url":"http://{upstream}","completions":"{path}",
+                "compatible_format":"{format}"}},"authentication":{{"header_name":"x-api-key","header_format":"{{api_key}}"}},
+                "api_keys":{{"env_var_patterns":["{{PROVIDER}}_API_KEY"]}},"request_config":{{"timeout_seconds":30}}}}"#
+            );
+            fs::write(config.join(format!("providers/{provider}.json")), file).unwrap();
+        }
+        for (model, provider) in [("same", "p"), ("same-paced", "p"), ("other", "q"), ("other-paced", "q")] {
+            let file = format!(
+                r#"{{"logical_name":"{model}","model_routings":[{{"provider":"{provider}","model":"up-{model}"}}]}}"#
+            );
+            fs::write(config.join(format!("models/{model}.json")), file).unwrap();
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_model-proxy"));
+        command.args(["start", "--host", "127.0.0.1", "--port", "0", "--config"]).arg(&config);
+        command.env_clear().env("HOME", &folder).current_dir(&folder);
+        command.envs([("CLIENT_API_KEY", CLIENT_KEY), ("P_API_KEY", "key-p"), ("Q_API_KEY", "key-q")]);
+        Self(Process::spawn(command, folder))
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.0.pid()
+    }
+
+    /// A line of the process's status, in KiB.
+    pub(super) fn rss(&self, line: &str) -> u32 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let value = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':')).unwrap();
+        value.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+}
+
+/// Nanoseconds that all threads of a process have been running.
+pub(super) fn cpu_ns(pid: u32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let stats = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("schedstat")).ok());
+    stats.filter_map(|stat| stat.split(' ').next()?.parse::<u64>().ok()).sum()
+}
