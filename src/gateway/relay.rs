@@ -442,7 +442,8 @@ mod tests {
     #[tokio::test]
     async fn a_break_is_told_in_an_event_of_its_own() {
         let output = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
-        for tail in [": ping", "data: {\"choices\":[]}", "data: {\"choices\":[]}\n", "event: x\r\n", "data: {\"cho", ""] {
+        for tail in [": ping", "data: {\"choices\":[]}", "data: {\"choices\":[]}\n", "event: x\r\n", "data: {\"cho", ""]
+        {
             let chunks = vec![Bytes::from(format!("{output}{tail}"))];
             let got = relayed(Format::OpenaiChat, None, chunks, false).await.unwrap();
             let mut framer = Framer::new(FRAME_BYTES_MAX);

@@ -81,6 +81,10 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.record.status = 500;
+            self.record.ended = Ended::Broken("a panic".to_owned());
+        }
         self.record.total_us = self.clock.micros().saturating_sub(self.started_us);
         (self.recorder)(std::mem::take(&mut self.record));
     }
