@@ -55,7 +55,7 @@ fn row(model: &Model) -> [String; 4] {
     keys.dedup();
     let free = model.routes.iter().flat_map(|r| &r.keys).any(|s| s.key.secret.is_none());
     let keys = if free && keys.is_empty() { "none needed".to_owned() } else { keys.len().to_string() };
-    let routes: Vec<String> = model.routes.iter().map(|r| r.label()).collect();
+    let routes: Vec<String> = model.routes.iter().map(|r| r.label().to_string()).collect();
     [model.name.to_string(), keys, routes.join(", "), model.aliases.join(", ")]
 }
 

@@ -98,7 +98,8 @@ pub(crate) fn address(base: &str, path: &str, proxy_url: Option<&str>, env: &Env
     }
     let proxy = proxy::choose(proxy_url, tls, &host, port, env)?;
     let origin = Origin { tls, host: host.into(), port, proxy };
-    Ok(Address::Http { origin: Arc::new(origin), path: path.into() })
+    let ready = if path.contains(MODEL) { None } else { path.parse().ok() };
+    Ok(Address::Http { origin: Arc::new(origin), path: path.into(), ready })
 }
 
 /// Stands for the upstream model in a path.
@@ -144,7 +145,7 @@ mod tests {
     fn show(address: &Address) -> String {
         match address {
             Address::Builtin => "builtin".to_owned(),
-            Address::Http { origin, path } => {
+            Address::Http { origin, path, .. } => {
                 let scheme = if origin.tls { "https" } else { "http" };
                 format!("{scheme} {} {path}", origin.authority())
             }

@@ -29,7 +29,7 @@ use crate::config::load::Sourced;
 use crate::config::provider::{Spec, fault};
 use crate::config::source::{CapabilityFlags, ModelFile, Num, ProviderModel, RouteEntry};
 use crate::route::keys::Registry;
-use crate::route::table::{Address, OnLossy, Pattern, Policy, Route, Timeouts};
+use crate::route::table::{Address, Names, OnLossy, Pattern, Policy, Route, Timeouts};
 use crate::wire::Format;
 
 /// Providers by the names routes may use.
@@ -167,6 +167,7 @@ impl<'c> Compile<'c> {
         let route = Route {
             provider: Arc::clone(&spec.provider),
             model: Pattern::new(&model_name),
+            names: Names::new(spec.name(), &Pattern::new(&model_name)),
             via: model.value.logical_name.as_str().into(),
             format,
             address,

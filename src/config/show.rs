@@ -42,7 +42,7 @@ fn route(route: &Route, resolved: &Resolved) -> Value {
     let model = resolved.upstream_model(route);
     let (url, proxy) = match &route.address {
         Address::Builtin => ("builtin:demo".to_owned(), None),
-        Address::Http { origin, path } => {
+        Address::Http { origin, path, .. } => {
             let scheme = if origin.tls { "https" } else { "http" };
             let url = format!("{scheme}://{}{}", origin.authority(), path.replace("{model}", &model));
             (url, origin.proxy.as_ref().map(|p| format!("http://{}:{}", p.host, p.port)))

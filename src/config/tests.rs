@@ -106,7 +106,7 @@ fn the_seeds_example_loads() {
     let vars = [("OPENAI_API_KEY", "sk-1"), ("AZURE_AI_ENDPOINT", "https://me.example/openai/v1")];
     let (loaded, _) = load_files(&[("models/gpt-5-2.json", README_EXAMPLE)], &vars).unwrap();
     let model = loaded.table.resolve("gpt-5.2").unwrap().model;
-    let routes: Vec<(String, usize)> = model.routes.iter().map(|r| (r.label(), r.keys.len())).collect();
+    let routes: Vec<(String, usize)> = model.routes.iter().map(|r| (r.label().to_string(), r.keys.len())).collect();
     assert_eq!(routes, [("openai/gpt-5.2".to_owned(), 1), ("azure/gpt-5.2".to_owned(), 0)]);
 }
 
@@ -302,7 +302,7 @@ fn a_route_is_what_its_files_say() {
     assert_eq!((header.as_str(), value.to_str().unwrap()), ("x-api-key", "k0"));
 
     let mapped = route_of(r#","model_mapping":{"up":"really-up"}"#, "", "", &[]).unwrap();
-    assert_eq!(mapped.label(), "p/really-up");
+    assert_eq!(&**mapped.label(), "p/really-up");
     let rules = r#","error_handling":{"429":{"action":"provider_cooldown","cooldown_seconds":"7"},"400":{"action":"fallback_no_cooldown"}}"#;
     let actions = route_of(rules, "", "", &[]).unwrap().policy.actions.to_vec();
     let week = Duration::from_secs(7);
@@ -336,7 +336,7 @@ fn a_route_is_what_its_files_say() {
 fn url(route: &Route) -> String {
     match &route.address {
         Address::Builtin => "builtin".to_owned(),
-        Address::Http { origin, path } => {
+        Address::Http { origin, path, .. } => {
             format!("{}://{}{path}", if origin.tls { "https" } else { "http" }, origin.authority())
         }
     }
@@ -507,7 +507,7 @@ fn a_file_named_alone_is_checked_among_the_others() {
     };
     let loaded = check(&["x/gpt-4o.json"]).unwrap();
     let model = loaded.table.resolve("gpt-4o").unwrap().model;
-    assert_eq!(model.routes.first().map(|r| r.label()).as_deref(), Some("openai/mine"), "in place of the packaged one");
+    assert_eq!(model.routes.first().map(|r| &**r.label()), Some("openai/mine"), "in place of the packaged one");
     assert_eq!(check(&["providers/p.json"]).map_err(|found| found.len()).err(), Some(1), "read as a provider");
 }
 

@@ -1,6 +1,7 @@
 //! One try at one route with one key: what is sent, and whether what comes back is an answer.
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Response, StatusCode};
 use smallvec::SmallVec;
 
@@ -87,9 +88,9 @@ impl Gateway {
                 let answer = upstream::demo::answer(route.format, &body.into_bytes());
                 return Ok(Answer { body: answer.body.timed(&route.timeouts), ..answer });
             }
-            Address::Http { origin, path } => (origin, path),
+            Address::Http { origin, ready: Some(path), .. } => (origin, path.clone()),
+            Address::Http { origin, path, ready: None } => (origin, path_of(path, model)?),
         };
-        let path = if path.contains("{model}") { path_of(path, model)? } else { path.clone() };
         let origin = std::sync::Arc::clone(origin);
         let outgoing = Outgoing { origin, method: Method::POST, path, headers, body, timeouts: route.timeouts };
         self.upstream.send(outgoing).await.map_err(|error| unsent(route, &error))
@@ -97,7 +98,7 @@ impl Gateway {
 }
 
 /// Puts a model's name into a path. Behind a wildcard the client has named it, so nothing in it may lead elsewhere.
-fn path_of(path: &str, model: &str) -> Result<Box<str>, Box<Failure>> {
+fn path_of(path: &str, model: &str) -> Result<PathAndQuery, Box<Failure>> {
     if model.split('/').any(|segment| matches!(segment, "." | "..")) {
         let message = "a model's name may not have \".\" or \"..\" between its slashes here";
         return Err(Failure::local(Fault::invalid(message).param("model")));
@@ -110,7 +111,9 @@ fn path_of(path: &str, model: &str) -> Result<Box<str>, Box<Failure>> {
             name.push_str(&format!("%{byte:02X}"));
         }
     }
-    Ok(path.replace("{model}", &name).into())
+    path.replace("{model}", &name).parse().map_err(|_| {
+        Failure::local(Fault::invalid("the model's name cannot stand in this provider's path").param("model"))
+    })
 }
 
 /// Says the request the way the route wants it.
@@ -153,7 +156,8 @@ fn told(request: &Request<'_>, paths: impl FnOnce() -> String) -> Result<String,
 fn verbatim_edits(request: &Request<'_>, head: &Head, body: &[u8], route: &Route, model: &str) -> SmallVec<[Edit; 2]> {
     let mut edits = SmallVec::new();
     if head.model != model {
-        edits.push(head.model_edit(Bytes::from(literal(model))));
+        let ready = route.names.literal.clone();
+        edits.push(head.model_edit(ready.unwrap_or_else(|| Bytes::from(literal(model)))));
     }
     if request.stream && head.stream != Some(true) {
         edits.push(head.set(body, "stream", "true"));
@@ -423,7 +427,7 @@ mod tests {
             ("a..b/...", Some("/d/a..b/.../chat?v=1")),
         ] {
             let path = path_of("/d/{model}/chat?v=1", model);
-            assert_eq!(path.ok().as_deref(), expect, "{model:?}");
+            assert_eq!(path.ok().as_ref().map(PathAndQuery::as_str), expect, "{model:?}");
         }
     }
 }

@@ -8,6 +8,8 @@
 //!
 //! Until a delivery is made nothing has been sent to the client, so any failure may still be followed by another try.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 
@@ -52,7 +54,7 @@ const REQUEST_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(600
 impl Gateway {
     /// Serves one request. Every path ends in a response and in one record.
     pub async fn forward(&self, inbound: Inbound) -> Response<Body> {
-        let recorder = std::sync::Arc::clone(&self.recorder);
+        let recorder = Arc::clone(&self.recorder);
         let mut ticket = Ticket::open(inbound.id.clone(), inbound.format, self.clock, recorder);
         match self.pursue(&inbound, &mut ticket).await {
             Ok(delivery) => delivery.respond(&inbound, ticket),
@@ -87,7 +89,7 @@ impl Gateway {
                 return Err(self.give_up(GiveUp::Exhausted, best, ticket));
             };
             ticket.record.attempts = plan.attempts();
-            ticket.record.route = route.label();
+            ticket.record.route = Arc::clone(route.label());
             let tried = self.attempt(request, route, slot, std::mem::take(&mut repair)).await;
             let mut failure = match tried {
                 Ok(delivery) => {

@@ -1,6 +1,5 @@
 //! Which headers cross, in both directions. Lists of what may, never of what may not.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
@@ -60,14 +59,17 @@ pub(super) fn up(client: &HeaderMap, format: Format, route: &Route, slot: &Slot)
         headers.insert(name.clone(), value.clone());
     }
     let same: &[&str] = if format == route.format { &UP_SAME_FORMAT } else { &[] };
-    for name in same.iter().chain(&UP_ALWAYS) {
-        let mut values = client.get_all(*name).iter();
-        if let Some(first) = values.next() {
-            let name = HeaderName::from_static(name);
-            headers.insert(name.clone(), first.clone());
-            for more in values {
-                headers.append(name.clone(), more.clone());
-            }
+    let mut last = None;
+    // A client's values come one after another; the first takes the place of what we would have sent.
+    for (name, value) in client {
+        let known = name.as_str();
+        if !same.contains(&known) && !UP_ALWAYS.contains(&known) {
+            continue;
+        }
+        if last.replace(name) == Some(name) {
+            headers.append(name.clone(), value.clone());
+        } else {
+            headers.insert(name.clone(), value.clone());
         }
     }
     if let Some((name, value)) = &slot.key.header {
@@ -93,13 +95,21 @@ pub(super) fn down(upstream: &HeaderMap) -> HeaderMap {
 
 /// Who answered, for people who ask.
 pub(super) fn answered(headers: &mut HeaderMap, route: &Route, model: &str) {
-    insert(headers, PROVIDER, &route.provider.name);
-    insert(headers, UPSTREAM_MODEL, model);
+    let (provider, fixed) = &route.names.headers;
+    if let Some(provider) = provider {
+        headers.insert(PROVIDER, provider.clone());
+    }
+    match fixed {
+        Some(model) => drop(headers.insert(UPSTREAM_MODEL, model.clone())),
+        None => insert(headers, UPSTREAM_MODEL, model),
+    }
 }
 
 /// How many tries it took.
 pub(super) fn attempts(headers: &mut HeaderMap, attempts: u32) {
-    headers.insert(ATTEMPTS, HeaderValue::from(attempts));
+    const FEW: [&str; 5] = ["0", "1", "2", "3", "4"];
+    let few = FEW.get(attempts as usize).map(|n| HeaderValue::from_static(n));
+    headers.insert(ATTEMPTS, few.unwrap_or_else(|| HeaderValue::from(attempts)));
 }
 
 /// What the conversion dropped.
@@ -133,26 +143,30 @@ pub(super) fn event_stream(headers: &mut HeaderMap) {
 
 /// The request's id, under the names both vendors' SDKs read.
 pub(super) fn identify(headers: &mut HeaderMap, id: &RequestId) {
-    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
-        headers.insert(X_REQUEST_ID, value.clone());
-        headers.insert(REQUEST_ID, value);
-    }
+    headers.insert(X_REQUEST_ID, id.0.clone());
+    headers.insert(REQUEST_ID, id.0.clone());
 }
 
-/// What one request is called, everywhere.
-#[derive(Clone, Debug, Default)]
-pub struct RequestId(Arc<str>);
+/// What one request is called, everywhere: visible ASCII, kept as the header value it leaves as.
+#[derive(Clone, Debug)]
+pub struct RequestId(HeaderValue);
+
+impl Default for RequestId {
+    fn default() -> Self {
+        Self(HeaderValue::from_static(""))
+    }
+}
 
 impl RequestId {
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.to_str().unwrap_or_default()
     }
 
     /// A number made of it, for ids that a format wants and the upstream did not give.
     #[must_use]
     pub fn seed(&self) -> u64 {
-        self.0.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| mix(h ^ u64::from(b)))
+        self.0.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, |h, b| mix(h ^ u64::from(*b)))
     }
 }
 
@@ -172,14 +186,20 @@ impl RequestIds {
     /// The client's own id, if it sent one that can be echoed (at most 128 visible ASCII characters); else a new one.
     #[must_use]
     pub fn of(&self, headers: &HeaderMap) -> RequestId {
-        let offered = headers.get(&X_REQUEST_ID).and_then(|v| v.to_str().ok());
-        let sane = |id: &&str| !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic());
-        if let Some(id) = offered.filter(sane) {
-            return RequestId(id.into());
+        let sane = |id: &&HeaderValue| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
+        if let Some(id) = headers.get(&X_REQUEST_ID).filter(sane) {
+            return RequestId(id.clone());
         }
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         let (high, low) = (mix(self.seed ^ n), mix(self.seed.rotate_left(32).wrapping_add(n)));
-        RequestId(format!("req_{high:016x}{low:016x}").into())
+        let mut id = *b"req_00000000000000000000000000000000";
+        let digits = id.iter_mut().skip(4).rev();
+        for (at, digit) in digits.enumerate() {
+            let half = if at < 16 { low } else { high };
+            let nibble = (half >> (at % 16 * 4)) & 0xf;
+            *digit = b"0123456789abcdef".get(usize::from(nibble as u8)).copied().unwrap_or(b'0');
+        }
+        HeaderValue::from_bytes(&id).map(RequestId).unwrap_or_default()
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Record {
     /// The model as the client named it; empty if the body could not be read.
     pub model: String,
     /// `provider/model` that answered, or was tried last.
-    pub route: String,
+    pub route: Arc<str>,
     pub stream: bool,
     /// What the client was told.
     pub status: u16,

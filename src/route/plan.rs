@@ -259,6 +259,7 @@ mod tests {
         Arc::new(Route {
             provider: Arc::new(Provider { name: name.into(), display_name: name.into(), state: Arc::default() }),
             model: Pattern::new("m"),
+            names: crate::route::table::Names::new(name, &Pattern::new("m")),
             via: "m".into(),
             format: Format::Anthropic,
             address: Address::Builtin,

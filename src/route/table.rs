@@ -4,12 +4,15 @@
 //! ready to send. It is immutable and swapped whole; only the rotation counters and the key states it points to
 //! change, and the states are shared with the table before and after it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ahash::AHashMap;
+use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use smallvec::SmallVec;
 
@@ -17,6 +20,7 @@ use crate::route::keys::KeyState;
 use crate::secret::Secret;
 use crate::wire::Format;
 use crate::wire::caps::{Capabilities, Quirks};
+use crate::wire::json::JsonStr;
 
 /// Everything a request is routed by.
 #[derive(Debug, Default)]
@@ -70,6 +74,7 @@ pub struct Route {
     pub provider: Arc<Provider>,
     /// The model's name upstream; `*` stands for what a wildcard matched.
     pub model: Pattern,
+    pub names: Names,
     /// The logical model whose route this is: another one's where it came by fallback.
     pub via: Box<str>,
     /// The format spoken upstream.
@@ -93,8 +98,8 @@ pub struct Route {
 impl Route {
     /// `provider/model`, for logs and headers.
     #[must_use]
-    pub fn label(&self) -> String {
-        format!("{}/{}", self.provider.name, self.model)
+    pub fn label(&self) -> &Arc<str> {
+        &self.names.label
     }
 
     /// Where this request's turn in the round-robin begins.
@@ -102,6 +107,28 @@ impl Route {
         match self.keys.len() {
             0 | 1 => 0,
             n => self.rotation.fetch_add(1, Ordering::Relaxed) % n,
+        }
+    }
+}
+
+/// A route's names, spelled once for all its requests.
+#[derive(Clone, Debug)]
+pub struct Names {
+    label: Arc<str>,
+    /// The upstream model as a JSON string; nothing behind a wildcard.
+    pub literal: Option<Bytes>,
+    /// The provider's name and the upstream model's, as header values where they can be.
+    pub headers: (Option<HeaderValue>, Option<HeaderValue>),
+}
+
+impl Names {
+    #[must_use]
+    pub fn new(provider: &str, model: &Pattern) -> Self {
+        let fixed = model.fixed();
+        Self {
+            label: format!("{provider}/{model}").into(),
+            literal: fixed.map(|name| Bytes::from(format!("\"{}\"", JsonStr::quote(name).literal()))),
+            headers: (HeaderValue::from_str(provider).ok(), fixed.and_then(|name| HeaderValue::from_str(name).ok())),
         }
     }
 }
@@ -143,6 +170,8 @@ pub enum Address {
         origin: Arc<Origin>,
         /// Path and query, where `{model}` stands for the upstream's model name.
         path: Box<str>,
+        /// The same, where it holds no `{model}`: ready to send.
+        ready: Option<PathAndQuery>,
     },
 }
 
@@ -260,6 +289,12 @@ impl Pattern {
         }
     }
 
+    /// The name, if it holds no `*`.
+    #[must_use]
+    pub fn fixed(&self) -> Option<&str> {
+        self.after.is_none().then_some(&*self.before)
+    }
+
     #[must_use]
     pub fn is_wildcard(&self) -> bool {
         self.after.is_some()
@@ -305,8 +340,11 @@ pub struct Resolved {
 impl Resolved {
     /// The upstream's name of the model on one of its routes.
     #[must_use]
-    pub fn upstream_model(&self, route: &Route) -> String {
-        route.model.fill(self.star.as_deref().unwrap_or_default())
+    pub fn upstream_model<'r>(&self, route: &'r Route) -> Cow<'r, str> {
+        match route.model.fixed() {
+            Some(name) => Cow::Borrowed(name),
+            None => Cow::Owned(route.model.fill(self.star.as_deref().unwrap_or_default())),
+        }
     }
 }
 

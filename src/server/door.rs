@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Frame, Incoming};
 
 use crate::gateway::{Body, Inbound, RequestId, fault_response};
 use crate::server::worker::Worker;
@@ -57,7 +58,7 @@ pub(super) async fn serve(worker: &Worker, request: Request<Incoming>) -> Result
     let (parts, body) = request.into_parts();
     let id = worker.ids.of(&parts.headers);
     let format = format_of(&parts.uri, &parts.headers);
-    let answered = unless_it_panics(enter(worker, &parts, body, &id, format)).await;
+    let answered = unless_it_panics(enter(worker, parts, body, &id, format)).await;
     let answered =
         answered.unwrap_or_else(|| Err(Fault::new(500, FaultKind::Server, "an error of the proxy's own").into()));
     Ok(answered.unwrap_or_else(|refused| refused.respond(format, &id)))
@@ -98,7 +99,7 @@ impl Refused {
 
 async fn enter(
     worker: &Worker,
-    parts: &http::request::Parts,
+    parts: http::request::Parts,
     body: Incoming,
     id: &RequestId,
     format: Format,
@@ -119,8 +120,8 @@ async fn enter(
     }
     match endpoint {
         Endpoint::Answer(format, always_stream) => {
-            let body = collect(&parts.headers, body).await?;
-            let inbound = Inbound { id: id.clone(), format, always_stream, headers: parts.headers.clone(), body };
+            let body = collect(worker, &parts.headers, body).await?;
+            let inbound = Inbound { id: id.clone(), format, always_stream, headers: parts.headers, body };
             Ok(worker.gateway.forward(inbound).await)
         }
         Endpoint::Models => list_models(worker, &parts.uri, one_model, format, id),
@@ -161,7 +162,7 @@ fn list_models(
 }
 
 /// Reads a request's body, refusing early what it declares to be too long.
-async fn collect(headers: &HeaderMap, mut body: Incoming) -> Result<Bytes, Refused> {
+async fn collect(worker: &Worker, headers: &HeaderMap, mut body: Incoming) -> Result<Bytes, Refused> {
     let too_large = || {
         let message = format!("the request body is larger than {} MiB", REQUEST_BYTES_MAX / 1024 / 1024);
         Refused::from(Fault::new(413, FaultKind::TooLarge, message))
@@ -174,33 +175,48 @@ async fn collect(headers: &HeaderMap, mut body: Incoming) -> Result<Bytes, Refus
     if declared.is_some_and(|n| REQUEST_BYTES_MAX < n) {
         return Err(too_large());
     }
-    let all = async {
-        let mut first = Bytes::new();
-        let mut rest = BytesMut::new();
-        while let Some(frame) = tokio::time::timeout(BODY_IDLE_MAX, body.frame()).await.map_err(|_| too_slow())? {
-            let frame = frame.map_err(|e| Fault::invalid(format!("the request body could not be read: {e}")))?;
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            if REQUEST_BYTES_MAX < first.len() + rest.len() + data.len() {
-                return Err(too_large());
-            }
-            // Almost every body comes in one piece, and is then not copied.
-            if first.is_empty() && rest.is_empty() {
-                first = data;
-                continue;
-            }
-            if rest.is_empty() {
-                rest.reserve(declared.unwrap_or(first.len() * 2));
-                rest.extend_from_slice(&first);
-                first = Bytes::new();
-            }
-            rest.extend_from_slice(&data);
+    let (clock, began) = (worker.gateway.clock, worker.gateway.clock.now());
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = next_frame(&mut body).await? {
+        let frame = frame.map_err(|e| Fault::invalid(format!("the request body could not be read: {e}")))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if REQUEST_BYTES_MAX < first.len() + rest.len() + data.len() {
+            return Err(too_large());
         }
-        Ok(if rest.is_empty() { first } else { rest.freeze() })
-    };
-    tokio::time::timeout(BODY_TOTAL_MAX, all).await.map_err(|_| too_slow())?
+        // Looked at whenever something came: whoever sends nothing is stopped by the other clock.
+        if began.after(BODY_TOTAL_MAX) < clock.now() {
+            return Err(too_slow());
+        }
+        // Almost every body comes in one piece, and is then not copied.
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+            continue;
+        }
+        if rest.is_empty() {
+            // What is declared is not yet there: no more is set aside for it than a large prompt needs.
+            rest.reserve(declared.unwrap_or(0).clamp(first.len() * 2, BODY_RESERVE_MAX.max(first.len() * 2)));
+            rest.extend_from_slice(&first);
+            first = Bytes::new();
+        }
+        rest.extend_from_slice(&data);
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
+
+/// The next piece of a body. What is there already costs no timer.
+async fn next_frame(body: &mut Incoming) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Refused> {
+    let at_once = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await;
+    match at_once {
+        Poll::Ready(frame) => Ok(frame),
+        Poll::Pending => tokio::time::timeout(BODY_IDLE_MAX, body.frame()).await.map_err(|_| too_slow()),
+    }
+}
+
+/// Most memory set aside for a body before it has come.
+const BODY_RESERVE_MAX: usize = 1024 * 1024;
 
 fn too_slow() -> Refused {
     Fault::new(408, FaultKind::Timeout, "the request body did not arrive in time").into()

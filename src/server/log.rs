@@ -144,7 +144,7 @@ fn line(record: &Record) -> String {
         "{} {} model={model} route={} attempts={} status={} stream={} total_ms={:.1}",
         record.id.as_str(),
         record.format,
-        if record.route.is_empty() { "-" } else { &record.route },
+        if record.route.is_empty() { "-" } else { &*record.route },
         record.attempts,
         record.status,
         record.stream,

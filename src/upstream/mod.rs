@@ -32,7 +32,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::Bytes;
 use http::uri::{PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -77,7 +76,7 @@ pub struct Outgoing {
     pub origin: Arc<Origin>,
     pub method: Method,
     /// Path and query.
-    pub path: Box<str>,
+    pub path: PathAndQuery,
     /// Without `host` and `content-length`, which are set here.
     pub headers: HeaderMap,
     pub body: Parts,
@@ -298,9 +297,7 @@ fn is_connection_error(error: &hyper::Error) -> bool {
 }
 
 /// The request as it goes to an HTTP/1 origin.
-fn request(method: Method, path: Box<str>, headers: HeaderMap, body: Parts) -> Result<Request<Sent>, SendError> {
-    let path = Bytes::from(String::from(path).into_bytes());
-    let path = PathAndQuery::from_maybe_shared(path).map_err(|e| SendError::connect(What::Address).because(e))?;
+fn request(method: Method, path: PathAndQuery, headers: HeaderMap, body: Parts) -> Result<Request<Sent>, SendError> {
     let mut request = Request::new(Sent::new(body));
     *request.method_mut() = method;
     *request.uri_mut() = Uri::from(path);

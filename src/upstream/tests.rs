@@ -2,6 +2,7 @@
 
 mod tls;
 
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -35,7 +36,7 @@ fn post(origin: &Arc<Origin>, body: &'static str) -> Outgoing {
     Outgoing {
         origin: Arc::clone(origin),
         method: Method::POST,
-        path: "/v1/x?y=1".into(),
+        path: PathAndQuery::from_static("/v1/x?y=1"),
         headers: HeaderMap::new(),
         body: Parts::whole(Bytes::from_static(body.as_bytes())),
         timeouts: PATIENT,

@@ -1,5 +1,6 @@
 //! TLS, HTTP/2 and proxies.
 
+use bytes::Bytes;
 use std::convert::Infallible;
 
 use bytes::BytesMut;
@@ -156,7 +157,7 @@ async fn a_burst_shares_one_http2_connection() {
 async fn whoever_leaves_resets_only_its_own_stream() {
     let mut seen = serve_tls(&[b"h2"], 99).await;
     let upstream = trusting();
-    let hang = || Outgoing { path: "/hang".into(), ..post(&seen.origin, "x") };
+    let hang = || Outgoing { path: PathAndQuery::from_static("/hang"), ..post(&seen.origin, "x") };
     let mut stays = upstream.send(hang()).await.unwrap();
     stays.body.chunk().await.unwrap().unwrap();
     let mut leaves = upstream.send(hang()).await.unwrap();
@@ -174,7 +175,7 @@ async fn whoever_leaves_resets_only_its_own_stream() {
 async fn a_connection_whose_streams_are_taken_gets_a_neighbour() {
     let seen = serve_tls(&[b"h2"], 1).await;
     let upstream = trusting();
-    let hang = || Outgoing { path: "/hang".into(), ..post(&seen.origin, "x") };
+    let hang = || Outgoing { path: PathAndQuery::from_static("/hang"), ..post(&seen.origin, "x") };
     // The first learns what the server allows.
     text(upstream.send(post(&seen.origin, "{}")).await.unwrap()).await;
     let first = upstream.send(hang()).await.unwrap();
