@@ -210,9 +210,10 @@ impl Spec {
 /// How paths of an API end that the seed spoke through a library of its own, whatever its file said.
 const NATIVE: &str = ":generateContent";
 
-/// Why a base URL is none. It is shown as the file has it: what variables hold may be private.
+/// Why a base URL is none. It is shown as the file has it: what variables hold may be private. One that may hold a
+/// password is not shown.
 pub(crate) fn fault(base_url: &str, why: &str) -> String {
-    format!("{base_url:?} {why}")
+    if base_url.contains('@') { why.to_owned() } else { format!("{base_url:?} {why}") }
 }
 
 /// The format a provider speaks. `azure`, `native` and `gemini` meant openai in the seed.
