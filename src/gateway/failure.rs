@@ -11,6 +11,7 @@ use crate::gateway::ticket::Ticket;
 use crate::gateway::{fault_response, headers};
 use crate::route::verdict::{Outcome, Stage};
 use crate::route::{keys::Why, plan::GiveUp};
+use crate::secret::Secret;
 use crate::time::Millis;
 use crate::wire::fault::{Fault, FaultKind};
 
@@ -60,6 +61,23 @@ impl Failure {
     pub(super) fn replied(status: u16, fault: Fault, headers: HeaderMap, retry_after: Option<Duration>) -> Box<Self> {
         let outcome = Outcome { stage: Stage::Replied, status: Some(status), fault: Some(fault.kind), retry_after };
         Box::new(Self { outcome: Some(outcome), fault, said: None, headers, detail: None, whose: None })
+    }
+
+    /// Takes the credential out of the upstream's words: some echo what they were sent, and neither clients nor the log
+    /// may see it.
+    pub(super) fn hide(&mut self, secret: &Secret) {
+        let (exposed, shown) = (secret.expose(), secret.redacted());
+        let texts =
+            [Some(&mut self.fault.message), self.fault.param.as_mut(), self.fault.code.as_mut(), self.detail.as_mut()];
+        for text in texts.into_iter().flatten().filter(|t| t.contains(exposed)) {
+            *text = text.replace(exposed, &shown);
+        }
+        if let Some(said) = &mut self.said
+            && let Ok(text) = std::str::from_utf8(&said.body)
+            && text.contains(exposed)
+        {
+            said.body = text.replace(exposed, &shown).into();
+        }
     }
 
     /// How much the client learns from it: the answer to "which of several failures do I show?"

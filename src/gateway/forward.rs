@@ -96,6 +96,9 @@ impl Gateway {
                 }
                 Err(failure) => failure,
             };
+            if let Some(secret) = &slot.key.secret {
+                failure.hide(secret);
+            }
             failure.whose = Some(format!("provider \"{}\"", route.provider.name));
             let Some(outcome) = failure.outcome else {
                 // It cannot be said in this route's format; one further on may speak the client's.
