@@ -51,8 +51,15 @@ fn version_is_the_packages() {
 
 #[test]
 fn held_wrong_it_ends_with_2_and_says_how() {
-    let wrong =
-        [&[][..], &["strat"], &["start", "--prot", "1"], &["start", "--port", "no"], &["start", "--port"], &["config"]];
+    let wrong = [
+        &[][..],
+        &["strat"],
+        &["start", "--prot", "1"],
+        &["start", "--port", "no"],
+        &["start", "--port"],
+        &["start", "--workers", "0"],
+        &["config"],
+    ];
     for args in wrong {
         let outcome = Cli::new(args).run();
         assert_eq!(outcome.code, Some(2), "{args:?}: {outcome:?}");

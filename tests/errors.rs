@@ -4,7 +4,8 @@
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::http::{Reply, Request};
 use crate::support::samples::{CHAT, MESSAGES, SIDES, Side};
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{Script, Upstream};
+use crate::support::wait_until;
 
 /// What an error has to look like.
 #[derive(Clone, Copy)]
@@ -217,4 +218,26 @@ fn health_needs_no_key() {
     let reply = gateway.send(&Request::get("/health"));
     assert_eq!(reply.status, 200, "{}", reply.text());
     assert_eq!(reply.json()["status"], "healthy", "{}", reply.text());
+}
+
+/// Some upstreams echo the credential they refuse. It is ours: neither the client nor the log may see it.
+#[test]
+fn a_key_that_the_upstream_echoes_is_hidden() {
+    const KEY: &str = "sk-canary-0123456789abcdef";
+    for side in &SIDES {
+        for (status, client) in [(400, *side), (400, side.other()), (500, *side)] {
+            let echo = side.error("invalid_request_error", &format!("what is {KEY}?"));
+            let upstream = Upstream::answering(move |_, _| Script::json(status, &echo));
+            let gateway = Setup::new()
+                .provider("p", side.format, &upstream)
+                .env("P_API_KEY", KEY)
+                .model("m", &[("p", "upstream-model")])
+                .start();
+            let reply = gateway.post(client.path, client.request);
+            assert_eq!(reply.status, status);
+            assert_eq!(client.error_message(&reply), "what is sk-…cdef?", "{}", reply.text());
+            wait_until("the request's line", || gateway.stderr().contains("failed="));
+            assert!(!gateway.stderr().contains("canary"), "{}", gateway.stderr());
+        }
+    }
 }

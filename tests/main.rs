@@ -16,6 +16,7 @@ mod support;
 
 mod cli;
 mod corpus;
+mod drain;
 mod errors;
 mod failover;
 mod floors;

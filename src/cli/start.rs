@@ -1,6 +1,7 @@
 //! `start`: puts together what the server needs, and refuses what would surprise.
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use crate::cli::flags::NAME;
@@ -27,7 +28,7 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
     let env = environment(given)?;
     let host = given.text_or_default("host")?.to_owned();
     let port = given.number("port", "a number up to 65535")?;
-    let workers: usize = given.number("workers", "a number of threads")?;
+    let workers: NonZeroUsize = given.number("workers", "a number of threads, 1 or more")?;
     let log_level = log_level(given, &env)?;
     let client_key = env.text("CLIENT_API_KEY").map(Secret::new);
     if client_key.is_none() {
@@ -39,7 +40,7 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
     let registry = Arc::new(Registry::default());
     let loaded = load(given, &env, &registry)?;
     tell(&loaded, &env)?;
-    Ok(Settings { host, port, workers: workers.max(1), log_level, client_key, loaded, env, registry })
+    Ok(Settings { host, port, workers: workers.get(), log_level, client_key, loaded, env, registry })
 }
 
 /// What was said on the command line, else in the environment.

@@ -143,6 +143,15 @@ fn ten_faults_are_ten_findings() {
 }
 
 #[test]
+fn a_password_in_a_base_url_is_refused_and_not_shown() {
+    let provider = r#"{"name":"c","endpoints":{"base_url":"https://me:secret@example.com/v1"}}"#;
+    check(
+        &[("providers/c.json", provider)],
+        &["providers/c.json:/endpoints/base_url: must not hold a user or a password"],
+    );
+}
+
+#[test]
 fn each_kind_of_finding_has_its_weight() {
     let to_openai = r#"[{"provider":"openai","model":"x"}]"#;
     let model = |name: &str, routes: &str, more: &str| {

@@ -72,14 +72,17 @@ impl Failure {
         let Some(secret) = key.secret.as_ref().filter(|s| SCRUBBED_BYTES_MIN <= s.expose().len()) else {
             return;
         };
-        let clean = |text: &str| text.replace(secret.expose(), &secret.redacted());
-        self.fault.message = clean(&self.fault.message);
-        self.detail = self.detail.as_deref().map(clean);
+        let (exposed, shown) = (secret.expose(), secret.redacted());
+        let Fault { message, param, code, .. } = &mut self.fault;
+        let texts = [Some(message), param.as_mut(), code.as_mut(), self.detail.as_mut()];
+        for text in texts.into_iter().flatten().filter(|t| t.contains(exposed)) {
+            *text = text.replace(exposed, &shown);
+        }
         if let Some(said) = &mut self.said
-            && memmem::find(&said.body, secret.expose().as_bytes()).is_some()
+            && memmem::find(&said.body, exposed.as_bytes()).is_some()
         {
             // It was found to be UTF-8 before it was kept.
-            said.body = clean(&String::from_utf8_lossy(&said.body)).into();
+            said.body = String::from_utf8_lossy(&said.body).replace(exposed, &shown).into();
         }
     }
 

@@ -95,7 +95,7 @@ impl Rest {
 /// Longest `retry-after` that is believed (LIMITS section 3).
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
-/// How long an overloaded route (529) rests when it does not say: overload passes in seconds.
+/// How long an overloaded route (529) rests at most when it does not say: overload passes in seconds.
 const OVERLOADED_REST: Duration = Duration::from_secs(5);
 
 /// Judges an outcome. The provider's own `error_handling` comes first, then the default.
@@ -132,7 +132,8 @@ pub fn judge(outcome: &Outcome, policy: &Policy) -> Verdict {
         (Stage::Replied, Some(408), _) => Verdict::cool(Then::NextRoute, Scope::Route, failing, Why::Unreachable),
         (Stage::Replied, Some(400..=499), _) => Verdict::only(Then::Refuse),
         (Stage::Replied, Some(529), _) | (Stage::Replied, _, Some(FaultKind::Overloaded)) => {
-            let rest = outcome.retry_after.map_or(OVERLOADED_REST, |after| after.min(RETRY_AFTER_MAX));
+            let usual = OVERLOADED_REST.min(policy.model_cooldown);
+            let rest = outcome.retry_after.map_or(usual, |after| after.min(RETRY_AFTER_MAX));
             Verdict::cool(Then::NextRoute, Scope::Route, Rest::For(rest), Why::Failed)
         }
         // Everything else is the upstream's failure: 5xx, redirects (never followed), nonsense, an early end.
@@ -225,6 +226,19 @@ mod tests {
             check(failed(stage), p, NextRoute, Some((Route, growing)));
         }
         check(failed(Stage::Sent { reused: true }), p, SameAgain, None);
+    }
+
+    #[test]
+    fn with_resting_turned_off_nothing_rests_of_its_own() {
+        use {Scope::*, Then::*};
+        let off = &Policy { model_cooldown: Duration::ZERO, key_cooldown: Duration::ZERO, ..policy() };
+        for status in [500, 503, 529] {
+            let verdict = judge(&replied(status), off);
+            let rest = verdict.cool.map(|c| c.rest.after(3));
+            assert_eq!((verdict.then, rest), (NextRoute, Some(Duration::ZERO)), "{status}");
+        }
+        check(replied(429), off, NextKey, Some((KeyModel, Rest::For(Duration::ZERO))));
+        check(replied(401), off, NextKey, Some((Key, Rest::For(Duration::ZERO))));
     }
 
     #[test]

@@ -163,14 +163,19 @@ fn line(record: &Record) -> String {
     match &record.ended {
         Ended::Complete => {}
         Ended::Broken(why) => {
-            let _ = write!(line, " broken=\"{}\"", why.escape_debug());
+            let _ = write!(line, " broken={}", quoted(why));
         }
         Ended::ClientGone => line.push_str(" client_gone"),
     }
     for failure in &record.failures {
-        let _ = write!(line, " failed=\"{}\"", failure.escape_debug());
+        let _ = write!(line, " failed={}", quoted(failure));
     }
     line
+}
+
+/// In double quotes, in which an apostrophe needs no escape.
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown to a tenth of a millisecond")]

@@ -6,6 +6,8 @@ use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
+use http::header::CONNECTION;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -46,6 +48,9 @@ const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// How long to wait for the rest of a first word that came in pieces.
 const PEEK_PAUSE: Duration = Duration::from_millis(5);
+/// How long an idle connection is kept after the first signal: time for a request that is on its way to arrive, and to
+/// be told that its connection ends with it. Round trips to clients are shorter.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// How long to hold back after `accept` failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -67,20 +72,31 @@ pub(super) async fn run(worker: Arc<Worker>, listener: StdListener, mut stop: wa
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
-    drop(listener);
+    // Those that the kernel has accepted already would be reset.
+    let listener = listener.into_std()?;
+    while let Ok((stream, _)) = listener.accept() {
+        stream.set_nonblocking(true)?;
+        worker.tasks.spawn(connection(Arc::clone(&worker), TcpStream::from_std(stream)?, stop.clone()));
+    }
     Ok(())
 }
 
+/// Waits until idle connections are to be closed.
+async fn lingered(mut stop: watch::Receiver<bool>) {
+    // An `Err` says that nobody is left to tell, which ends things too.
+    drop(stop.wait_for(|stopped| *stopped).await);
+    tokio::time::sleep(LINGER).await;
+}
+
 /// Serves one connection. HTTP/2 is spoken to those who begin with its preface.
-async fn connection(worker: Arc<Worker>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+async fn connection(worker: Arc<Worker>, stream: TcpStream, stop: watch::Receiver<bool>) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
     let begins = tokio::select! {
         biased;
         begins = tokio::time::timeout(FIRST_BYTE_MAX, begins_as_h2(&stream)) => begins,
-        // Nothing was asked yet, so there is nothing to wait for.
-        _ = stop.changed() => return,
+        () = lingered(stop.clone()) => return,
     };
     match begins {
         Ok(Some(true)) => serve_h2(worker, stream, stop).await,
@@ -104,10 +120,19 @@ async fn begins_as_h2(stream: &TcpStream) -> Option<bool> {
     }
 }
 
-async fn serve_h1(worker: Arc<Worker>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+async fn serve_h1(worker: Arc<Worker>, stream: TcpStream, stop: watch::Receiver<bool>) {
+    let stopping = stop.clone();
     let service = service_fn(move |request| {
-        let worker = Arc::clone(&worker);
-        async move { door::serve(&worker, request).await }
+        let (worker, stopping) = (Arc::clone(&worker), stopping.clone());
+        async move {
+            let mut served = door::serve(&worker, request).await;
+            if let Ok(response) = &mut served
+                && *stopping.borrow()
+            {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            served
+        }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HEAD_BYTES_MAX);
@@ -115,15 +140,17 @@ async fn serve_h1(worker: Arc<Worker>, stream: TcpStream, mut stop: watch::Recei
     let mut connection = std::pin::pin!(connection);
     // What ends a connection is the client's affair; what mattered of it was recorded request by request.
     let _ended = tokio::select! {
+        // First of all what has arrived: it is answered.
+        biased;
         ended = connection.as_mut() => ended,
-        _ = stop.changed() => {
+        () = lingered(stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
 }
 
-async fn serve_h2(worker: Arc<Worker>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+async fn serve_h2(worker: Arc<Worker>, stream: TcpStream, stop: watch::Receiver<bool>) {
     let executor = Executor(worker.tasks.clone());
     let service = service_fn(move |request| {
         let worker = Arc::clone(&worker);
@@ -140,8 +167,9 @@ async fn serve_h2(worker: Arc<Worker>, stream: TcpStream, mut stop: watch::Recei
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let _ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
-        _ = stop.changed() => {
+        () = lingered(stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

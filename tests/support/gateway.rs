@@ -179,6 +179,19 @@ impl Gateway {
         self.journal.lock().clone()
     }
 
+    /// Asks it to stop, as `kill` does, and waits until it has.
+    #[track_caller]
+    pub fn terminate(&mut self) -> Option<i32> {
+        let asked = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(asked.success(), "kill: {asked}");
+        let mut ended = None;
+        wait_until("the gateway's end", || {
+            ended = self.child.try_wait().unwrap();
+            ended.is_some()
+        });
+        ended.and_then(|status| status.code())
+    }
+
     /// The most memory it ever held, in KiB.
     pub fn peak_rss_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

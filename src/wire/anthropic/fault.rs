@@ -1,5 +1,6 @@
 //! Writes errors as Anthropic's clients know them (CONVERSION 9.2, 9.3).
 
+use crate::wire::anthropic::THREAD;
 use crate::wire::fault::{Fault, FaultKind, prompt_too_long};
 use crate::wire::json::Writer;
 
@@ -66,6 +67,11 @@ fn error(fault: &Fault, w: &mut Writer<'_>) {
         }
         _ => w.str(&fault.message),
     };
+    // The SDKs' tool runners look for these words to go on without a thread.
+    if fault.kind == FaultKind::InvalidRequest && fault.param.as_deref() == Some(THREAD) {
+        w.key("details").object().key("error_code").str("thread_unsupported_request");
+        w.key("unsupported").array().str(THREAD).end_array().end_object();
+    }
     w.end_object();
 }
 
@@ -105,6 +111,19 @@ mod tests {
             let fault = Fault::new(status, FaultKind::of_status(status), "m");
             check(&fault, (status, &format!("{{\"type\":\"{word}\",\"message\":\"m\"}}")));
         }
+    }
+
+    #[test]
+    fn a_refused_thread_is_said_so_that_sdks_go_on_without() {
+        let expect = concat!(
+            r#"{"type":"invalid_request_error","message":"thread: m","#,
+            r#""details":{"error_code":"thread_unsupported_request","unsupported":["thread"]}}"#
+        );
+        check(&Fault::invalid("m").param("thread"), (400, expect));
+        check(
+            &Fault::invalid("m").param("threads"),
+            (400, r#"{"type":"invalid_request_error","message":"threads: m"}"#),
+        );
     }
 
     #[test]
