@@ -13,6 +13,7 @@ use crate::config::env::Env;
 use crate::config::graph::Graph;
 use crate::config::lookup::{self, Kind, Lookup, Root, Text};
 use crate::config::provider::Spec;
+use crate::config::proxy;
 use crate::config::schema::{self, Schema};
 use crate::config::source::{ModelFile, Num, ProviderFile};
 use crate::route::keys::Registry;
@@ -89,7 +90,7 @@ pub fn load(env: &Env, lookup: &Lookup, registry: &Registry) -> Result<Loaded, V
     })
 }
 
-/// How long keys rest where no file says (the seed's `KEY_COOLDOWN_SECONDS`).
+/// Checks what is asked of the environment, and says how long keys rest where no file says: `KEY_COOLDOWN_SECONDS`.
 fn environment(env: &Env, report: &mut Report) -> Duration {
     const NAME: &str = "KEY_COOLDOWN_SECONDS";
     for (file, line) in env.unread() {
@@ -97,6 +98,7 @@ fn environment(env: &Env, report: &mut Report) -> Duration {
         let place = Place { pointer, ..Place::file(&file.display().to_string()) };
         report.warn(&place, "is no assignment and is left out").hint("put values with spaces into quotes");
     }
+    proxy::check(env, report);
     match env.text(NAME).map(Num::parse) {
         None => COOLDOWN,
         Some(Some(seconds)) => seconds.seconds(),

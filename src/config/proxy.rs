@@ -8,26 +8,39 @@ use std::net::IpAddr;
 use data_encoding::BASE64;
 use http::uri::Authority;
 
+use crate::config::diagnostic::{Place, Report};
 use crate::config::env::Env;
 use crate::route::table::{Proxy, ProxyAuthorization};
 
-/// The proxy for one origin. An `Err` says what is wrong with a proxy's URL, without showing it: it may hold a password.
+/// The proxy for one origin. An `Err` says what is wrong with the provider's own, without showing it: it may hold a
+/// password. A variable that names none is for [`check`] to tell of.
 pub(crate) fn choose(own: Option<&str>, tls: bool, host: &str, port: u16, env: &Env) -> Result<Option<Proxy>, String> {
-    match own {
+    match own.filter(|url| !url.is_empty()) {
         Some("none") => return Ok(None),
-        Some(url) => return parse(url).map(Some).map_err(|e| format!("the proxy_url {e}")),
+        Some(url) => return parse(url).map(Some).map_err(|e| format!("cannot be reached: its proxy_url {e}")),
         None => {}
     }
     if is_local(host) || env.first(&["no_proxy", "NO_PROXY"]).is_some_and(|list| excludes(list, host, port)) {
         return Ok(None);
     }
-    let names = if tls { ["https_proxy", "HTTPS_PROXY"] } else { ["http_proxy", "HTTP_PROXY"] };
-    for name in names.into_iter().chain(["all_proxy", "ALL_PROXY"]) {
-        if let Some(url) = env.text(name) {
-            return parse(url).map(Some).map_err(|e| format!("cannot be reached: the variable {name} {e}"));
+    let names = if tls { HTTPS } else { HTTP };
+    let url = env.first(&names).or_else(|| env.first(&ANY));
+    Ok(url.and_then(|url| parse(url).ok()))
+}
+
+const HTTPS: [&str; 2] = ["https_proxy", "HTTPS_PROXY"];
+const HTTP: [&str; 2] = ["http_proxy", "HTTP_PROXY"];
+const ANY: [&str; 2] = ["all_proxy", "ALL_PROXY"];
+
+/// Reports variables that name no proxy we can use. To go direct instead might be just what must not happen.
+pub(crate) fn check(env: &Env, report: &mut Report) {
+    for name in [HTTPS, HTTP, ANY].concat() {
+        if let Some(Err(why)) = env.text(name).map(parse) {
+            let place = Place { pointer: name.to_owned(), ..Place::file("environment") };
+            let hint = "unset it, or give providers a \"proxy_url\" of their own";
+            report.error(&place, why).hint(hint);
         }
     }
-    Ok(None)
 }
 
 /// Reads `[http://][user[:password]@]host[:port]`.
@@ -149,6 +162,14 @@ mod tests {
         assert_eq!(choose(Some("none"), true, "a.example", 443, &env), Ok(None));
         let own = choose(Some("http://own"), true, "a.example", 443, &env).unwrap().unwrap();
         assert_eq!((&*own.host, own.port), ("own", 80));
+    }
+
+    #[test]
+    fn a_variable_that_names_no_proxy_is_told_of() {
+        let mut report = Report::default();
+        check(&Env::of([("ALL_PROXY", "socks5://a:1"), ("HTTP_PROXY", "http://fine")]), &mut report);
+        let said: Vec<String> = report.found.iter().map(|d| d.message.clone()).collect();
+        assert_eq!(said, ["begins with socks5://, but only http:// proxies are known"]);
     }
 
     #[test]
