@@ -22,7 +22,7 @@ struct Message<'a> {
 
 /// Chat: a `tool` message for each call, after the message that calls or the answers it has.
 #[must_use]
-pub fn openai_chat(body: &str) -> Vec<Edit> {
+pub(super) fn openai_chat(body: &str) -> Vec<Edit> {
     let messages = messages(body).unwrap_or_default();
     let mut edits = Vec::new();
     for (at, message) in messages.iter().enumerate() {
@@ -39,7 +39,7 @@ pub fn openai_chat(body: &str) -> Vec<Edit> {
 
 /// Messages: a `tool_result` block for each call, first in the user message after it, or in one of its own.
 #[must_use]
-pub fn anthropic(body: &str) -> Vec<Edit> {
+pub(super) fn anthropic(body: &str) -> Vec<Edit> {
     let messages = messages(body).unwrap_or_default();
     let mut edits = Vec::new();
     for (at, message) in messages.iter().enumerate() {
