@@ -441,3 +441,98 @@ fn keys_take_turns() {
         assert_eq!(keys.iter().filter(|key| *key == "key-1").count(), 3, "{keys:?}");
     }
 }
+
+/// An error the upstream tells of under a 200, whole or as its stream's first event.
+fn under_200(side: &Side, seen: &Seen, kind: &str) -> Script {
+    if seen.wants_stream() {
+        Script::stream(side.error_event(kind, "so it is"))
+    } else {
+        Script::json(200, side.error(kind, "so it is"))
+    }
+}
+
+#[test]
+fn an_error_under_a_200_is_judged_as_what_it_says() {
+    for side in SIDES {
+        for client in [side, side.other()] {
+            let upstream = Upstream::answering(move |seen, at| match at {
+                0 | 1 => under_200(&side, seen, "invalid_request_error"),
+                _ => good(&side, seen),
+            });
+            let gateway = two_keys(&side, &upstream);
+            for request in [client.request, client.stream_request] {
+                let reply = gateway.post(client.path, request);
+                assert_eq!((reply.status, client.error_message(&reply).as_str()), (400, "so it is"));
+            }
+            assert_eq!(upstream.count(), 2, "each was tried once");
+            let refusing = Upstream::answering(move |seen, _| match key(seen) {
+                "key-1" => under_200(&side, seen, "authentication_error"),
+                _ => good(&side, seen),
+            });
+            let gateway = two_keys(&side, &refusing);
+            for request in [client.request, client.stream_request, client.request] {
+                assert_eq!(gateway.post(client.path, request).status, 200);
+            }
+            let keys = keys(&refusing);
+            assert_eq!(
+                keys.iter().filter(|key| *key == "key-1").count(),
+                1,
+                "the key rests, the route does not: {keys:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_no_resting_route_can_carry_is_refused_at_once() {
+    let [chat, messages] = SIDES;
+    let upstream = Upstream::answering(move |_, _| Script::json(500, messages.error("api_error", "down")));
+    let gateway = two_routes((&messages, &upstream), (&messages, &upstream));
+    assert_eq!(gateway.post(chat.path, chat.request).status, 500);
+    let audio =
+        chat.request.replace(r#""Hello""#, r#"[{"type":"input_audio","input_audio":{"data":"AA==","format":"wav"}}]"#);
+    let asked = upstream.count();
+    assert_eq!(gateway.post(chat.path, audio).status, 400);
+    assert_eq!(upstream.count(), asked, "it was sent nowhere");
+}
+
+#[test]
+fn a_key_the_upstream_repeats_reaches_nobody() {
+    for side in SIDES {
+        for client in [side, side.other()] {
+            for status in [400, 401, 500] {
+                let words = side.error("some_error", "no such key: sk-canary-0123456789");
+                let upstream = Upstream::answering(move |_, _| Script::json(status, &words));
+                let gateway = Setup::new()
+                    .provider("p", side.format, &upstream)
+                    .env("P_API_KEY", "sk-canary-0123456789")
+                    .model("m", &[("p", "upstream-model")])
+                    .start();
+                let reply = gateway.post(client.path, client.request);
+                assert!(400 <= reply.status && !reply.text().contains("canary"), "{}", reply.text());
+                wait_until("the request's line", || gateway.stderr().contains("attempts=1"));
+                assert!(!gateway.stderr().contains("canary"), "{}", gateway.stderr());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_models_name_cannot_lead_a_key_elsewhere() {
+    let [chat, _] = SIDES;
+    let upstream = Upstream::answering(move |seen, _| good(&chat, seen));
+    let path = serde_json::json!({ "endpoints": {
+        "base_url": format!("http://{}", upstream.address), "completions": "/models/{model}/chat?v=1",
+    }});
+    let gateway = Setup::new()
+        .provider_with("p", chat.format, &upstream, &path)
+        .env("P_API_KEY", "key-one")
+        .model("any/*", &[("p", "*")])
+        .start();
+    let ask = |model: &str| gateway.post(chat.path, chat.request.replace(r#""m""#, &format!("\"any/{model}\"")));
+    assert_eq!(ask("../../admin?x=").status, 400);
+    assert_eq!(ask("a b?c#d").status, 200);
+    assert_eq!(ask("plain/name:1").status, 200);
+    let paths: Vec<String> = upstream.seen().iter().map(|seen| seen.path.clone()).collect();
+    assert_eq!(paths, ["/models/a%20b%3Fc%23d/chat?v=1", "/models/plain/name:1/chat?v=1"]);
+}

@@ -240,3 +240,29 @@ fn many_requests_share_one_connection() {
         assert_eq!(upstream.connections(), 1, "the pool gives back what was used");
     }
 }
+
+#[test]
+fn fields_that_are_never_sent_are_taken_out_and_told() {
+    let side = SIDES[0];
+    let upstream = Upstream::start();
+    let drops = serde_json::json!({ "quirks": { "drop_params": ["n", "logit_bias", "model", "stream"] } });
+    let gateway = |more: &str| {
+        Setup::new()
+            .provider_with("p", side.format, &upstream, &drops)
+            .env("P_API_KEY", "key-one")
+            .file(
+                "models/m.json",
+                &format!(r#"{{"logical_name":"m",{more}"model_routings":[{{"provider":"p","model":"up"}}]}}"#),
+            )
+            .start()
+    };
+    let request = r#"{ "n":1,"model":"m" , "logit_bias":{"1":2}, "messages":[],"x":1.0e2 ,"stream":false}"#;
+    let reply = gateway("").post(side.path, request);
+    assert_eq!((reply.status, reply.headers.one("x-model-proxy-dropped")), (200, Some("n, logit_bias")));
+    let sent = String::from_utf8(upstream.seen()[0].body.clone()).unwrap();
+    assert_eq!(sent, r#"{ "model":"up", "messages":[],"x":1.0e2 ,"stream":false}"#);
+    let reply = gateway(r#""on_lossy":"silent","#).post(side.path, request);
+    assert_eq!((reply.status, reply.headers.one("x-model-proxy-dropped")), (200, None));
+    let reply = gateway(r#""on_lossy":"reject","#).post(side.path, request);
+    assert_eq!((reply.status, upstream.count()), (400, 2));
+}

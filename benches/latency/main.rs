@@ -1,6 +1,6 @@
 //! What the gateway costs beside the least a proxy can cost: latency, CPU per request and per event, start, memory.
 //!
-//! `cargo bench --bench latency [-- --quick]`. Four targets answer the same load in one run, taking turns in every
+//! `cargo bench --bench latency [-- --quick] [--only "whole, 1 KB"]`. Four targets answer the same load in one run, taking turns in every
 //! round, and medians of the rounds are printed: the upstream itself (`direct`), a pass-through on hyper that reads
 //! nothing (`bare`), the gateway to an upstream of the client's format (`same`) and of the other (`translated`). CPU
 //! is the target process's own, from the kernel's scheduler. Compare ratios, not figures of different machines.
@@ -32,7 +32,11 @@ fn main() {
             Some(address) => runtime.block_on(bare::serve(address)),
             None => panic!("no such role: {role}"),
         },
-        Err(_) => runtime.block_on(measure(std::env::args().any(|a| a == "--quick"))),
+        Err(_) => {
+            let args: Vec<String> = std::env::args().collect();
+            let only = args.iter().position(|a| a == "--only").and_then(|at| args.get(at + 1)).cloned();
+            runtime.block_on(measure(args.iter().any(|a| a == "--quick"), &only.unwrap_or_default()));
+        }
     }
 }
 
@@ -46,7 +50,7 @@ struct Target {
     model: &'static str,
 }
 
-async fn measure(is_quick: bool) {
+async fn measure(is_quick: bool, only: &str) {
     let upstream = Process::role("upstream");
     let bare = Process::role(&format!("bare {}", upstream.address));
     let gateway = Gateway::start(upstream.address);
@@ -58,7 +62,7 @@ async fn measure(is_quick: bool) {
     ];
     let rounds = if is_quick { 1 } else { 9 };
     println!("{:<34}{:<12}{:>10}{:>10}{:>12}{:>10}", "load", "target", "p50 µs", "p99 µs", "CPU µs/unit", "to bare");
-    for case in cases(is_quick) {
+    for case in cases(is_quick).into_iter().filter(|case| case.to_string().contains(only)) {
         let mut figures: Vec<Vec<Figures>> = targets.iter().map(|_| Vec::new()).collect();
         for round in 0..=rounds {
             for (target, figures) in targets.iter().zip(&mut figures) {

@@ -154,7 +154,8 @@ impl<'c> Compile<'c> {
         let model_name = upstream_model(entry, spec, star);
         let (base_url, address) = self.address(entry, spec, format, place)?;
         let headers = self.headers(spec, format);
-        let keys = match &entry.api_key_env {
+        // An empty list names no keys of its own, as in a provider's file.
+        let keys = match entry.api_key_env.as_ref().filter(|names| !names.0.is_empty()) {
             Some(names) => {
                 let names = keyring::named(&names.0, spec.name());
                 spec.keys_of(&names, &place.at("api_key_env"), self.env, &mut self.report)
@@ -207,10 +208,10 @@ impl<'c> Compile<'c> {
     }
 
     fn check_star(&mut self, model: &ModelFile, entry: &RouteEntry, place: &Place) {
-        if entry.model.contains('*') && !names_of(model).any(|n| n.contains('*')) {
+        if entry.model.contains('*') && !names_of(model).all(|n| n.contains('*')) {
             self.report
                 .error(&place.at("model"), format!("the * in {:?} stands for nothing", entry.model))
-                .hint("only a model whose logical_name holds a * can pass on what it stands for");
+                .hint("only a model whose logical_name and aliases all hold a * can pass on what it stands for");
         }
     }
 

@@ -58,7 +58,7 @@ impl<'m> Graph<'m> {
                 }
             }
         }
-        graph.wildcards.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.to_string().len()));
+        graph.wildcards.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.particular()));
         graph
     }
 

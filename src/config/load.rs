@@ -166,7 +166,7 @@ fn idle(sources: &[Sourced<ModelFile>], models: &[Arc<Model>], providers: &Provi
         let place = source.place.at("model_routings");
         let entries = source.value.model_routings.iter().flatten();
         let mut wanted: Vec<String> = entries
-            .flat_map(|e| match &e.api_key_env {
+            .flat_map(|e| match e.api_key_env.as_ref().filter(|names| !names.0.is_empty()) {
                 Some(names) => names.0.clone(),
                 None => providers.find(&e.provider).map(Spec::patterns).unwrap_or_default(),
             })

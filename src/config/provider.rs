@@ -210,9 +210,15 @@ impl Spec {
 /// How paths of an API end that the seed spoke through a library of its own, whatever its file said.
 const NATIVE: &str = ":generateContent";
 
-/// Why a base URL is none. It is shown as the file has it: what variables hold may be private.
+/// Why a base URL is none. It is shown as the file has it, since what variables hold may be private, and without the
+/// user and password that must not stand in it.
 pub(crate) fn fault(base_url: &str, why: &str) -> String {
-    format!("{base_url:?} {why}")
+    let (scheme, rest) = base_url.split_once("//").unwrap_or(("", base_url));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest.split_at_checked(end).and_then(|(authority, _)| authority.rsplit_once('@')) {
+        Some((_, host)) => format!("\"{scheme}//…@{host}\" {why}"),
+        None => format!("{base_url:?} {why}"),
+    }
 }
 
 /// The format a provider speaks. `azure`, `native` and `gemini` meant openai in the seed.

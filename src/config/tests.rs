@@ -520,3 +520,31 @@ fn what_is_shown_of_a_model_keeps_its_secrets() {
     assert!(shown.contains("sk-…cdef") && shown.contains("\"P_API_KEY\"") && !shown.contains("canary"), "{shown}");
     assert!(shown.contains("\"url\": \"https://a.example/v1/messages\""), "{shown}");
 }
+
+#[test]
+fn a_star_must_stand_for_something_under_every_name() {
+    check(
+        &[(
+            "models/m.json",
+            r#"{"logical_name":"m","aliases":["openai/*"],"model_routings":[{"provider":"openai","model":"*"}]}"#,
+        )],
+        &["models/m.json:/model_routings/0/model: the * in \"*\" stands for nothing; …"],
+    );
+}
+
+#[test]
+fn an_empty_list_of_keys_names_none_of_its_own() {
+    let model = r#"{"logical_name":"m","model_routings":[{"provider":"openai","model":"x","api_key_env":[]}]}"#;
+    let (loaded, _) = load_files(&[("models/m.json", model)], &[("OPENAI_API_KEY", "sk-1")]).unwrap();
+    let keys = loaded.table.resolve("m").and_then(|m| Some(m.model.routes.first()?.keys.len()));
+    assert_eq!(keys, Some(1));
+    assert!(loaded.missing.is_empty(), "{:?}", loaded.missing);
+}
+
+#[test]
+fn a_password_in_a_url_is_not_shown() {
+    check(
+        &[("providers/p.json", r#"{"name":"p","endpoints":{"base_url":"https://u:secret@a.example/v1@x"}}"#)],
+        &["providers/p.json:/endpoints/base_url: \"https://…@a.example\" must not hold a user or a password"],
+    );
+}

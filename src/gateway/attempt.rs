@@ -89,21 +89,64 @@ impl Gateway {
             }
             Address::Http { origin, path } => (origin, path),
         };
-        let path = if path.contains("{model}") { path.replace("{model}", model).into() } else { path.clone() };
+        let path = if path.contains("{model}") { path_of(path, model)? } else { path.clone() };
         let origin = std::sync::Arc::clone(origin);
         let outgoing = Outgoing { origin, method: Method::POST, path, headers, body, timeouts: route.timeouts };
         self.upstream.send(outgoing).await.map_err(|error| unsent(route, &error))
     }
 }
 
+/// Puts a model's name into a path. Behind a wildcard the client has named it, so nothing in it may lead elsewhere.
+fn path_of(path: &str, model: &str) -> Result<Box<str>, Box<Failure>> {
+    if model.split('/').any(|segment| matches!(segment, "." | "..")) {
+        let message = "a model's name may not have \".\" or \"..\" between its slashes here";
+        return Err(Failure::local(Fault::invalid(message).param("model")));
+    }
+    let mut name = String::with_capacity(model.len());
+    for byte in model.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~:@/".contains(&byte) {
+            name.push(char::from(byte));
+        } else {
+            name.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    Ok(path.replace("{model}", &name).into())
+}
+
 /// Says the request the way the route wants it.
 fn outbound(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbound, Box<Failure>> {
     if request.inbound.format == route.format {
-        let body = &request.inbound.body;
-        let parts = request.head.apply(body, verbatim_edits(request, request.head, body, route, model));
-        return Ok(Outbound { parts, memory: None, dropped: String::new(), losses: 0 });
+        verbatim(request, route, model)
+    } else {
+        translated(request, route, model)
     }
-    translated(request, route, model)
+}
+
+/// Leaves the request as it came, but for what the configuration says of it.
+fn verbatim(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbound, Box<Failure>> {
+    let (head, body) = (request.head, &request.inbound.body);
+    let mut edits = verbatim_edits(request, head, body, route, model);
+    // "Never sent" holds on both lanes; the model and the stream are the proxy's own to set.
+    let never = route.quirks.drop_params.iter().map(String::as_str).filter(|name| !["model", "stream"].contains(name));
+    let lost: Vec<&str> = never.filter(|name| head.has(body, name)).collect();
+    if lost.is_empty() {
+        return Ok(Outbound { parts: head.apply(body, edits), memory: None, dropped: String::new(), losses: 0 });
+    }
+    edits.extend(head.remove(body, &lost));
+    let dropped = told(request, || lost.join(", "))?;
+    Ok(Outbound { parts: head.apply(body, edits), memory: None, dropped, losses: lost.len() })
+}
+
+/// What the client is told of losses; `Err` where the model is to lose nothing.
+fn told(request: &Request<'_>, paths: impl FnOnce() -> String) -> Result<String, Box<Failure>> {
+    match request.resolved.model.on_lossy {
+        OnLossy::Report => Ok(paths()),
+        OnLossy::Silent => Ok(String::new()),
+        OnLossy::Reject => Err(Failure::local(Fault::invalid(format!(
+            "this model is configured not to lose anything, and these fields have no place upstream: {}",
+            paths()
+        )))),
+    }
 }
 
 /// All that changes on the verbatim lane: the model's name, and what the configuration or the endpoint sets.
@@ -140,14 +183,7 @@ fn translated(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbo
         .map_err(|refusal| Failure::local(refused_here(&refusal, text)))?;
     memory.created = Clock::unix_seconds();
     memory.seed = request.inbound.id.seed();
-    let on_lossy = request.resolved.model.on_lossy;
-    if on_lossy == OnLossy::Reject && !losses.is_empty() {
-        let paths = losses.header(text);
-        let message =
-            format!("this model is configured not to lose anything, and these fields have no place upstream: {paths}");
-        return Err(Failure::local(Fault::invalid(message)));
-    }
-    let dropped = if on_lossy == OnLossy::Report { losses.header(text) } else { String::new() };
+    let dropped = if losses.is_empty() { String::new() } else { told(request, || losses.header(text))? };
     let encoded = Bytes::from(encoded);
     let parts = if route.defaults.is_empty() { Parts::whole(encoded) } else { with_defaults(encoded, route) };
     Ok(Outbound { parts, memory: Some(memory), dropped, losses: losses.iter().count() })
@@ -196,7 +232,7 @@ fn repaired(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
 fn is_event_stream(answer: &Answer) -> bool {
     let kind = answer.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     // Some upstreams stream without saying so; what says it is JSON is read whole.
-    kind.is_empty() || kind.starts_with("text/event-stream")
+    kind.is_empty() || kind.get(..17).is_some_and(|k| k.eq_ignore_ascii_case("text/event-stream"))
 }
 
 /// The way back of one attempt.
@@ -224,27 +260,19 @@ impl Way<'_> {
             None => Lane::verbatim(to, self.rename()),
             Some(memory) => Lane::translated(StreamTranslator::new(from, to, memory)),
         };
-        let status = answer.status.as_u16();
         let mut relay = Relay::new(answer.body, lane);
         let first = tokio::time::timeout(self.route.timeouts.first_byte, relay.first_output()).await;
         match first {
             Ok(Ok(())) => Ok(Content::Stream(Box::new(relay))),
-            Ok(Err(Unanswered::Fault(fault))) => Err(Failure::replied(status, fault, HeaderMap::new(), None)),
+            Ok(Err(Unanswered::Fault(fault))) => Err(faulty(fault)),
             Ok(Err(Unanswered::Broken(error))) => Err(unread(&error)),
             Err(_) => Err(unread(&ReadError::Idle)),
         }
     }
 
     async fn whole(self, answer: Answer) -> Result<Content, Box<Failure>> {
-        let status = answer.status.as_u16();
         let body = answer.body.collect(REPLY_BYTES_MAX).await.map_err(|e| unread(&e))?;
-        self.content(body).map_err(|fault| {
-            // Not an error it told of, but a reply that makes no sense.
-            if fault.kind == FaultKind::Server && fault.status == 502 {
-                return Failure::unanswered(Stage::Garbage, fault);
-            }
-            Failure::replied(status, fault, HeaderMap::new(), None)
-        })
+        self.content(body).map_err(faulty)
     }
 
     fn content(&self, body: Bytes) -> Result<Content, Fault> {
@@ -285,6 +313,15 @@ async fn refused(request: &Request<'_>, route: &Route, answer: Answer, down: Hea
         failure.said = Some(Said { status, body });
     }
     failure
+}
+
+/// An error under a good status. It is judged as if the reply had come with the status its words mean (SEED.md 3.3).
+fn faulty(fault: Fault) -> Box<Failure> {
+    // Not an error it told of, but a reply that makes no sense.
+    if fault.kind == FaultKind::Server && fault.status == 502 {
+        return Failure::unanswered(Stage::Garbage, fault);
+    }
+    Failure::replied(fault.status, fault, HeaderMap::new(), None)
 }
 
 /// A request that got no reply.
@@ -367,5 +404,26 @@ impl Delivery {
         *response.status_mut() = self.status;
         *response.headers_mut() = headers;
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_models_name_leads_nowhere_else() {
+        for (model, expect) in [
+            ("gpt-4.1_x~1", Some("/d/gpt-4.1_x~1/chat?v=1")),
+            ("@cf/meta/llama-3:8b", Some("/d/@cf/meta/llama-3:8b/chat?v=1")),
+            ("a?b#c%2e d\r\n&\u{e9}\\", Some("/d/a%3Fb%23c%252e%20d%0D%0A%26%C3%A9%5C/chat?v=1")),
+            ("x/../../other", None),
+            ("..", None),
+            ("./x", None),
+            ("a..b/...", Some("/d/a..b/.../chat?v=1")),
+        ] {
+            let path = path_of("/d/{model}/chat?v=1", model);
+            assert_eq!(path.ok().as_deref(), expect, "{model:?}");
+        }
     }
 }

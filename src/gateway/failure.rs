@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
+use memchr::memmem;
 
 use crate::gateway::body::Body;
 use crate::gateway::forward::Inbound;
 use crate::gateway::ticket::Ticket;
 use crate::gateway::{fault_response, headers};
+use crate::route::table::Key;
 use crate::route::verdict::{Outcome, Stage};
 use crate::route::{keys::Why, plan::GiveUp};
 use crate::time::Millis;
@@ -29,6 +31,9 @@ pub(super) struct Failure {
     /// Whose credentials were used.
     pub(super) whose: Option<String>,
 }
+
+/// Shorter keys are no secrets, and may be words that stand in any sentence.
+const SCRUBBED_BYTES_MIN: usize = 8;
 
 /// An upstream's error reply.
 #[derive(Debug)]
@@ -60,6 +65,22 @@ impl Failure {
     pub(super) fn replied(status: u16, fault: Fault, headers: HeaderMap, retry_after: Option<Duration>) -> Box<Self> {
         let outcome = Outcome { stage: Stage::Replied, status: Some(status), fault: Some(fault.kind), retry_after };
         Box::new(Self { outcome: Some(outcome), fault, said: None, headers, detail: None, whose: None })
+    }
+
+    /// Takes the key out of all that is shown, logged or kept: some providers repeat the credential they refuse.
+    pub(super) fn scrub(&mut self, key: &Key) {
+        let Some(secret) = key.secret.as_ref().filter(|s| SCRUBBED_BYTES_MIN <= s.expose().len()) else {
+            return;
+        };
+        let clean = |text: &str| text.replace(secret.expose(), &secret.redacted());
+        self.fault.message = clean(&self.fault.message);
+        self.detail = self.detail.as_deref().map(clean);
+        if let Some(said) = &mut self.said
+            && memmem::find(&said.body, secret.expose().as_bytes()).is_some()
+        {
+            // It was found to be UTF-8 before it was kept.
+            said.body = clean(&String::from_utf8_lossy(&said.body)).into();
+        }
     }
 
     /// How much the client learns from it: the answer to "which of several failures do I show?"

@@ -96,6 +96,7 @@ impl Gateway {
                 }
                 Err(failure) => failure,
             };
+            failure.scrub(&slot.key);
             failure.whose = Some(format!("provider \"{}\"", route.provider.name));
             let Some(outcome) = failure.outcome else {
                 // It cannot be said in this route's format; one further on may speak the client's.

@@ -140,7 +140,7 @@ pub(super) fn identify(headers: &mut HeaderMap, id: &RequestId) {
 }
 
 /// What one request is called, everywhere.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RequestId(Arc<str>);
 
 impl RequestId {

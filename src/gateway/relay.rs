@@ -51,7 +51,10 @@ pub(super) struct Verbatim {
     /// The model's name to be put into the frames that carry one, as a JSON string.
     model: Option<Bytes>,
     output: bool,
+    /// Its content has ended: nothing is missing if the bytes end here.
     finished: bool,
+    /// Its last event has been seen: nothing can be missing any more.
+    ended: bool,
     fault: Option<Fault>,
     usage: Usage,
 }
@@ -70,7 +73,15 @@ const POOL_BYTES: usize = 16 * 1024;
 
 impl Lane {
     pub(super) fn verbatim(format: Format, model: Option<Bytes>) -> Self {
-        Self::Verbatim(Verbatim { format, model, output: false, finished: false, fault: None, usage: Usage::default() })
+        Self::Verbatim(Verbatim {
+            format,
+            model,
+            output: false,
+            finished: false,
+            ended: false,
+            fault: None,
+            usage: Usage::default(),
+        })
     }
 
     pub(super) fn translated(translator: StreamTranslator) -> Self {
@@ -220,6 +231,10 @@ impl Relay {
                     self.frames = self.frames.saturating_add(1);
                     lane.look(&frame);
                     self.ready.push_back(lane.renamed(&frame).unwrap_or_else(|| frame.raw().clone()));
+                    if !lane.finished && lane.fault.is_none() {
+                        // What is told next must be an event of its own.
+                        self.ready.push_back(Bytes::from_static(b"\n\n"));
+                    }
                 }
                 if !lane.finished && lane.fault.is_none() {
                     let fault = Fault::garbage("the upstream's stream ended before its answer did");
@@ -233,6 +248,8 @@ impl Relay {
     fn fail(&mut self, fault: Fault) {
         self.over = true;
         match &mut self.lane {
+            // The client has the whole answer, or has been told why not: there is nothing left to break.
+            Lane::Verbatim(lane) if lane.ended || lane.fault.is_some() => {}
             Lane::Verbatim(lane) => lane.tell(fault, &mut self.ready),
             Lane::Translated(lane) => {
                 lane.translator.fail(fault, &mut lane.scratch);
@@ -269,7 +286,8 @@ impl Verbatim {
         match seen.sign {
             Sign::Quiet => {}
             Sign::Output => self.output = true,
-            Sign::Finished | Sign::Over => self.finished = true,
+            Sign::Finished => self.finished = true,
+            Sign::Over => (self.finished, self.ended) = (true, true),
             // After the end there is nothing left to break.
             Sign::Fault(fault) if !self.finished => self.fault = Some(fault),
             Sign::Fault(_) => {}
@@ -339,3 +357,114 @@ const GATE_FRAMES_MAX: u32 = 64;
 
 /// Bytes held back before the commit point.
 const GATE_BYTES_MAX: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// What a client gets of these chunks, after which the upstream ends or breaks. `None`: nothing was sent.
+    async fn relayed(format: Format, model: Option<&'static str>, chunks: Vec<Bytes>, breaks: bool) -> Option<Vec<u8>> {
+        let mut chunks = VecDeque::from(chunks);
+        let upstream = upstream::Body::steps(move |_| {
+            let end = || breaks.then(|| Err(ReadError::Idle));
+            Poll::Ready(chunks.pop_front().map(Ok).or_else(end))
+        });
+        let mut relay = Relay::new(upstream, Lane::verbatim(format, model.map(|m| Bytes::from_static(m.as_bytes()))));
+        relay.first_output().await.ok()?;
+        let mut got = Vec::new();
+        while let Some(bytes) = poll_fn(|cx| relay.poll(cx)).await {
+            assert!(!bytes.is_empty(), "no empty chunk is sent");
+            got.extend_from_slice(&bytes);
+        }
+        assert!(relay.is_over(), "it ended");
+        Some(got)
+    }
+
+    fn one(text: &'static str) -> Vec<Bytes> {
+        vec![Bytes::from_static(text.as_bytes())]
+    }
+
+    #[tokio::test]
+    async fn whatever_the_bytes_and_the_cuts_they_come_out_as_they_went_in() {
+        const PIECES: [&[u8]; 16] = [
+            b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}",
+            b"data: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"a\"}}",
+            b"data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}",
+            b"data: {\"error\":{\"message\":\"m\"}}",
+            b"event: content_block_delta",
+            b"event: error",
+            b"data",
+            b": ping",
+            b"\xef\xbb\xbf",
+            b"\xff\xfe",
+            "d\u{e9}j\u{e0}".as_bytes(),
+            b"\n",
+            b"\n\n",
+            b"\r",
+            b"\r\n",
+            b"\r\n\r\n",
+        ];
+        let mut x = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move |n: usize| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            usize::try_from(x % 1_000_003).unwrap() % n
+        };
+        let ends = [
+            (Format::OpenaiChat, "\n\ndata: [DONE]\n\n"),
+            (Format::Anthropic, "\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"),
+        ];
+        let mut sent = 0;
+        for round in 0..4000 {
+            let (format, end) = ends[round % 2];
+            let mut input: Vec<u8> = (0..random(12)).flat_map(|_| PIECES[random(PIECES.len())]).copied().collect();
+            input.extend_from_slice(end.as_bytes());
+            let mut rest = Bytes::from(input.clone());
+            let mut chunks = Vec::new();
+            let longest = 1 + random(40);
+            while !rest.is_empty() {
+                chunks.push(rest.split_to(rest.len().min(1 + random(longest))));
+            }
+            // Half of them go frame by frame: no frame here names a model.
+            let model = (random(2) == 0).then_some("\"m\"");
+            let Some(got) = relayed(format, model, chunks, random(2) == 0).await else {
+                continue;
+            };
+            sent += 1;
+            assert_eq!(got.escape_ascii().to_string(), input.escape_ascii().to_string());
+        }
+        assert!(2000 < sent, "most are answers: {sent}");
+    }
+
+    #[tokio::test]
+    async fn a_break_is_told_in_an_event_of_its_own() {
+        let output = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
+        for tail in [": ping", "data: {\"choices\":[]}", "data: {\"choices\":[]}\n", "event: x\r\n", "data: {\"cho", ""]
+        {
+            let chunks = vec![Bytes::from(format!("{output}{tail}"))];
+            let got = relayed(Format::OpenaiChat, None, chunks, false).await.unwrap();
+            let mut framer = Framer::new(FRAME_BYTES_MAX);
+            framer.push(got.into());
+            let last = std::iter::from_fn(|| framer.next()).last().unwrap().unwrap();
+            let told = last.data().unwrap();
+            assert!(told.starts_with(b"{\"error\":") && told.ends_with(b"}"), "{tail:?}: {}", told.escape_ascii());
+        }
+    }
+
+    #[tokio::test]
+    async fn after_the_last_event_there_is_nothing_left_to_break() {
+        let done = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\ndata: [DONE]\n\n";
+        let stopped = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+        for (format, text) in [(Format::OpenaiChat, done), (Format::Anthropic, stopped)] {
+            let got = relayed(format, None, one(text), true).await.unwrap();
+            assert_eq!(String::from_utf8(got).unwrap(), text);
+        }
+        // One of two choices has ended: the other may not have.
+        let half = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+        let got = String::from_utf8(relayed(Format::OpenaiChat, None, one(half), true).await.unwrap()).unwrap();
+        assert!(got.len() > half.len() && got.contains("error"), "{got}");
+    }
+}

@@ -9,10 +9,10 @@ use crate::wire::Format;
 use crate::wire::event::Usage;
 
 /// Takes the record of every request. Called once per request, on the worker's thread: it must not wait.
-pub type Recorder = Arc<dyn Fn(&Record) + Send + Sync>;
+pub type Recorder = Arc<dyn Fn(Record) + Send + Sync>;
 
 /// What is known of one request when it is over.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Record {
     pub id: RequestId,
     /// The client's format.
@@ -36,13 +36,14 @@ pub struct Record {
     pub total_us: u64,
 }
 
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Ended {
     /// The client was given all of it.
     Complete,
     /// The answer broke after output was sent; the client was told so.
     Broken(String),
-    /// The client left first.
+    /// The client left first. So it is until something else is known.
+    #[default]
     ClientGone,
 }
 
@@ -56,21 +57,7 @@ pub(super) struct Ticket {
 
 impl Ticket {
     pub(super) fn open(id: RequestId, format: Format, clock: Clock, recorder: Recorder) -> Self {
-        let record = Record {
-            id,
-            format,
-            model: String::new(),
-            route: String::new(),
-            stream: false,
-            status: 0,
-            attempts: 0,
-            failures: Vec::new(),
-            losses: 0,
-            usage: Usage::default(),
-            ended: Ended::ClientGone,
-            first_output_us: None,
-            total_us: 0,
-        };
+        let record = Record { id, format, ..Record::default() };
         Self { record, clock, started_us: clock.micros(), recorder }
     }
 
@@ -94,8 +81,12 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.record.status = 500;
+            self.record.ended = Ended::Broken("a panic".to_owned());
+        }
         self.record.total_us = self.clock.micros().saturating_sub(self.started_us);
-        (self.recorder)(&self.record);
+        (self.recorder)(std::mem::take(&mut self.record));
     }
 }
 

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 
 use crate::route::keys::{KeyState, Why};
 use crate::route::table::{Route, Slot};
-use crate::route::verdict::{Cool, Outcome, Scope, Then, Verdict, judge};
+use crate::route::verdict::{Cool, Outcome, Rest, Scope, Then, Verdict, judge};
 use crate::time::Millis;
 
 /// Attempts one request may cost, replays included. Enough for a few keys on a few routes; a client is better
@@ -151,10 +151,12 @@ impl<'t> Plan<'t> {
         verdict
     }
 
-    /// Leaves the current route without a verdict: the request cannot be said in its format. It costs no attempt.
+    /// Leaves the current route without a verdict: the request cannot be said in its format. It costs no attempt, and
+    /// none of the route's keys is worth another.
     pub fn pass_over(&mut self) {
         if let Some(attempt) = self.current {
             self.attempts = self.attempts.saturating_sub(1);
+            self.resting.retain(|(_, _, other)| other.route != attempt.route);
             self.leave(attempt.route);
         }
     }
@@ -233,6 +235,10 @@ fn rest(route: &Route, slot: &Slot, cool: &Cool, now: Millis) {
         Scope::Route => &route.state,
         Scope::Provider => &route.provider.state,
     };
+    // Requests that were under way together fail together: that is one failure, not one in a row for each.
+    if matches!(cool.rest, Rest::Growing(_)) && !state.is_ready(now) {
+        return;
+    }
     state.cool(now, cool.rest.after(state.strikes()), cool.why);
 }
 
@@ -337,6 +343,35 @@ mod tests {
         let (tried, end) = run(&routes, &[], Millis(2));
         assert_eq!((tried.as_str(), end), ("", Step::GiveUp(GiveUp::AllResting(Millis(180_001), Why::Limited))));
         assert_eq!(run(&[route("p", 0)], &[], Millis(1)).1, Step::GiveUp(GiveUp::NoKeys));
+    }
+
+    #[test]
+    fn a_route_that_was_passed_over_is_not_come_back_to() {
+        let routes = [route("p", 2), route("q", 1)];
+        for route in &routes {
+            route.state.cool(Millis(1), Duration::from_secs(60), Why::Failed);
+        }
+        let mut plan = Plan::new(&routes, DEADLINE);
+        let mut tried = Vec::new();
+        while let Step::Try(attempt) = plan.next(Millis(2)) {
+            tried.push(attempt.route);
+            plan.pass_over();
+            assert!(tried.len() < 9, "the plan ends");
+        }
+        assert_eq!(tried, [0, 1], "each route once, though all rest and none was sent to");
+    }
+
+    #[test]
+    fn requests_that_fail_together_are_one_failure() {
+        let routes = [route("p", 1)];
+        let mut plans: Vec<Plan<'_>> = (0..20).map(|_| Plan::new(&routes, DEADLINE)).collect();
+        for plan in &mut plans {
+            assert!(matches!(plan.next(Millis(1)), Step::Try(_)), "under way");
+        }
+        for plan in &mut plans {
+            plan.observe(&replied(500), Millis(5));
+        }
+        assert_eq!(routes[0].state.ready_at(), Millis(1_005), "one second, not the longest rest there is");
     }
 
     /// The plan's laws under random outcomes, with states that carry over from request to request.

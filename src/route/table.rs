@@ -25,7 +25,7 @@ pub struct Table {
     models: Box<[Arc<Model>]>,
     /// Logical names and aliases.
     names: AHashMap<Box<str>, usize>,
-    /// Names with a `*`, the longest prefix first.
+    /// Names with a `*`, the most particular first.
     wildcards: Box<[(Pattern, usize)]>,
     /// Hexadecimal digest of what it was compiled from.
     pub hash: String,
@@ -273,6 +273,12 @@ impl Pattern {
         (!star.is_empty()).then_some(star)
     }
 
+    /// How much it says before its `*`, then behind it: of several that fit a name, the one that says most is meant.
+    #[must_use]
+    pub fn particular(&self) -> (usize, usize) {
+        (self.before.len(), self.after.as_ref().map_or(0, |after| after.len()))
+    }
+
     /// The name with `star` in the place of its `*`.
     #[must_use]
     pub fn fill(&self, star: &str) -> String {
@@ -321,11 +327,11 @@ impl Table {
                 }
             }
         }
-        wildcards.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.before.len()));
+        wildcards.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.particular()));
         Self { models: models.into(), names, wildcards: wildcards.into(), hash }
     }
 
-    /// Finds the model for a name: the name itself, an alias, or the wildcard with the longest beginning.
+    /// Finds the model for a name: the name itself, an alias, or the wildcard with the longest beginning, then end.
     #[must_use]
     pub fn resolve(&self, name: &str) -> Option<Resolved> {
         if let Some(model) = self.names.get(name).and_then(|&i| self.models.get(i)) {
@@ -379,7 +385,13 @@ mod tests {
     #[test]
     fn resolves_names_before_aliases_before_wildcards() {
         let table = Table::new(
-            vec![model("openai/*", &[]), model("openai/o*", &[]), model("gpt", &["fast"]), model("openai/one", &[])],
+            vec![
+                model("openai/*", &[]),
+                model("openai/*-mini", &[]),
+                model("openai/o*", &[]),
+                model("gpt", &["fast"]),
+                model("openai/one", &[]),
+            ],
             String::new(),
         );
         for (name, expect) in [
@@ -388,6 +400,7 @@ mod tests {
             ("openai/one", Some(("openai/one", None))),
             ("openai/old", Some(("openai/o*", Some("ld")))),
             ("openai/gpt", Some(("openai/*", Some("gpt")))),
+            ("openai/gpt-mini", Some(("openai/*-mini", Some("gpt")))),
             ("openai/", None),
             ("other", None),
         ] {

@@ -1,6 +1,9 @@
 //! The door: which endpoint a request is for, in which format its client speaks, and whether it may come in.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -54,8 +57,21 @@ pub(super) async fn serve(worker: &Worker, request: Request<Incoming>) -> Result
     let (parts, body) = request.into_parts();
     let id = worker.ids.of(&parts.headers);
     let format = format_of(&parts.uri, &parts.headers);
-    let answered = enter(worker, &parts, body, &id, format).await;
+    let answered = unless_it_panics(enter(worker, &parts, body, &id, format)).await;
+    let answered =
+        answered.unwrap_or_else(|| Err(Fault::new(500, FaultKind::Server, "an error of the proxy's own").into()));
     Ok(answered.unwrap_or_else(|refused| refused.respond(format, &id)))
+}
+
+/// Runs a future; `None` if it panics. A mistake of ours costs one request its answer, not its connection (LIMITS R12).
+async fn unless_it_panics<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    // What a panic leaves half done belongs to this request and goes with it.
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
 }
 
 /// A request that was turned away at the door.
@@ -221,4 +237,20 @@ fn about() -> Vec<u8> {
     }
     w.end_array().end_object();
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_future_only() {
+        assert_eq!(unless_it_panics(async { 7 }).await, Some(7));
+        let late = async {
+            tokio::task::yield_now().await;
+            assert!(format!("{}", 1).is_empty(), "on purpose");
+            7
+        };
+        assert_eq!(unless_it_panics(late).await, None);
+    }
 }

@@ -101,11 +101,12 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         None if local.is_some_and(|a| a.ip().is_loopback()) => random_key()?,
         None => return Err(ServeError::KeyRequired(settings.host)),
     };
+    let log = log::Log::start(settings.log_level).map_err(ServeError::Start)?;
     let started = Started {
         clock: Clock::start(),
         tls: tls(&settings.env)?,
         table: Arc::new(Snapshot::new(Arc::clone(&settings.loaded.table))),
-        recorder: log::recorder(settings.log_level),
+        recorder: log.recorder(),
         client_key,
         seed: random()?,
     };
@@ -122,7 +123,9 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         threads.push(started.worker(index, listener, stopped.clone())?);
     }
     drop(stopped);
-    wait_for_end(&stop, threads)
+    let ended = wait_for_end(&stop, threads);
+    log.flush();
+    ended
 }
 
 /// What all workers share.

@@ -89,7 +89,10 @@ pub(super) fn percent_decode(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
-        let digits = tail.get(..2).filter(|_| *first == b'%').and_then(|d| std::str::from_utf8(d).ok());
+        let digits = tail
+            .get(..2)
+            .filter(|d| *first == b'%' && d.iter().all(u8::is_ascii_hexdigit))
+            .and_then(|d| std::str::from_utf8(d).ok());
         match digits.and_then(|d| u8::from_str_radix(d, 16).ok()) {
             Some(byte) => {
                 out.push(byte);
@@ -111,7 +114,7 @@ mod tests {
     #[test]
     fn undoes_percent_encoding() {
         for (text, plain) in
-            [("a%2Fb", "a/b"), ("a/b", "a/b"), ("%zz%4", "%zz%4"), ("%e2%82%ac", "€"), ("%ff", "\u{fffd}")]
+            [("a%2Fb", "a/b"), ("a/b", "a/b"), ("%zz%+f%4", "%zz%+f%4"), ("%e2%82%ac", "€"), ("%ff", "\u{fffd}")]
         {
             assert_eq!(percent_decode(text), plain, "{text}");
         }

@@ -44,6 +44,9 @@ const H2_STREAMS_MAX: u32 = 128;
 const H2_STREAM_WINDOW: u32 = 64 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
+/// How long to wait for the rest of a first word that came in pieces.
+const PEEK_PAUSE: Duration = Duration::from_millis(5);
+
 /// How long to hold back after `accept` failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -69,18 +72,35 @@ pub(super) async fn run(worker: Arc<Worker>, listener: StdListener, mut stop: wa
 }
 
 /// Serves one connection. HTTP/2 is spoken to those who begin with its preface.
-async fn connection(worker: Arc<Worker>, stream: TcpStream, stop: watch::Receiver<bool>) {
+async fn connection(worker: Arc<Worker>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let mut first = [0; 4];
-    let Ok(Ok(n)) = tokio::time::timeout(FIRST_BYTE_MAX, stream.peek(&mut first)).await else {
-        return;
+    let begins = tokio::select! {
+        biased;
+        begins = tokio::time::timeout(FIRST_BYTE_MAX, begins_as_h2(&stream)) => begins,
+        // Nothing was asked yet, so there is nothing to wait for.
+        _ = stop.changed() => return,
     };
-    match first.get(..n) {
-        None | Some([]) => {}
-        Some(begin) if b"PRI ".starts_with(begin) => serve_h2(worker, stream, stop).await,
-        Some(_) => serve_h1(worker, stream, stop).await,
+    match begins {
+        Ok(Some(true)) => serve_h2(worker, stream, stop).await,
+        Ok(Some(false)) => serve_h1(worker, stream, stop).await,
+        Ok(None) | Err(_) => {}
+    }
+}
+
+/// Whether a connection begins with HTTP/2's preface; `None` if it ends before it begins.
+async fn begins_as_h2(stream: &TcpStream) -> Option<bool> {
+    let mut first = [0; 4];
+    loop {
+        let n = stream.peek(&mut first).await.ok()?;
+        match first.get(..n)? {
+            [] => return None,
+            b"PRI " => return Some(true),
+            // `P` may be the start of POST too. What was peeked at stays readable, so only time tells of more.
+            begin if b"PRI ".starts_with(begin) => tokio::time::sleep(PEEK_PAUSE).await,
+            _ => return Some(false),
+        }
     }
 }
 
@@ -138,5 +158,36 @@ where
 {
     fn execute(&self, future: F) {
         self.0.spawn(future);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_first_word_in_pieces_is_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for (pieces, expect) in [
+            (&["P", "OST / HTTP/1.1"][..], Some(false)),
+            (&["GET /"], Some(false)),
+            (&["P", "R", "I", " * HTTP/2.0"], Some(true)),
+            (&["PRO"], Some(false)),
+            (&[], None),
+        ] {
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            client.set_nodelay(true).unwrap();
+            let (server, _) = listener.accept().await.unwrap();
+            let write = async {
+                for piece in pieces {
+                    client.write_all(piece.as_bytes()).await.unwrap();
+                    tokio::time::sleep(PEEK_PAUSE * 2).await;
+                }
+                drop(client);
+            };
+            assert_eq!(tokio::join!(begins_as_h2(&server), write).0, expect, "{pieces:?}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::wire::json::{Cursor, JsonError};
+use crate::wire::json::{Cursor, JsonError, JsonStr};
 use crate::wire::splice::{Edit, Parts, splice};
 
 /// The keys the router reads; each may stand once.
@@ -123,7 +123,22 @@ impl Head {
     /// Puts a field in front of all others. There is always another: the model.
     #[must_use]
     pub fn insert(&self, name: &str, value: &str) -> Edit {
-        Edit { from: self.inside, to: self.inside, with: Bytes::from(format!("\"{name}\":{value},")) }
+        let name = JsonStr::quote(name);
+        Edit { from: self.inside, to: self.inside, with: Bytes::from(format!("\"{}\":{value},", name.literal())) }
+    }
+
+    /// Takes top-level fields out, each with one of the commas beside it. The model is never among them.
+    #[must_use]
+    pub fn remove(&self, body: &[u8], names: &[&str]) -> Vec<Edit> {
+        let is_lost = |m: &Member| body.get(m.key.clone()).is_some_and(|key| names.iter().any(|n| is_key(key, n)));
+        let kept = self.members.iter().position(|m| !is_lost(m)).unwrap_or_default();
+        let cut = |from, to| Edit { from, to, with: Bytes::new() };
+        // In front of the first that stays, up to the next one's quote; behind it, from the end of the one before.
+        let leading = self.members.iter().take(kept).zip(self.members.iter().skip(1));
+        let leading = leading.map(|(m, next)| cut(m.key.start - 1, next.key.start - 1));
+        let behind = self.members.iter().skip(kept).zip(self.members.iter().skip(kept + 1));
+        let behind = behind.filter(|(_, m)| is_lost(m)).map(|(before, m)| cut(before.value.end, m.value.end));
+        leading.chain(behind).collect()
     }
 
     /// Applies edits of this head's to its body.
@@ -395,6 +410,24 @@ mod tests {
         let joined: Vec<u8> = head.apply(&body, edits).iter().flatten().copied().collect();
         assert_eq!(joined, br#"{"seed":1, "model":"up", "stre\u0061m" : true}"#);
         assert!(head.has(&body, "stream") && !head.has(&body, "seed"), "knows what was set");
+    }
+
+    #[test]
+    fn takes_fields_out_with_their_commas() {
+        for (body, expect) in [
+            (r#"{"model":"m","n":1}"#, r#"{"z\"z":0,"model":"M"}"#),
+            (r#"{ "n":1 , "model":"m"}"#, r#"{"z\"z":0, "model":"M"}"#),
+            (r#"{"n":1,"\u006e":[2],"model":"m","x":3,"n":4,"top":5 }"#, r#"{"z\"z":0,"model":"M","x":3 }"#),
+            (r#"{"top":1,"model":"m","n":{"n":1}, "top":2,"x":"n"}"#, r#"{"z\"z":0,"model":"M","x":"n"}"#),
+            (r#"{"model":"m"}"#, r#"{"z\"z":0,"model":"M"}"#),
+        ] {
+            let body = Bytes::from_static(body.as_bytes());
+            let head = read(&body).unwrap();
+            let mut edits: SmallVec<[Edit; 2]> = head.remove(&body, &["n", "top"]).into();
+            edits.push(head.insert("z\"z", "0"));
+            edits.push(head.model_edit(Bytes::from_static(b"\"M\"")));
+            assert_eq!(head.apply(&body, edits).into_bytes(), expect);
+        }
     }
 
     #[test]

@@ -40,8 +40,9 @@ use prompt::Prompt;
 use reply::Reply;
 
 /// A wire format. Spelled one way everywhere; the configuration also takes the seed's `openai`.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Format {
+    #[default]
     OpenaiChat,
     Anthropic,
 }

@@ -21,7 +21,6 @@ struct Message<'a> {
 }
 
 /// Chat: a `tool` message for each call, after the message that calls or the answers it has.
-#[must_use]
 pub(super) fn openai_chat(body: &str) -> Vec<Edit> {
     let messages = messages(body).unwrap_or_default();
     let mut edits = Vec::new();
@@ -38,7 +37,6 @@ pub(super) fn openai_chat(body: &str) -> Vec<Edit> {
 }
 
 /// Messages: a `tool_result` block for each call, first in the user message after it, or in one of its own.
-#[must_use]
 pub(super) fn anthropic(body: &str) -> Vec<Edit> {
     let messages = messages(body).unwrap_or_default();
     let mut edits = Vec::new();

@@ -74,7 +74,8 @@ impl IntoIterator for Parts {
 /// the caller's and is left out.
 #[must_use]
 pub fn splice(body: &Bytes, mut edits: SmallVec<[Edit; 2]>) -> Parts {
-    edits.sort_by_key(|e| e.from);
+    // What is put in stands in front of what is taken out there.
+    edits.sort_by_key(|e| (e.from, e.to));
     let mut parts = Parts::default();
     let mut at = 0;
     for edit in edits {
@@ -109,6 +110,7 @@ mod tests {
         check("abcdef", &[(1, 3, "XYZ")], "aXYZdef");
         check("abcdef", &[(5, 6, "!"), (0, 0, "<")], "<abcde!");
         check("abcdef", &[(2, 2, "|"), (2, 4, "")], "ab|ef");
+        check("abcdef", &[(2, 4, ""), (2, 2, "|")], "ab|ef");
         check("", &[(0, 0, "x")], "x");
     }
 
