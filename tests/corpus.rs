@@ -45,7 +45,7 @@ enum Kind {
 const ITEMS: usize = 749 + 260 + 427 + 215 + 261 + 77;
 
 /// How many recorded requests convert at least, from chat and from messages; the others hold what has no counterpart.
-const CONVERTED_LEAST: [usize; 2] = [703, 198];
+const CONVERTED_LEAST: [usize; 2] = [705, 197];
 
 /// The corpus, or nothing where it is not at hand.
 fn corpus(test: &str) -> Option<Vec<Item>> {

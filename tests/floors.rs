@@ -47,11 +47,7 @@ fn rooms_only_use_lower_floors() {
 fn pure_rooms_name_no_effects() {
     let mut broken = Vec::new();
     for room in PURE {
-        // Folders of tests read recorded traffic; what they test does not.
-        for (file, code) in sources(room)
-            .into_iter()
-            .filter(|(f, _)| !f.components().any(|c| c.as_os_str() == "tests" || c.as_os_str() == "tests.rs"))
-        {
+        for (file, code) in sources(room).into_iter().filter(|(file, _)| !is_test(file)) {
             for (at, line) in code.lines().enumerate() {
                 for word in EFFECTS.iter().filter(|word| line.contains(**word)) {
                     broken.push(format!("{}:{}: {room} is pure but names {word}", file.display(), at + 1));
@@ -76,6 +72,11 @@ fn the_check_sees_every_way_to_name_a_room() {
     let code = "use crate::wire;\nuse crate::{\n    route::{Plan, keys},\n    time,\n};\nlet x = crate::cli::run();";
     let seen: Vec<_> = crate_paths(code).collect();
     assert_eq!(seen, [(1, "wire"), (2, "route"), (2, "time"), (6, "cli")]);
+}
+
+/// A room's tests read recorded traffic; what they test does not.
+fn is_test(file: &Path) -> bool {
+    file.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
 }
 
 fn rooms() -> impl Iterator<Item = (usize, &'static str)> {

@@ -633,7 +633,7 @@ impl<'o> Writer<'o> {
         self
     }
 
-    /// Writes a literal as it is spelled, but for line separators that would tear a stream (see [`literal_into`]).
+    /// Writes a literal as it is spelled, but for line separators that would tear a stream (see `literal_into`).
     pub fn lit(&mut self, text: &JsonStr<'_>) -> &mut Self {
         self.before();
         self.out.push(b'"');
@@ -642,7 +642,7 @@ impl<'o> Writer<'o> {
         self
     }
 
-    /// Writes any value as it is spelled, but for line separators (see [`literal_into`]).
+    /// Writes any value as it is spelled, but for line separators (see `literal_into`).
     pub fn json(&mut self, value: &Json<'_>) -> &mut Self {
         self.before();
         raw_into(value.as_str(), self.out);
@@ -737,7 +737,7 @@ fn literal_into(literal: &str, out: &mut Vec<u8>) {
     raw_into(literal, out);
 }
 
-/// As [`literal_into`], for any JSON: outside strings these characters cannot stand.
+/// As `literal_into`, for any JSON: outside strings these characters cannot stand.
 fn raw_into(json: &str, out: &mut Vec<u8>) {
     let mut rest = json.as_bytes();
     while let Some(n) = memchr::memchr2(0xc2, 0xe2, rest) {

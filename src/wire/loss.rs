@@ -100,7 +100,7 @@ impl Losses {
         self.0.iter()
     }
 
-    /// The value of `x-model-proxy-dropped`: paths, joined by commas, each once, at most [`HEADER_BYTES_MAX`].
+    /// The value of `x-model-proxy-dropped`: paths, joined by commas, each once, at most `HEADER_BYTES_MAX`.
     #[must_use]
     pub fn header(&self, request: &str) -> String {
         let mut header = String::new();
