@@ -147,7 +147,7 @@ fn a_password_in_a_base_url_is_refused_and_not_shown() {
     let provider = r#"{"name":"c","endpoints":{"base_url":"https://me:secret@example.com/v1"}}"#;
     check(
         &[("providers/c.json", provider)],
-        &["providers/c.json:/endpoints/base_url: must not hold a user or a password"],
+        &["providers/c.json:/endpoints/base_url: \"https://…@example.com\" must not hold a user or a password"],
     );
 }
 
