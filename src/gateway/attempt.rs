@@ -152,7 +152,8 @@ fn told(request: &Request<'_>, paths: impl FnOnce() -> String) -> Result<String,
     }
 }
 
-/// All that changes on the verbatim lane: the model's name, and what the configuration or the endpoint sets.
+/// All that changes on the verbatim lane: the model's name, what the configuration or the endpoint sets, and thinking
+/// that an upstream of another format made in an earlier turn.
 fn verbatim_edits(request: &Request<'_>, head: &Head, body: &[u8], route: &Route, model: &str) -> SmallVec<[Edit; 2]> {
     let mut edits = SmallVec::new();
     if head.model != model {
@@ -167,6 +168,7 @@ fn verbatim_edits(request: &Request<'_>, head: &Head, body: &[u8], route: &Route
             edits.push(head.insert(key, value));
         }
     }
+    edits.extend((route.format.codec().unvouched)(body));
     edits
 }
 

@@ -105,6 +105,8 @@ pub struct Codec {
     pub encode_fault_event: fn(&Fault, &mut Vec<u8>),
     /// What puts empty results into a request for the tool calls that lack one: where to insert what.
     pub repair: fn(&str) -> Vec<splice::Edit>,
+    /// What takes out of a request that passes untouched the thinking that only we have signed.
+    pub unvouched: fn(&[u8]) -> Vec<splice::Edit>,
     /// Headers every request of this format carries, unless configuration or client set others.
     pub headers: &'static [(&'static str, &'static str)],
     /// What a frame of this format's stream is, for the lane that forwards it untouched.

@@ -27,6 +27,7 @@ mod request;
 mod schema;
 mod tools;
 mod turns;
+mod unvouched;
 mod usage;
 
 #[cfg(test)]
@@ -49,6 +50,7 @@ pub(super) static CODEC: Codec = Codec {
     encode_fault: fault::encode,
     encode_fault_event: fault::encode_event,
     repair: crate::wire::repair::anthropic,
+    unvouched: unvouched::unvouched,
     headers: &[("anthropic-version", "2023-06-01")],
     inspect: inspect::frame,
     inspect_reply: inspect::reply,

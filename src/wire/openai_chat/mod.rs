@@ -73,6 +73,7 @@ pub(super) static CODEC: Codec = Codec {
     encode_fault: fault::encode,
     encode_fault_event: fault::encode_event,
     repair: crate::wire::repair::openai_chat,
+    unvouched: |_| Vec::new(),
     headers: &[],
     inspect: inspect::frame,
     inspect_reply: inspect::reply,
