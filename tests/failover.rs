@@ -558,3 +558,19 @@ fn an_error_whose_body_trickles_does_not_hold_up_the_next_route() {
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     }
 }
+
+#[test]
+fn what_a_resting_route_could_carry_is_not_called_wrong() {
+    let [chat, messages] = SIDES;
+    let broken = Upstream::answering(move |_, _| Script::json(500, messages.error("api_error", "down")));
+    let limited = Upstream::answering(move |_, _| {
+        Script::json(429, chat.error("rate_limit_error", "slow down")).header("retry-after", "30")
+    });
+    let gateway = two_routes((&messages, &broken), (&chat, &limited));
+    assert_eq!(gateway.post(chat.path, chat.request).status, 429);
+    let part = r#"[{"type":"input_audio","input_audio":{"data":"AA==","format":"wav"}}]"#;
+    let reply = gateway.post(chat.path, chat.request.replace(r#""Hello""#, part));
+    assert_eq!(reply.status, 429, "{}", reply.text());
+    let seconds: u32 = reply.headers.one("retry-after").unwrap().parse().unwrap();
+    assert!((1..=30).contains(&seconds), "{seconds}");
+}

@@ -118,9 +118,13 @@ impl Gateway {
     }
 
     fn give_up(&self, why: GiveUp, best: Option<Box<Failure>>, ticket: &Ticket) -> Box<Failure> {
-        match best {
-            Some(best) => best.exhausted(),
-            None => nothing_tried(why, &ticket.record.model, self.clock.now()),
+        match (best, why) {
+            // Another route could carry it, and only rests: the client may come back, so its request is not to blame.
+            (Some(best), GiveUp::AllResting(..)) if best.outcome.is_none() => {
+                nothing_tried(why, &ticket.record.model, self.clock.now())
+            }
+            (Some(best), _) => best.exhausted(),
+            (None, why) => nothing_tried(why, &ticket.record.model, self.clock.now()),
         }
     }
 }
