@@ -241,3 +241,24 @@ fn a_key_that_the_upstream_echoes_is_hidden() {
         }
     }
 }
+
+#[test]
+fn a_request_has_one_host_and_a_target_of_sane_length() {
+    for side in SIDES {
+        let upstream = Upstream::start();
+        let gateway = start(&side, &upstream);
+        let path = side.path;
+        for (head, status) in [
+            (format!("POST {path} HTTP/1.1\r\n"), 400),
+            (format!("POST {path} HTTP/1.1\r\nhost: a\r\nhost: b\r\n"), 400),
+            (format!("POST {path}?{} HTTP/1.1\r\nhost: a\r\n", "q".repeat(17_000)), 414),
+            (format!("POST {path} HTTP/1.1\r\nhost: a\r\nx: {}\r\n", "x".repeat(70_000)), 431),
+        ] {
+            let mut client = gateway.connect();
+            client.write(format!("{head}content-length: 0\r\n\r\n").as_bytes());
+            let reply = client.reply();
+            assert_eq!(reply.status, status, "{}", reply.text());
+        }
+        assert_eq!(upstream.count(), 0, "none was sent on");
+    }
+}

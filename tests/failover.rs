@@ -536,3 +536,41 @@ fn a_models_name_cannot_lead_a_key_elsewhere() {
     let paths: Vec<String> = upstream.seen().iter().map(|seen| seen.path.clone()).collect();
     assert_eq!(paths, ["/models/a%20b%3Fc%23d/chat?v=1", "/models/plain/name:1/chat?v=1"]);
 }
+
+#[test]
+fn an_error_whose_body_trickles_does_not_hold_up_the_next_route() {
+    for side in SIDES {
+        let words = side.error("api_error", &"slowly ".repeat(100));
+        let cuts: Vec<usize> = (1..words.len()).collect();
+        let slow =
+            Upstream::answering(move |_, _| Script::json(500, &words).cut(&cuts).between(Duration::from_millis(100)));
+        let second = Upstream::start();
+        let hasty = serde_json::json!({ "request_config": { "timeout_seconds": 0.5 } });
+        let gateway = Setup::new()
+            .provider_with("p", side.format, &slow, &hasty)
+            .provider("q", side.format, &second)
+            .env("P_API_KEY", "key-p")
+            .env("Q_API_KEY", "key-q")
+            .model("m", &[("p", "upstream-model"), ("q", "upstream-model")])
+            .start();
+        let started = std::time::Instant::now();
+        assert_eq!(gateway.post(side.path, side.request).status, 200);
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn what_a_resting_route_could_carry_is_not_called_wrong() {
+    let [chat, messages] = SIDES;
+    let broken = Upstream::answering(move |_, _| Script::json(500, messages.error("api_error", "down")));
+    let limited = Upstream::answering(move |_, _| {
+        Script::json(429, chat.error("rate_limit_error", "slow down")).header("retry-after", "30")
+    });
+    let gateway = two_routes((&messages, &broken), (&chat, &limited));
+    assert_eq!(gateway.post(chat.path, chat.request).status, 429);
+    let part = r#"[{"type":"input_audio","input_audio":{"data":"AA==","format":"wav"}}]"#;
+    let reply = gateway.post(chat.path, chat.request.replace(r#""Hello""#, part));
+    assert_eq!(reply.status, 429, "{}", reply.text());
+    let seconds: u32 = reply.headers.one("retry-after").unwrap().parse().unwrap();
+    assert!((1..=30).contains(&seconds), "{seconds}");
+}

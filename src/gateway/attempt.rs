@@ -306,8 +306,9 @@ impl Way<'_> {
 async fn refused(request: &Request<'_>, route: &Route, answer: Answer, down: HeaderMap) -> Box<Failure> {
     let status = answer.status;
     let retry_after = retry_after::read(&answer.headers, Clock::unix_seconds());
-    // A body that breaks or is too long leaves what its status says.
-    let body = answer.body.collect(ERROR_BYTES_MAX).await.unwrap_or_default();
+    // A body that breaks or is too long leaves what its status says; one that trickles may not hold up the next try.
+    let body = tokio::time::timeout(route.timeouts.first_byte, answer.body.collect(ERROR_BYTES_MAX)).await;
+    let body = body.ok().and_then(Result::ok).unwrap_or_default();
     if status.is_redirection() {
         let fault = Fault::garbage(format!("the upstream redirects with status {status}, which is never followed"));
         return Failure::unanswered(Stage::Garbage, fault);

@@ -65,7 +65,7 @@ impl Gateway {
     async fn pursue(&self, inbound: &Inbound, ticket: &mut Ticket) -> Result<Delivery, Box<Failure>> {
         let head = head::read(&inbound.body)
             .map_err(|e| Failure::local(Fault::invalid(format!("invalid request body: {e}"))))?;
-        ticket.record.model.clone_from(&head.model);
+        ticket.record.model = clip(&head.model);
         let table = self.table.load();
         let resolved = table.resolve(&head.model).ok_or_else(|| unknown_model(&table, &head.model))?;
         let stream = inbound.always_stream || head.stream == Some(true);
@@ -107,7 +107,7 @@ impl Gateway {
                 continue;
             };
             let why = failure.detail.take().unwrap_or_else(|| failure.fault.to_string());
-            ticket.record.failures.push(format!("{} {}: {why}", route.label(), slot.key.name));
+            ticket.record.failures.push(format!("{} {}: {}", route.label(), slot.key.name, clip(&why)));
             match plan.observe(&outcome, self.clock.now()).then {
                 Then::Refuse | Then::Deliver => return Err(failure),
                 Then::Repair => repair = true,
@@ -118,9 +118,13 @@ impl Gateway {
     }
 
     fn give_up(&self, why: GiveUp, best: Option<Box<Failure>>, ticket: &Ticket) -> Box<Failure> {
-        match best {
-            Some(best) => best.exhausted(),
-            None => nothing_tried(why, &ticket.record.model, self.clock.now()),
+        match (best, why) {
+            // Another route could carry it, and only rests: the client may come back, so its request is not to blame.
+            (Some(best), GiveUp::AllResting(..)) if best.outcome.is_none() => {
+                nothing_tried(why, &ticket.record.model, self.clock.now())
+            }
+            (Some(best), _) => best.exhausted(),
+            (None, why) => nothing_tried(why, &ticket.record.model, self.clock.now()),
         }
     }
 }
@@ -135,7 +139,14 @@ fn unknown_model(table: &Table, name: &str) -> Box<Failure> {
         [] => "`GET /v1/models` lists those there are".to_owned(),
         near => format!("did you mean \"{}\"?", near.join("\" or \"")),
     };
-    let shown: String = name.chars().take(200).collect();
+    let shown = clip(name);
     let fault = Fault::new(404, FaultKind::ModelNotFound, format!("the model \"{shown}\" does not exist; {hint}"));
     Failure::local(fault.param("model"))
 }
+
+/// As much of a stranger's words as a record or a message needs: a name may be as long as a request.
+fn clip(text: &str) -> String {
+    text.chars().take(CLIPPED_CHARS).collect()
+}
+
+const CLIPPED_CHARS: usize = 300;

@@ -8,8 +8,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame, Incoming};
 
@@ -48,6 +48,9 @@ const ONE_MODEL: &str = "/v1/models/";
 
 /// Largest request body (LIMITS section 3: Anthropic's own cap is 32 MB).
 pub(super) const REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Longest path and query (LIMITS section 3).
+const TARGET_BYTES_MAX: usize = 16 * 1024;
 
 /// Longest wait for more of a body, and for all of it (LIMITS section 3).
 const BODY_IDLE_MAX: Duration = Duration::from_secs(30);
@@ -104,6 +107,7 @@ async fn enter(
     id: &RequestId,
     format: Format,
 ) -> Result<Response<Body>, Refused> {
+    well_formed(&parts)?;
     let path = parts.uri.path();
     let door = DOORS.iter().find(|(p, ..)| *p == path);
     if !door.is_some_and(|(_, _, open, _)| *open) {
@@ -132,6 +136,20 @@ async fn enter(
         }
         Endpoint::Root => Ok(json(about(), id)),
     }
+}
+
+/// What hyper leaves to us: one Host (RFC 9112 3.2), and a target of sane length.
+fn well_formed(parts: &http::request::Parts) -> Result<(), Fault> {
+    let hosts = parts.headers.get_all(HOST).iter().count();
+    if 1 < hosts || hosts == 0 && parts.version == Version::HTTP_11 {
+        return Err(Fault::invalid("the request must have exactly one host header"));
+    }
+    let target = parts.uri.path_and_query().map_or(0, |p| p.as_str().len());
+    if TARGET_BYTES_MAX < target {
+        let message = format!("the path and query are longer than {} KiB", TARGET_BYTES_MAX / 1024);
+        return Err(Fault::new(414, FaultKind::InvalidRequest, message));
+    }
+    Ok(())
 }
 
 /// Which vendor's client is asking: told by its path, or, where both ask the same, by its headers.

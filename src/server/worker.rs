@@ -135,7 +135,8 @@ async fn serve_h1(worker: Arc<Worker>, stream: TcpStream, stop: watch::Receiver<
         }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HEAD_BYTES_MAX);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    builder.max_buf_size(HEAD_BYTES_MAX).max_header_size(HEAD_BYTES_MAX);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     // What ends a connection is the client's affair; what mattered of it was recorded request by request.
