@@ -28,7 +28,7 @@ use crate::config::keyring;
 use crate::config::load::Sourced;
 use crate::config::provider::{Spec, fault};
 use crate::config::source::{CapabilityFlags, ModelFile, Num, ProviderModel, RouteEntry};
-use crate::route::keys::Registry;
+use crate::route::keys::{ModelState, Registry};
 use crate::route::table::{Address, Names, OnLossy, Pattern, Policy, Route, Timeouts};
 use crate::wire::Format;
 
@@ -173,9 +173,11 @@ impl<'c> Compile<'c> {
             address,
             headers,
             keys: keyring::slots(&keys, spec.name(), &model_name, self.registry),
-            state: self
-                .registry
-                .state(format!("route\u{0}{}\u{0}{model_name}\u{0}{format}\u{0}{base_url}", spec.name())),
+            state: ModelState::new(
+                self.registry,
+                &format!("route\u{0}{}\u{0}{model_name}\u{0}{format}\u{0}{base_url}", spec.name()),
+                model_name.contains('*'),
+            ),
             rotation: AtomicUsize::new(0),
             timeouts: stated.timeouts(),
             policy: stated.policy(self.cooldown),

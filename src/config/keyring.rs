@@ -7,7 +7,7 @@ use ahash::AHashSet;
 use http::{HeaderName, HeaderValue};
 
 use crate::config::env::Env;
-use crate::route::keys::Registry;
+use crate::route::keys::{ModelState, Registry};
 use crate::route::table::{Key, Slot};
 use crate::secret::Secret;
 
@@ -70,7 +70,7 @@ pub(crate) fn slots(keys: &[Arc<Key>], provider: &str, model: &str, registry: &R
         Slot {
             key: Arc::clone(key),
             on_key: registry.state(format!("key {provider} {print}")),
-            on_model: registry.state(format!("model {provider} {model} {print}")),
+            on_model: ModelState::new(registry, &format!("model {provider} {model} {print}"), model.contains('*')),
         }
     };
     keys.iter().map(slot).collect()
@@ -165,7 +165,7 @@ mod tests {
         let again = slots(&keys, "a", "m1", &registry);
         let (Some(one), Some(two), Some(again)) = (one.first(), two.first(), again.first()) else { panic!("one each") };
         assert!(Arc::ptr_eq(&one.on_key, &two.on_key), "the key is one");
-        assert!(!Arc::ptr_eq(&one.on_model, &two.on_model), "the models are two");
-        assert!(Arc::ptr_eq(&one.on_model, &again.on_model), "and stay the same");
+        assert!(!one.on_model.is_same(&two.on_model), "the models are two");
+        assert!(one.on_model.is_same(&again.on_model), "and stay the same");
     }
 }

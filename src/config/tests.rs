@@ -404,7 +404,7 @@ fn keys_outlive_a_reload_with_their_states() {
         (loaded, slot)
     };
     let ((one, a), (two, b)) = (states(), states());
-    assert!(std::sync::Arc::ptr_eq(&a.on_key, &b.on_key) && std::sync::Arc::ptr_eq(&a.on_model, &b.on_model), "shared");
+    assert!(std::sync::Arc::ptr_eq(&a.on_key, &b.on_key) && a.on_model.is_same(&b.on_model), "shared");
     assert_eq!((one.table.hash.len(), &one.table.hash), (16, &two.table.hash));
     let openai = one.providers.iter().find(|p| &*p.name == "openai").unwrap();
     assert!(openai.keys == 1 && openai.used_by_models.iter().any(|m| &**m == "gpt-4o"), "{openai:?}");

@@ -19,6 +19,7 @@ use crate::gateway::body::Body;
 use crate::gateway::failure::{Failure, nothing_tried};
 use crate::gateway::headers::RequestId;
 use crate::gateway::ticket::Ticket;
+use crate::route::keys::Share;
 use crate::route::plan::{GiveUp, Plan, Step};
 use crate::route::table::{Resolved, Table};
 use crate::route::verdict::{Outcome, Stage, Then};
@@ -76,7 +77,8 @@ impl Gateway {
 
     async fn try_routes(&self, request: &Request<'_>, ticket: &mut Ticket) -> Result<Delivery, Box<Failure>> {
         let routes = &request.resolved.model.routes;
-        let mut plan = Plan::new(routes, self.clock.now().after(REQUEST_TIME_MAX));
+        let share = Share::of(request.resolved.star.as_deref());
+        let mut plan = Plan::new(routes, share, self.clock.now().after(REQUEST_TIME_MAX));
         let mut best: Option<Box<Failure>> = None;
         let mut repair = false;
         loop {

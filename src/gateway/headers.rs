@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 
 use crate::route::table::{Route, Slot};
@@ -45,6 +45,9 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("x-model-proxy-attempts");
 const DROPPED: HeaderName = HeaderName::from_static("x-model-proxy-dropped");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
+/// Some gateways turn away requests that do not say who sends them.
+const OURS: HeaderValue = HeaderValue::from_static(concat!("model-proxy/", env!("CARGO_PKG_VERSION")));
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 
@@ -52,6 +55,7 @@ const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; c
 pub(super) fn up(client: &HeaderMap, format: Format, route: &Route, slot: &Slot) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(12);
     headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(USER_AGENT, OURS);
     for (name, value) in route.format.codec().headers {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }

@@ -129,6 +129,53 @@ impl Registry {
     }
 }
 
+/// The rest of a key, or of a route, for its upstream model; or, behind a wildcard, for each of the models asked for.
+///
+/// Those are without number and named by strangers, so they share [`SHARES`] states by their names' hash: a limit on one
+/// model holds up one in so many others, rather than all.
+#[derive(Clone, Debug, Default)]
+pub struct ModelState {
+    first: Arc<KeyState>,
+    /// Empty where there is one model.
+    more: Arc<[Arc<KeyState>]>,
+}
+
+/// States of a wildcard. A proxy's users ask for a handful of models at a time.
+const SHARES: usize = 32;
+
+/// Which of a wildcard's states a request's model has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Share(usize);
+
+impl Share {
+    /// The share of the model that a wildcard's `*` stands for.
+    #[must_use]
+    pub fn of(star: Option<&str>) -> Self {
+        let hash = |name: &str| name.bytes().fold(0_usize, |h, b| h.wrapping_mul(31).wrapping_add(usize::from(b)));
+        Self(star.map_or(0, hash) % SHARES)
+    }
+}
+
+impl ModelState {
+    /// The state of that name; behind a wildcard, the states.
+    #[must_use]
+    pub fn new(registry: &Registry, name: &str, is_wildcard: bool) -> Self {
+        let more = (1..SHARES).filter(|_| is_wildcard).map(|n| registry.state(format!("{name}\u{0}{n}")));
+        Self { first: registry.state(name.to_owned()), more: more.collect() }
+    }
+
+    #[must_use]
+    pub fn of(&self, share: Share) -> &KeyState {
+        share.0.checked_sub(1).and_then(|at| self.more.get(at)).unwrap_or(&self.first)
+    }
+
+    /// Whether two are the same states, not only alike.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.first, &other.first)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +203,20 @@ mod tests {
         registry.prune();
         assert!(!registry.state("a".into()).is_ready(Millis(2)), "the same state");
         assert_eq!(registry.0.lock().len(), 1);
+    }
+
+    #[test]
+    fn models_behind_a_wildcard_rest_apart() {
+        let registry = Registry::default();
+        let state = ModelState::new(&registry, "key openai/*", true);
+        let (a, b) = (Share::of(Some("gpt-a")), Share::of(Some("gpt-b")));
+        state.of(a).cool(Millis(1), Duration::from_secs(9), Why::Limited);
+        assert!(!state.of(a).is_ready(Millis(2)) && state.of(b).is_ready(Millis(2)), "only the one that was limited");
+        let again = ModelState::new(&registry, "key openai/*", true);
+        assert!(!again.of(a).is_ready(Millis(2)) && again.is_same(&state), "and after a reload");
+        let fixed = ModelState::new(&registry, "key gpt-a", false);
+        fixed.of(a).cool(Millis(1), Duration::from_secs(9), Why::Limited);
+        assert!(!fixed.of(b).is_ready(Millis(2)), "one model has one state");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::route::keys::{KeyState, Why};
+use crate::route::keys::{KeyState, Share, Why};
 use crate::route::table::{Route, Slot};
 use crate::route::verdict::{Cool, Outcome, Rest, Scope, Then, Verdict, judge};
 use crate::time::Millis;
@@ -29,6 +29,7 @@ pub const ATTEMPTS_MAX: u32 = 16;
 #[derive(Debug)]
 pub struct Plan<'t> {
     routes: &'t [Arc<Route>],
+    share: Share,
     deadline: Millis,
     attempts: u32,
     /// The route being tried.
@@ -74,9 +75,10 @@ pub enum GiveUp {
 
 impl<'t> Plan<'t> {
     #[must_use]
-    pub fn new(routes: &'t [Arc<Route>], deadline: Millis) -> Self {
+    pub fn new(routes: &'t [Arc<Route>], share: Share, deadline: Millis) -> Self {
         Self {
             routes,
+            share,
             deadline,
             attempts: 0,
             route: 0,
@@ -134,11 +136,11 @@ impl<'t> Plan<'t> {
             verdict.then = Then::NextRoute;
         }
         if let Some(cool) = verdict.cool {
-            rest(route, slot, &cool, now);
+            rest(route, slot, self.share, &cool, now);
         }
         match verdict.then {
             Then::Deliver => {
-                for state in [&slot.on_key, &slot.on_model, &route.state, &route.provider.state] {
+                for state in states(route, slot, self.share) {
                     state.succeed();
                 }
                 self.over = true;
@@ -178,7 +180,7 @@ impl<'t> Plan<'t> {
                 let Some(keys) = route.keys.get(slot) else {
                     continue;
                 };
-                match rests(route, keys, now) {
+                match rests(route, keys, self.share, now) {
                     None => return Some(attempt),
                     Some((until, why)) => self.resting.push((until, why, attempt)),
                 }
@@ -218,21 +220,21 @@ impl<'t> Plan<'t> {
 }
 
 /// The states that must all be ready, the widest first.
-fn states<'r>(route: &'r Route, slot: &'r Slot) -> [&'r KeyState; 4] {
-    [&route.provider.state, &route.state, &slot.on_key, &slot.on_model]
+fn states<'r>(route: &'r Route, slot: &'r Slot, share: Share) -> [&'r KeyState; 4] {
+    [&route.provider.state, route.state.of(share), &slot.on_key, slot.on_model.of(share)]
 }
 
 /// Until when this key of this route rests, and why; `None` if it does not.
-fn rests(route: &Route, slot: &Slot, now: Millis) -> Option<(Millis, Why)> {
-    let latest = states(route, slot).into_iter().max_by_key(|s| s.ready_at())?;
+fn rests(route: &Route, slot: &Slot, share: Share, now: Millis) -> Option<(Millis, Why)> {
+    let latest = states(route, slot, share).into_iter().max_by_key(|s| s.ready_at())?;
     (!latest.is_ready(now)).then(|| (latest.ready_at(), latest.why(now)))
 }
 
-fn rest(route: &Route, slot: &Slot, cool: &Cool, now: Millis) {
+fn rest(route: &Route, slot: &Slot, share: Share, cool: &Cool, now: Millis) {
     let state = match cool.scope {
         Scope::Key => &slot.on_key,
-        Scope::KeyModel => &slot.on_model,
-        Scope::Route => &route.state,
+        Scope::KeyModel => slot.on_model.of(share),
+        Scope::Route => route.state.of(share),
         Scope::Provider => &route.provider.state,
     };
     // Requests that were under way together fail together: that is one failure, not one in a row for each.
@@ -248,6 +250,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::route::keys::ModelState;
     use crate::route::table::{Address, Key, Pattern, Policy, Provider, Timeouts};
     use crate::route::verdict::Stage;
     use crate::wire::Format;
@@ -255,7 +258,7 @@ mod tests {
     fn route(name: &str, keys: usize) -> Arc<Route> {
         let second = Duration::from_secs(1);
         let key = || Arc::new(Key { name: "K".into(), secret: None, header: None });
-        let slot = |_| Slot { key: key(), on_key: Arc::default(), on_model: Arc::default() };
+        let slot = |_| Slot { key: key(), on_key: Arc::default(), on_model: ModelState::default() };
         Arc::new(Route {
             provider: Arc::new(Provider { name: name.into(), display_name: name.into(), state: Arc::default() }),
             model: Pattern::new("m"),
@@ -265,7 +268,7 @@ mod tests {
             address: Address::Builtin,
             headers: http::HeaderMap::new(),
             keys: (0..keys).map(slot).collect(),
-            state: Arc::default(),
+            state: ModelState::default(),
             rotation: AtomicUsize::new(0),
             timeouts: Timeouts { connect: second, first_byte: second, idle: second, total: second },
             policy: Policy { model_cooldown: second * 180, key_cooldown: second * 600, ..Policy::default() },
@@ -283,7 +286,7 @@ mod tests {
 
     /// Runs a plan whose attempts end as listed; returns what was tried as `route.key`, and the end.
     fn run(routes: &[Arc<Route>], ends: &[Outcome], now: Millis) -> (String, Step) {
-        let mut plan = Plan::new(routes, DEADLINE);
+        let mut plan = Plan::new(routes, Share::default(), DEADLINE);
         let mut tried = Vec::new();
         let mut ends = ends.iter();
         loop {
@@ -350,9 +353,9 @@ mod tests {
     fn a_route_that_was_passed_over_is_not_come_back_to() {
         let routes = [route("p", 2), route("q", 1)];
         for route in &routes {
-            route.state.cool(Millis(1), Duration::from_secs(60), Why::Failed);
+            route.state.of(Share::default()).cool(Millis(1), Duration::from_secs(60), Why::Failed);
         }
-        let mut plan = Plan::new(&routes, DEADLINE);
+        let mut plan = Plan::new(&routes, Share::default(), DEADLINE);
         let mut tried = Vec::new();
         while let Step::Try(attempt) = plan.next(Millis(2)) {
             tried.push(attempt.route);
@@ -365,14 +368,14 @@ mod tests {
     #[test]
     fn requests_that_fail_together_are_one_failure() {
         let routes = [route("p", 1)];
-        let mut plans: Vec<Plan<'_>> = (0..20).map(|_| Plan::new(&routes, DEADLINE)).collect();
+        let mut plans: Vec<Plan<'_>> = (0..20).map(|_| Plan::new(&routes, Share::default(), DEADLINE)).collect();
         for plan in &mut plans {
             assert!(matches!(plan.next(Millis(1)), Step::Try(_)), "under way");
         }
         for plan in &mut plans {
             plan.observe(&replied(500), Millis(5));
         }
-        assert_eq!(routes[0].state.ready_at(), Millis(1_005), "one second, not the longest rest there is");
+        assert_eq!(routes[0].state.of(Share::default()).ready_at(), Millis(1_005), "one second, not the longest rest there is");
     }
 
     /// The plan's laws under random outcomes, with states that carry over from request to request.
@@ -391,7 +394,7 @@ mod tests {
             let mut now = Millis(1);
             for _ in 0..20 {
                 now = Millis(now.0 + random(60_000));
-                let mut plan = Plan::new(&routes, Millis(now.0 + 300_000));
+                let mut plan = Plan::new(&routes, Share::default(), Millis(now.0 + 300_000));
                 let mut tried: Vec<Attempt> = Vec::new();
                 let mut replays = 0;
                 while let Step::Try(attempt) = plan.next(now) {
@@ -399,9 +402,9 @@ mod tests {
                     let replay = tried.last() == Some(&attempt);
                     assert!(replay || !tried.contains(&attempt), "each key once");
                     assert!(tried.last().is_none_or(|last| last.route <= attempt.route), "routes in order");
-                    if !replay && rests(route, &route.keys[attempt.slot], now).is_some() {
+                    if !replay && rests(route, &route.keys[attempt.slot], Share::default(), now).is_some() {
                         let others = routes.iter().flat_map(|r| r.keys.iter().map(move |k| (r, k)));
-                        let ready = others.filter(|(r, k)| rests(r, k, now).is_none()).count();
+                        let ready = others.filter(|(r, k)| rests(r, k, Share::default(), now).is_none()).count();
                         assert_eq!((ready, tried.len()), (0, 0), "nothing at rest while something is ready");
                     }
                     replays += u32::from(replay);
@@ -417,9 +420,11 @@ mod tests {
                         },
                         n => replied(statuses[usize::try_from(n).unwrap() % statuses.len()]),
                     };
-                    let before: Vec<Millis> = states(route, &route.keys[attempt.slot]).map(KeyState::ready_at).to_vec();
+                    let before: Vec<Millis> =
+                        states(route, &route.keys[attempt.slot], Share::default()).map(KeyState::ready_at).to_vec();
                     let verdict = plan.observe(&outcome, now);
-                    let after: Vec<Millis> = states(route, &route.keys[attempt.slot]).map(KeyState::ready_at).to_vec();
+                    let after: Vec<Millis> =
+                        states(route, &route.keys[attempt.slot], Share::default()).map(KeyState::ready_at).to_vec();
                     assert!(before.iter().zip(&after).all(|(b, a)| b <= a), "rests only grow");
                     if verdict.then == Then::Refuse {
                         assert_eq!(before, after, "a bad request cools nobody");

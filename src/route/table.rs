@@ -16,7 +16,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use smallvec::SmallVec;
 
-use crate::route::keys::KeyState;
+use crate::route::keys::{KeyState, ModelState};
 use crate::secret::Secret;
 use crate::wire::Format;
 use crate::wire::caps::{Capabilities, Quirks};
@@ -84,7 +84,7 @@ pub struct Route {
     pub headers: HeaderMap,
     pub keys: Box<[Slot]>,
     /// Resting whatever the key: this upstream model at this address.
-    pub state: Arc<KeyState>,
+    pub state: ModelState,
     /// Where the next request starts in `keys`.
     pub rotation: AtomicUsize,
     pub timeouts: Timeouts,
@@ -148,7 +148,7 @@ pub struct Slot {
     /// The key for every model of the provider.
     pub on_key: Arc<KeyState>,
     /// The key for this upstream model only.
-    pub on_model: Arc<KeyState>,
+    pub on_model: ModelState,
 }
 
 /// A credential, ready to send.

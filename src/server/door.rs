@@ -123,10 +123,9 @@ async fn enter(
         return Err(wrong_method(&parts.method, path, methods));
     }
     match endpoint {
+        // In a box of its own: an answer's state is large, and would be carried about with every connection.
         Endpoint::Answer(format, always_stream) => {
-            let body = collect(worker, &parts.headers, body).await?;
-            let inbound = Inbound { id: id.clone(), format, always_stream, headers: parts.headers, body };
-            Ok(worker.gateway.forward(inbound).await)
+            Box::pin(answer(worker, parts.headers, body, id, (format, always_stream))).await
         }
         Endpoint::Models => list_models(worker, &parts.uri, one_model, format, id),
         Endpoint::Health => Ok(json(health::basic(), id)),
@@ -150,6 +149,19 @@ fn well_formed(parts: &http::request::Parts) -> Result<(), Fault> {
         return Err(Fault::new(414, FaultKind::InvalidRequest, message));
     }
     Ok(())
+}
+
+/// Collects a request for an answer and passes it on.
+async fn answer(
+    worker: &Worker,
+    headers: HeaderMap,
+    body: Incoming,
+    id: &RequestId,
+    (format, always_stream): (Format, bool),
+) -> Result<Response<Body>, Refused> {
+    let body = collect(worker, &headers, body).await?;
+    let inbound = Inbound { id: id.clone(), format, always_stream, headers, body };
+    Ok(worker.gateway.forward(inbound).await)
 }
 
 /// Which vendor's client is asking: told by its path, or, where both ask the same, by its headers.
