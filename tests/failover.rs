@@ -574,3 +574,18 @@ fn what_a_resting_route_could_carry_is_not_called_wrong() {
     let seconds: u32 = reply.headers.one("retry-after").unwrap().parse().unwrap();
     assert!((1..=30).contains(&seconds), "{seconds}");
 }
+
+#[test]
+fn what_is_neither_an_answer_nor_an_error_is_never_passed_on() {
+    for side in SIDES {
+        for status in [101, 302, 304, 700] {
+            let odd = Script::json(status, "{}").header("location", "http://127.0.0.1:1/");
+            let first = Upstream::answering(move |_, _| odd.clone());
+            let second = Upstream::start();
+            let gateway = two_routes((&side, &first), (&side, &second));
+            assert_eq!(gateway.post(side.path, side.request).status, 200, "{status}: the next route answers");
+            let gateway = Setup::simple(side.format, &first).start();
+            assert_eq!(gateway.post(side.path, side.request).status, 502, "{status}");
+        }
+    }
+}

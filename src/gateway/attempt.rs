@@ -309,8 +309,9 @@ async fn refused(request: &Request<'_>, route: &Route, answer: Answer, down: Hea
     // A body that breaks or is too long leaves what its status says; one that trickles may not hold up the next try.
     let body = tokio::time::timeout(route.timeouts.first_byte, answer.body.collect(ERROR_BYTES_MAX)).await;
     let body = body.ok().and_then(Result::ok).unwrap_or_default();
-    if status.is_redirection() {
-        let fault = Fault::garbage(format!("the upstream redirects with status {status}, which is never followed"));
+    // A redirect is never followed, and to pass on a 101 would be to promise another protocol (LIMITS R15, R23).
+    if !status.is_client_error() && !status.is_server_error() {
+        let fault = Fault::garbage(format!("the upstream answers with status {status}, which is no answer here"));
         return Failure::unanswered(Stage::Garbage, fault);
     }
     let fault = Fault::read(status.as_u16(), &body);
