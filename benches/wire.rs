@@ -123,7 +123,7 @@ fn streams(operations: &mut Vec<Operation>) {
             format!("look at an event of {from}"),
             Box::new(move || {
                 for frame in &inspected {
-                    drop(black_box((from.codec().inspect)(frame)));
+                    drop(black_box((from.codec().inspect)(frame, model_proxy::wire::Past::Output)));
                 }
             }),
         );

@@ -20,7 +20,7 @@ use crate::wire::event::Usage;
 use crate::wire::fault::{Fault, FaultKind};
 use crate::wire::sse::{FRAME_BYTES_MAX, Frame, Framer};
 use crate::wire::translate::StreamTranslator;
-use crate::wire::{Format, Sign, rename};
+use crate::wire::{Format, Past, Sign, rename};
 
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -279,7 +279,8 @@ impl Drop for Relay {
 
 impl Verbatim {
     fn look(&mut self, frame: &Frame) {
-        let seen = (self.format.codec().inspect)(frame);
+        let past = if self.output { Past::Output } else { Past::Nothing };
+        let seen = (self.format.codec().inspect)(frame, past);
         if let Some(usage) = seen.usage {
             self.usage.update(&usage);
         }

@@ -375,7 +375,11 @@ mod tests {
         for plan in &mut plans {
             plan.observe(&replied(500), Millis(5));
         }
-        assert_eq!(routes[0].state.of(Share::default()).ready_at(), Millis(1_005), "one second, not the longest rest there is");
+        assert_eq!(
+            routes[0].state.of(Share::default()).ready_at(),
+            Millis(1_005),
+            "one second, not the longest rest there is"
+        );
     }
 
     /// The plan's laws under random outcomes, with states that carry over from request to request.

@@ -82,6 +82,26 @@ pub fn read(body: &[u8]) -> Result<Head, JsonError> {
     Ok(Head { model, model_at, stream, max_tokens, members, inside })
 }
 
+/// Walks the top level of an object, giving each key and its value as they are spelled. Nested values are stepped over,
+/// not checked: for side readers of what goes through untouched.
+pub(in crate::wire) fn members<'t>(text: &'t str, mut each: impl FnMut(&str, &'t str)) -> Result<(), JsonError> {
+    let mut scan = Scan { body: text.as_bytes(), at: 0 };
+    scan.expect(b'{', "expected a JSON object")?;
+    let mut first = true;
+    while let Some(key) = scan.key(first)? {
+        first = false;
+        let value = scan.value()?;
+        let name = scan.text(&key)?;
+        // Spans begin and end at ASCII marks, so they never cut a character.
+        each(&name, text.get(value).unwrap_or_default());
+    }
+    scan.space();
+    if scan.at < text.len() {
+        return scan.fail("unexpected text after the JSON object");
+    }
+    Ok(())
+}
+
 /// Reads a member's value with a strict cursor; offsets are the body's.
 fn leaf<'a, T>(
     body: &'a [u8],

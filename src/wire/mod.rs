@@ -110,7 +110,7 @@ pub struct Codec {
     /// Headers every request of this format carries, unless configuration or client set others.
     pub headers: &'static [(&'static str, &'static str)],
     /// What a frame of this format's stream is, for the lane that forwards it untouched.
-    pub inspect: fn(&sse::Frame) -> Inspection,
+    pub inspect: fn(&sse::Frame, Past) -> Inspection,
     /// The usage of a whole reply of this format, looked up without decoding the rest. `Err`: it is an error after all.
     pub inspect_reply: fn(&str) -> Result<event::Usage, Fault>,
 }
@@ -120,6 +120,15 @@ pub struct Codec {
 pub struct Inspection {
     pub sign: Sign,
     pub usage: Option<event::Usage>,
+}
+
+/// How far a stream has come: what need not be asked again.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Past {
+    #[default]
+    Nothing,
+    /// Output was seen: more of it tells nothing new, and may be taken for [`Sign::Quiet`].
+    Output,
 }
 
 /// What a frame means for the commit point and for the end.

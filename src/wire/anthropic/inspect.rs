@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use crate::wire::event::Usage;
 use crate::wire::fault::Fault;
+use crate::wire::head;
 use crate::wire::json::{Cursor, JsonError, JsonStr};
-use crate::wire::{Inspection, Sign, sse};
+use crate::wire::{Inspection, Past, Sign, sse};
 
 use super::decoder::{More, Parts};
 use super::reply::{Ending, Message, garbage};
@@ -13,7 +14,11 @@ use super::{usage, word};
 
 /// Tells what a frame is by its event's name, and reads its data only where that does not tell enough. A frame that
 /// cannot be read goes through as it is: the client is the judge of it.
-pub(super) fn frame(frame: &sse::Frame) -> Inspection {
+pub(super) fn frame(frame: &sse::Frame, past: Past) -> Inspection {
+    // Most of a stream: what it adds to was seen to be there.
+    if past == Past::Output && frame.name().is_some_and(|n| n == b"content_block_delta") {
+        return Inspection::default();
+    }
     let Some(data) = frame.data() else {
         return Inspection::default();
     };
@@ -37,12 +42,20 @@ pub(super) fn frame(frame: &sse::Frame) -> Inspection {
     Inspection { sign, usage }
 }
 
+/// Reads the usage of a whole reply, and nothing else of it: it is forwarded, not understood.
 pub(super) fn reply(body: &str) -> Result<Usage, Fault> {
-    let message = Message::read(&mut Cursor::new(body)).map_err(garbage)?;
-    if message.is_error {
+    let (mut counts, mut is_error) = (None, false);
+    let read = head::members(body, |key, value| match key {
+        "usage" => counts = Some(value),
+        "type" => is_error |= value == "\"error\"",
+        "error" => is_error |= value != "null",
+        _ => {}
+    });
+    if is_error {
         return Err(Fault::read_event(body));
     }
-    Ok(message.usage)
+    let counted = read.and_then(|()| counts.map_or(Ok(None), |counts| usage::read(&mut Cursor::new(counts)).map(Some)));
+    counted.map(Option::unwrap_or_default).map_err(garbage)
 }
 
 fn kind(data: &str) -> Option<String> {

@@ -1,22 +1,32 @@
 //! The side reader of the verbatim lane: what a frame or a reply means, without translating it.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use crate::wire::event::{Delta, Event, Open, Usage};
 use crate::wire::fault::Fault;
-use crate::wire::json::JsonError;
+use crate::wire::head;
+use crate::wire::json::{Cursor, JsonError};
 use crate::wire::openai_chat::answer::Answer;
 use crate::wire::openai_chat::body::{self, Body, Choice};
+use crate::wire::openai_chat::usage;
 use crate::wire::sse::Frame;
-use crate::wire::{Inspection, Sign};
+use crate::wire::{Inspection, Past, Sign};
 
 /// Tells what a frame is.
-pub(super) fn frame(frame: &Frame) -> Inspection {
+pub(super) fn frame(frame: &Frame, past: Past) -> Inspection {
     let Some(data) = frame.data() else {
         return Inspection::default();
     };
-    if is_plain_text(&data) {
-        return Inspection { sign: Sign::Output, usage: None };
+    if is_only_delta(&data) {
+        if past == Past::Output {
+            return Inspection::default();
+        }
+        if MARKS.content.after(&data).is_some_and(|v| v.first() == Some(&b'"') && v.get(1).is_some_and(|b| *b != b'"'))
+        {
+            return Inspection { sign: Sign::Output, usage: None };
+        }
     }
     let Ok(text) = std::str::from_utf8(&data) else {
         return fault(Fault::garbage("the upstream's stream is not UTF-8"));
@@ -29,36 +39,68 @@ pub(super) fn frame(frame: &Frame) -> Inspection {
     }
 }
 
-/// Reads the usage of a whole reply.
+/// Reads the usage of a whole reply, and nothing else of it: it is forwarded, not understood.
 pub(super) fn reply(text: &str) -> Result<Usage, Fault> {
-    match Body::read(text) {
-        Ok(body) if body.is_error && body.choices.is_none() => Err(Fault::read_event(text)),
-        Ok(body) => Ok(body.usage.unwrap_or_default()),
-        Err(error) => Err(Fault::garbage(format!("the upstream's reply cannot be read: {error}"))),
+    let (mut counts, mut is_error, mut has_choices) = (None, false, false);
+    let read = head::members(text, |key, value| match key {
+        "usage" => counts = Some(value),
+        "choices" => has_choices |= value != "null",
+        "error" => is_error |= !matches!(value, "null" | "\"\"" | "{}" | "false"),
+        "object" => is_error |= value == "\"error\"",
+        _ => {}
+    });
+    if is_error && !has_choices {
+        return Err(Fault::read_event(text));
     }
+    let counted = read.and_then(|()| counts.map_or(Ok(None), |counts| usage::read(&mut Cursor::new(counts))));
+    counted
+        .map(Option::unwrap_or_default)
+        .map_err(|error| Fault::garbage(format!("the upstream's reply cannot be read: {error}")))
 }
 
-/// Whether a chunk certainly is text and nothing else, told without parsing it.
+/// Whether a chunk certainly is a delta of some kind and nothing else, told without parsing it.
 ///
-/// A key cannot hide inside a text, where its quotes would be escaped; and keys spelled with escapes, as any text
-/// with a backslash, take the long way.
-fn is_plain_text(data: &[u8]) -> bool {
-    let quiet = |key| match after(data, key) {
-        None => true,
-        Some(value) => value.starts_with(b"null"),
-    };
-    memchr::memchr(b'\\', data).is_none()
-        && after(data, b"\"content\"").is_some_and(|v| v.first() == Some(&b'"') && v.get(1).is_some_and(|b| *b != b'"'))
-        && quiet(b"\"finish_reason\"")
-        && quiet(b"\"usage\"")
-        && quiet(b"\"error\"")
+/// A key cannot hide inside a text, where its quotes would be escaped; a chunk that might spell a key with escapes takes
+/// the long way.
+fn is_only_delta(data: &[u8]) -> bool {
+    data.first() == Some(&b'{')
+        && MARKS.unicode.find(data).is_none()
+        && [&MARKS.finish, &MARKS.usage, &MARKS.error]
+            .iter()
+            .all(|key| key.after(data).is_none_or(|value| value.starts_with(b"null") && key.after(value).is_none()))
 }
 
-/// What stands after a key and its colon.
-fn after<'d>(data: &'d [u8], key: &[u8]) -> Option<&'d [u8]> {
-    let at = memmem::find(data, key)?;
-    let rest = data.get(at + key.len()..)?.trim_ascii_start();
-    Some(rest.strip_prefix(b":").unwrap_or(rest).trim_ascii_start())
+/// What chunks are searched for. Made once: making a searcher costs more than a search.
+struct Marks {
+    content: Mark,
+    finish: Mark,
+    usage: Mark,
+    error: Mark,
+    unicode: Finder<'static>,
+}
+
+static MARKS: LazyLock<Marks> = LazyLock::new(|| Marks {
+    content: Mark::new("\"content\""),
+    finish: Mark::new("\"finish_reason\""),
+    usage: Mark::new("\"usage\""),
+    error: Mark::new("\"error\""),
+    unicode: Finder::new("\\u"),
+});
+
+/// A key in its quotes.
+struct Mark(Finder<'static>);
+
+impl Mark {
+    fn new(key: &'static str) -> Self {
+        Self(Finder::new(key))
+    }
+
+    /// What stands after the key and its colon.
+    fn after<'d>(&self, data: &'d [u8]) -> Option<&'d [u8]> {
+        let at = self.0.find(data)?;
+        let rest = data.get(at + self.0.needle().len()..)?.trim_ascii_start();
+        Some(rest.strip_prefix(b":").unwrap_or(rest).trim_ascii_start())
+    }
 }
 
 fn fault(fault: Fault) -> Inspection {
@@ -116,7 +158,7 @@ mod tests {
     #[track_caller]
     fn check(data: &str, expect: &str, usage: Option<u64>) {
         for raw in [format!("data: {data}\n\n"), format!("data:{data}\r\n\r\n")] {
-            let found = frame(&Frame::of(raw.into()));
+            let found = frame(&Frame::of(raw.into()), Past::Nothing);
             let sign = match found.sign {
                 Sign::Quiet => "quiet",
                 Sign::Output => "output",
@@ -125,6 +167,26 @@ mod tests {
                 Sign::Fault(_) => "fault",
             };
             assert_eq!((sign, found.usage.and_then(|u| u.output)), (expect, usage), "{data}");
+        }
+    }
+
+    #[test]
+    fn past_the_first_output_only_what_ends_or_counts_is_told() {
+        for (data, expect) in [
+            (r#"{"choices":[{"delta":{"content":"a\n"},"finish_reason":null}],"usage":null}"#, "quiet"),
+            (r#"{"choices":[{"delta":{},"finish_reason":null},{"delta":{},"finish_reason":"stop"}]}"#, "finished"),
+            (r#"{"choices":[{"delta":{},"finish_reas\u006fn":"stop"}]}"#, "finished"),
+            (r#"{"error":{"message":"m"}}"#, "fault"),
+            ("[DONE]", "over"),
+        ] {
+            let found = frame(&Frame::of(format!("data: {data}\n\n").into()), Past::Output);
+            let is_as_told = match expect {
+                "quiet" => matches!(found.sign, Sign::Quiet),
+                "finished" => matches!(found.sign, Sign::Finished),
+                "fault" => matches!(found.sign, Sign::Fault(_)),
+                _ => matches!(found.sign, Sign::Over),
+            };
+            assert!(is_as_told, "{data}: {found:?}");
         }
     }
 
@@ -157,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_comment_is_quiet() {
-        assert!(matches!(frame(&Frame::of(": OPENROUTER PROCESSING\n\n".into())).sign, Sign::Quiet));
+        assert!(matches!(frame(&Frame::of(": OPENROUTER PROCESSING\n\n".into()), Past::Nothing).sign, Sign::Quiet));
     }
 
     #[test]

@@ -221,7 +221,7 @@ fn inspected(stream: &[u8], got: &Got, path: &Path) {
     let mut usage = Usage::default();
     let (mut output, mut finished, mut fault) = (false, false, false);
     for frame in frames(stream, usize::MAX) {
-        let found = (CODEC.inspect)(&frame);
+        let found = (CODEC.inspect)(&frame, crate::wire::Past::Nothing);
         usage.update(&found.usage.unwrap_or_default());
         match found.sign {
             Sign::Quiet => {}

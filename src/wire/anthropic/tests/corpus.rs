@@ -119,7 +119,7 @@ fn the_recorded_traffic_is_understood() {
                 }
                 let mut usage = crate::wire::event::Usage::default();
                 for frame in &cut {
-                    if let Some(seen) = (CODEC.inspect)(frame).usage {
+                    if let Some(seen) = (CODEC.inspect)(frame, crate::wire::Past::Nothing).usage {
                         usage.update(&seen);
                     }
                 }

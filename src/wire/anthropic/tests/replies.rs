@@ -473,7 +473,7 @@ fn line_separators_do_not_tear_the_stream() {
 #[track_caller]
 fn sees(event: &str, expect: &str) {
     for frame in [sse(&[event]), format!("data: {event}\n\n")] {
-        let seen = (CODEC.inspect)(&Frame::of(frame.into_bytes().into()));
+        let seen = (CODEC.inspect)(&Frame::of(frame.into_bytes().into()), crate::wire::Past::Nothing);
         let sign = match &seen.sign {
             Sign::Quiet => "quiet",
             Sign::Output => "output",
@@ -505,7 +505,7 @@ fn a_look_at_a_frame_tells_enough() {
     sees(STOP, "over");
     sees(r#"{"type":"error","error":{"type":"api_error","message":"m"}}"#, "fault");
     sees(r#"{"type":"future_event"}"#, "quiet");
-    let comment = (CODEC.inspect)(&Frame::of(bytes::Bytes::from_static(b": hi\n\n")));
+    let comment = (CODEC.inspect)(&Frame::of(bytes::Bytes::from_static(b": hi\n\n")), crate::wire::Past::Nothing);
     assert!(matches!(comment.sign, Sign::Quiet), "a comment");
 }
 
