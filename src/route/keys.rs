@@ -131,7 +131,7 @@ impl Registry {
 
 /// The rest of a key, or of a route, for its upstream model; or, behind a wildcard, for each of the models asked for.
 ///
-/// Those are without number and named by strangers, so they share [`SHARES`] states by their names' hash: a limit on one
+/// Those are without number and named by strangers, so they share a fixed count of states by their names' hash: a limit on one
 /// model holds up one in so many others, rather than all.
 #[derive(Clone, Debug, Default)]
 pub struct ModelState {

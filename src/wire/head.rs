@@ -102,6 +102,23 @@ pub(in crate::wire) fn members<'t>(text: &'t str, mut each: impl FnMut(&str, &'t
     Ok(())
 }
 
+/// The value of the last top-level member of that name, found from the end: a reply's usage stands behind its content,
+/// which is then not looked at. `name` is with its quotes. `None`: there is none that can be told so.
+///
+/// What follows the value must be members up to the brace that ends the text; were the name nested, more than one
+/// brace would have to close, and this would not read.
+pub(in crate::wire) fn last_member<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    let at = memchr::memmem::rfind(text.as_bytes(), name.as_bytes())?;
+    let mut scan = Scan { body: text.as_bytes(), at: at + name.len() };
+    scan.expect(b':', "").ok()?;
+    let value = scan.value().ok()?;
+    while scan.key(false).ok()?.is_some() {
+        scan.value().ok()?;
+    }
+    scan.space();
+    (scan.at == text.len()).then(|| text.get(value)).flatten()
+}
+
 /// Reads a member's value with a strict cursor; offsets are the body's.
 fn leaf<'a, T>(
     body: &'a [u8],
@@ -464,6 +481,23 @@ mod tests {
             edits.push(head.insert("z\"z", "0"));
             edits.push(head.model_edit(Bytes::from_static(b"\"M\"")));
             assert_eq!(head.apply(&body, edits).into_bytes(), expect);
+        }
+    }
+
+    #[test]
+    fn the_last_member_is_found_from_the_end_and_only_at_the_top() {
+        for (text, expect) in [
+            (r#"{"a":{"usage":1},"usage":{"n":2},"b":[1]}"#, Some(r#"{"n":2}"#)),
+            (r#"{"usage":2}"#, Some("2")),
+            (r#"{"a":{"usage":1}}"#, None),
+            (r#"{"a":[{"usage":1}]}"#, None),
+            (r#"{"usage":1,"a":{"usage":2}}"#, None),
+            (r#"{"a":"\"usage\":1}"}"#, None),
+            (r#"{"usage":1"#, None),
+            (r#"{"usage":1} x"#, None),
+            (r#"{}"#, None),
+        ] {
+            assert_eq!(last_member(text, "\"usage\""), expect, "{text}");
         }
     }
 

@@ -1,6 +1,9 @@
 //! A cheap look at frames and replies that are forwarded untouched: what they count, and whether they end or fail.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use crate::wire::event::Usage;
 use crate::wire::fault::Fault;
@@ -44,6 +47,14 @@ pub(super) fn frame(frame: &sse::Frame, past: Past) -> Inspection {
 
 /// Reads the usage of a whole reply, and nothing else of it: it is forwarded, not understood.
 pub(super) fn reply(body: &str) -> Result<Usage, Fault> {
+    // Nearly every reply: no word of an error, and its usage at the end.
+    if ERROR.find(body.as_bytes()).is_none()
+        && body.trim_ascii_start().starts_with('{')
+        && let Some(counts) = head::last_member(body, "\"usage\"")
+        && let Ok(counts) = usage::read(&mut Cursor::new(counts))
+    {
+        return Ok(counts);
+    }
     let (mut counts, mut is_error) = (None, false);
     let read = head::members(body, |key, value| match key {
         "usage" => counts = Some(value),
@@ -57,6 +68,9 @@ pub(super) fn reply(body: &str) -> Result<Usage, Fault> {
     let counted = read.and_then(|()| counts.map_or(Ok(None), |counts| usage::read(&mut Cursor::new(counts)).map(Some)));
     counted.map(Option::unwrap_or_default).map_err(garbage)
 }
+
+/// Made once: making a searcher costs more than a search.
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
 
 fn kind(data: &str) -> Option<String> {
     let parts = Parts::read(data).ok()?;

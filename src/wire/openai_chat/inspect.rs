@@ -41,6 +41,14 @@ pub(super) fn frame(frame: &Frame, past: Past) -> Inspection {
 
 /// Reads the usage of a whole reply, and nothing else of it: it is forwarded, not understood.
 pub(super) fn reply(text: &str) -> Result<Usage, Fault> {
+    // Nearly every reply: no word of an error, and its usage at the end.
+    if MARKS.error.0.find(text.as_bytes()).is_none()
+        && text.trim_ascii_start().starts_with('{')
+        && let Some(counts) = head::last_member(text, "\"usage\"")
+        && let Ok(counts) = usage::read(&mut Cursor::new(counts))
+    {
+        return Ok(counts.unwrap_or_default());
+    }
     let (mut counts, mut is_error, mut has_choices) = (None, false, false);
     let read = head::members(text, |key, value| match key {
         "usage" => counts = Some(value),
