@@ -236,22 +236,12 @@ async fn collect(worker: &Worker, headers: &HeaderMap, mut body: Incoming) -> Re
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
-/// The next piece of a body. What is there already, or comes with the connection's next turn, costs no timer: a body
-/// that came with its head is handed over only when the head's reader has been left once.
+/// The next piece of a body. What is there already costs no timer.
 async fn next_frame(body: &mut Incoming) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Refused> {
-    let mut turns = 0;
-    let at_once = poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
-        Poll::Ready(frame) => Poll::Ready(Some(frame)),
-        Poll::Pending if turns == 0 => {
-            turns = 1;
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        }
-        Poll::Pending => Poll::Ready(None),
-    });
-    match at_once.await {
-        Some(frame) => Ok(frame),
-        None => tokio::time::timeout(BODY_IDLE_MAX, body.frame()).await.map_err(|_| too_slow()),
+    let at_once = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await;
+    match at_once {
+        Poll::Ready(frame) => Ok(frame),
+        Poll::Pending => tokio::time::timeout(BODY_IDLE_MAX, body.frame()).await.map_err(|_| too_slow()),
     }
 }
 
