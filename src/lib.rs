@@ -20,7 +20,7 @@
 //! ```
 //!
 //! To follow one request, read [`gateway`]'s `forward.rs` from top to bottom. To learn what a format means,
-//! read [`wire`]. To learn why another key was tried, read `route::judge`.
+//! read [`wire`]. To learn why another key was tried, read [`route::verdict::judge`].
 
 pub mod secret;
 pub mod time;
