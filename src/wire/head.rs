@@ -11,6 +11,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::wire::json::plain::plain_len;
 use crate::wire::json::{Cursor, JsonError, JsonStr};
 use crate::wire::splice::{Edit, Parts, splice};
 
@@ -288,42 +289,33 @@ impl<'b> Scan<'b> {
     fn string(&mut self) -> Result<(), JsonError> {
         let start = self.at;
         self.at += 1;
-        // Most keys are short: a plain loop is done before a search has begun.
-        let rest = self.body.get(self.at..).unwrap_or_default();
-        for (n, byte) in rest.iter().take(24).enumerate() {
-            match byte {
-                b'"' => {
-                    self.at += n + 1;
+        loop {
+            self.at += plain_len(self.body.get(self.at..).unwrap_or_default());
+            match self.byte() {
+                Some(b'"') => {
+                    self.at += 1;
                     return Ok(());
                 }
-                b'\\' => break,
-                _ => {}
+                // Whatever is escaped, it is not the end.
+                Some(b'\\') => self.at += 2,
+                // A control character is for the upstream, or the decoder, to refuse.
+                Some(_) => self.at += 1,
+                None => {
+                    self.at = start;
+                    return self.fail("a string without its closing quote");
+                }
             }
-        }
-        loop {
-            let rest = self.body.get(self.at..).unwrap_or_default();
-            let Some(n) = memchr::memchr2(b'"', b'\\', rest) else {
-                self.at = start;
-                return self.fail("a string without its closing quote");
-            };
-            if rest.get(n) == Some(&b'"') {
-                self.at += n + 1;
-                return Ok(());
-            }
-            // Whatever is escaped, it is not the end.
-            self.at += n + 2;
         }
     }
 
-    /// Steps over an object or an array by its own kind of bracket: the other kind cannot end it. Not recursive, so depth
-    /// costs nothing; and searched for many bytes at a time, since most of a prompt lies in here.
+    /// Steps over an object or an array by its brackets. Not recursive, so depth costs nothing.
     fn nested(&mut self) -> Result<(), JsonError> {
         let start = self.at;
-        let (open, close) = if self.byte() == Some(b'{') { (b'{', b'}') } else { (b'[', b']') };
         let mut depth = 0_usize;
         loop {
             let rest = self.body.get(self.at..).unwrap_or_default();
-            let Some(n) = memchr::memchr3(b'"', open, close, rest) else {
+            // Between strings marks stand close together: a plain loop beats setting up a search.
+            let Some(n) = rest.iter().position(|b| matches!(b, b'"' | b'{' | b'}' | b'[' | b']')) else {
                 self.at = start;
                 return self.fail("brackets that are never closed");
             };
@@ -333,7 +325,7 @@ impl<'b> Scan<'b> {
                     self.string()?;
                     continue;
                 }
-                Some(b) if *b == open => depth += 1,
+                Some(b'{' | b'[') => depth += 1,
                 _ => depth -= 1,
             }
             self.at += 1;

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::wire::json::{DEPTH_MAX, Json, JsonError, JsonStr, Kind, Result, SHORT};
+use crate::wire::json::plain::plain_len;
+use crate::wire::json::{DEPTH_MAX, Json, JsonError, JsonStr, Kind, Result};
 
 /// Walks JSON text from front to back.
 ///
@@ -245,35 +246,20 @@ impl<'a> Cursor<'a> {
     /// Steps over a string, quotes included, checking escapes and control characters.
     fn string(&mut self) -> Result<()> {
         self.at += 1;
-        // Keys and short words end within a few bytes: a plain loop is done before a search has begun.
-        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-        for (n, byte) in rest.iter().take(SHORT).enumerate() {
-            match byte {
-                b'"' => {
-                    self.at += n + 1;
+        loop {
+            self.at += plain_len(self.text.as_bytes().get(self.at..).unwrap_or_default());
+            match self.byte() {
+                Some(b'"') => {
+                    self.at += 1;
                     return Ok(());
                 }
-                b'\\' | 0..0x20 => break,
-                _ => {}
+                Some(b'\\') => {
+                    self.at += 1;
+                    self.escape()?;
+                }
+                Some(_) => return Err(self.fail("a control character inside a string")),
+                None => return Err(self.fail("a string without its closing quote")),
             }
-        }
-        loop {
-            let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-            let Some(n) = memchr::memchr2(b'"', b'\\', rest) else {
-                self.at = self.text.len();
-                return Err(self.fail("a string without its closing quote"));
-            };
-            let (plain, marked) = rest.split_at_checked(n).unwrap_or_default();
-            // A fold rather than `any`: without the early exit it is done many bytes at a time.
-            if plain.iter().fold(false, |bad, b| bad | (*b < 0x20)) {
-                self.at += plain.iter().position(|b| *b < 0x20).unwrap_or(0);
-                return Err(self.fail("a control character inside a string"));
-            }
-            self.at += n + 1;
-            if marked.first() == Some(&b'"') {
-                return Ok(());
-            }
-            self.escape()?;
         }
     }
 

@@ -13,6 +13,7 @@
 mod cursor;
 mod leaf;
 mod path;
+pub(in crate::wire) mod plain;
 mod writer;
 
 pub use cursor::Cursor;
@@ -50,8 +51,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Strings up to this length are looked through byte by byte. Measured: most keys are shorter, and setting up a search
-/// costs as much as twenty bytes.
+/// Strings up to this length are looked through for escapes byte by byte: setting up a search costs as much.
 const SHORT: usize = 24;
 
 /// Why text could not be read as what was asked for, and the byte where.
