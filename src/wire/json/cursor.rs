@@ -5,6 +5,9 @@ use std::borrow::Cow;
 use crate::wire::json::plain::plain_len;
 use crate::wire::json::{DEPTH_MAX, Json, JsonError, JsonStr, Kind, Result};
 
+/// Digits that fit any `u64`.
+const COUNT_DIGITS_MAX: usize = 18;
+
 /// Walks JSON text from front to back.
 ///
 /// ```text
@@ -130,6 +133,9 @@ impl<'a> Cursor<'a> {
     /// Takes a whole number that is not negative, or null as `None`. `8.0` is 8.
     pub fn opt_u64(&mut self) -> Result<Option<u64>> {
         let at = self.at();
+        if let Some(n) = self.count() {
+            return Ok(Some(n));
+        }
         let Some(num) = self.opt_num()? else {
             return Ok(None);
         };
@@ -137,6 +143,21 @@ impl<'a> Cursor<'a> {
             Some(n) => Ok(Some(n)),
             None => Err(JsonError::new(at, "expected a whole number of 0 or more")),
         }
+    }
+
+    /// Takes a number of plain digits, as nearly all counts are; anything else is left for the long way.
+    fn count(&mut self) -> Option<u64> {
+        let rest = self.text.as_bytes().get(self.at..)?;
+        let len = rest.iter().take(COUNT_DIGITS_MAX + 1).position(|b| !b.is_ascii_digit())?;
+        let digits = rest.get(..len)?;
+        let ends = matches!(rest.get(len), Some(b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t'));
+        let leads = matches!(digits, [b'0'] | [b'1'..=b'9', ..]);
+        if !ends || !leads {
+            return None;
+        }
+        self.at += len;
+        self.fresh = false;
+        Some(digits.iter().fold(0, |n, d| n * 10 + u64::from(d - b'0')))
     }
 
     /// Takes whatever comes next, checked but not looked into.

@@ -215,6 +215,31 @@ mod tests {
     }
 
     #[test]
+    fn counts_are_taken_where_they_stand() {
+        for (text, expect) in [
+            (
+                "[0,12 ,999999999999999999,18446744073709551615,8.0,null]",
+                Ok(vec![Some(0), Some(12), Some(999_999_999_999_999_999), Some(u64::MAX), Some(8), None]),
+            ),
+            ("[01]", Err(2)),
+            ("[-1]", Err(1)),
+            ("[1.5]", Err(1)),
+            ("[1x]", Err(2)),
+        ] {
+            let mut cursor = Cursor::new(text);
+            let mut read = || -> Result<Vec<Option<u64>>> {
+                let mut all = Vec::new();
+                cursor.array()?;
+                while cursor.item()? {
+                    all.push(cursor.opt_u64()?);
+                }
+                cursor.end().map(|()| all)
+            };
+            assert_eq!(read().map_err(|e| e.at), expect, "{text}");
+        }
+    }
+
+    #[test]
     fn whole_numbers_are_read_however_they_are_spelled() {
         for (spelled, n) in
             [("8", Some(8)), ("8.0", Some(8)), ("8e2", Some(800)), ("-1", None), ("1.5", None), ("1e99", None)]
