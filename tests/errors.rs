@@ -262,3 +262,21 @@ fn a_request_has_one_host_and_a_target_of_sane_length() {
         assert_eq!(upstream.count(), 0, "none was sent on");
     }
 }
+
+/// Whoever tells the demo to fail wants to see one failure, not three minutes of a resting key.
+#[test]
+fn the_demo_fails_when_told_to_and_then_answers_again() {
+    let upstream = Upstream::start();
+    let gateway = start(&SIDES[0], &upstream);
+    for side in SIDES {
+        let ask = |what: &str| {
+            let body =
+                format!(r#"{{"model":"demo","max_tokens":9,"messages":[{{"role":"user","content":"{what}"}}]}}"#);
+            gateway.post(side.path, body).status
+        };
+        for (status, shown) in [(400, 400), (401, 502), (402, 502), (403, 502), (429, 429), (500, 500), (503, 503)] {
+            assert_eq!(ask(&format!("demo:fail {status}")), shown, "{status}");
+            assert_eq!(ask("hello"), 200, "after {status}");
+        }
+    }
+}
