@@ -212,3 +212,20 @@ fn curl_commands(banner: &str) -> Vec<String> {
     let lines = joined.lines().filter_map(|line| line.find("curl ").map(|at| line[at..].to_owned()));
     lines.collect()
 }
+
+/// A checkout's own configuration names dozens of models: the banner must not drown in what has no key.
+#[test]
+fn many_missing_keys_are_one_line_at_start() {
+    for (models, expect) in
+        [(3, "m2.json:/model_routings: warning: no route has a key"), (9, "9 models or routes lack a key")]
+    {
+        let mut setup = Setup::new();
+        for n in 0..models {
+            setup = setup.model(&format!("m{n}"), &[("openai", "x")]);
+        }
+        let gateway = setup.start();
+        let said = gateway.stderr();
+        assert!(said.contains(expect), "{said}");
+        assert_eq!(said.matches("no route has a key").count(), if models == 3 { 3 } else { 0 }, "{said}");
+    }
+}

@@ -81,13 +81,25 @@ fn tell(loaded: &Loaded, env: &Env) -> Result<(), Unready> {
     if env.flag("FAIL_ON_STARTUP_VALIDATION") && warnings().next().is_some() {
         return Err(Unready::Config(warnings().cloned().collect()));
     }
-    let said: Vec<&Diagnostic> =
-        warnings().chain(loaded.missing.iter().filter(|d| d.severity == Severity::Note)).collect();
+    let found = loaded.diagnostics.iter().filter(|d| d.severity == Severity::Warning);
+    let missing: Vec<&Diagnostic> = loaded.missing.iter().filter(|d| d.severity != Severity::Error).collect();
+    // A checkout's own configuration names every provider there is; nobody has a key for each.
+    let (few, count) = if missing.len() <= MISSING_SHOWN_MAX { (missing, 0) } else { (Vec::new(), missing.len()) };
+    let said: Vec<&Diagnostic> = found.chain(few).collect();
     if !said.is_empty() {
         say::err(&lines(&said));
     }
+    if 0 < count {
+        say::err(&format!(
+            "{count} models or routes lack a key or a variable and answer 503 until it is set \
+             (`model-proxy config list` shows which have keys)\n"
+        ));
+    }
     Ok(())
 }
+
+/// So many missing keys and variables are named one by one at start; more would hide all else.
+const MISSING_SHOWN_MAX: usize = 5;
 
 #[cfg(test)]
 mod tests {
