@@ -14,6 +14,7 @@
 
 mod support;
 
+mod cases;
 mod cli;
 mod corpus;
 mod drain;
