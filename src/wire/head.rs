@@ -9,9 +9,10 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
+use memchr::memmem::Finder;
 use smallvec::SmallVec;
 
-use crate::wire::json::plain::plain_len;
+use crate::wire::json::plain::unmarked_len;
 use crate::wire::json::{Cursor, JsonError, JsonStr};
 use crate::wire::splice::{Edit, Parts, splice};
 
@@ -103,21 +104,31 @@ pub(in crate::wire) fn members<'t>(text: &'t str, mut each: impl FnMut(&str, &'t
     Ok(())
 }
 
-/// The value of the last top-level member of that name, found from the end: a reply's usage stands behind its content,
-/// which is then not looked at. `name` is with its quotes. `None`: there is none that can be told so.
+/// Reads the value of the last top-level member of a name, found without looking at what stands before: a reply's usage
+/// stands behind its content. `key` searches for the name in its quotes. `None`: there is none that can be told so.
 ///
 /// What follows the value must be members up to the brace that ends the text; were the name nested, more than one
-/// brace would have to close, and this would not read.
-pub(in crate::wire) fn last_member<'t>(text: &'t str, name: &str) -> Option<&'t str> {
-    let at = memchr::memmem::rfind(text.as_bytes(), name.as_bytes())?;
-    let mut scan = Scan { body: text.as_bytes(), at: at + name.len() };
+/// brace would have to close, and this would not read. An escaped quote begins no name.
+pub(in crate::wire) fn last_member<'t, T>(
+    text: &'t str,
+    key: &Finder<'_>,
+    read: impl FnOnce(&mut Cursor<'t>) -> Result<T, JsonError>,
+) -> Option<T> {
+    let body = text.as_bytes();
+    let at = key.find_iter(body).last()?;
+    if body.get(..at)?.last() == Some(&b'\\') {
+        return None;
+    }
+    let mut scan = Scan { body, at: at + key.needle().len() };
     scan.expect(b':', "").ok()?;
-    let value = scan.value().ok()?;
+    let mut cursor = Cursor::starting(text, scan.at);
+    let value = read(&mut cursor).ok()?;
+    scan.at = cursor.passed();
     while scan.key(false).ok()?.is_some() {
         scan.value().ok()?;
     }
     scan.space();
-    (scan.at == text.len()).then(|| text.get(value)).flatten()
+    (scan.at == body.len()).then_some(value)
 }
 
 /// Reads a member's value with a strict cursor; offsets are the body's.
@@ -290,7 +301,7 @@ impl<'b> Scan<'b> {
         let start = self.at;
         self.at += 1;
         loop {
-            self.at += plain_len(self.body.get(self.at..).unwrap_or_default());
+            self.at += unmarked_len(self.body.get(self.at..).unwrap_or_default());
             match self.byte() {
                 Some(b'"') => {
                     self.at += 1;
@@ -298,9 +309,8 @@ impl<'b> Scan<'b> {
                 }
                 // Whatever is escaped, it is not the end.
                 Some(b'\\') => self.at += 2,
-                // A control character is for the upstream, or the decoder, to refuse.
-                Some(_) => self.at += 1,
-                None => {
+                // Nothing else stops the search; control characters are for the upstream, or the decoder, to refuse.
+                Some(_) | None => {
                     self.at = start;
                     return self.fail("a string without its closing quote");
                 }
@@ -397,6 +407,7 @@ fn fuzz_against_cursor(body: &[u8], head: &Head) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::json::Json;
 
     #[track_caller]
     fn check(body: &str, expect: Result<(&str, Option<bool>, Option<u64>), &str>) {
@@ -485,11 +496,14 @@ mod tests {
             (r#"{"a":[{"usage":1}]}"#, None),
             (r#"{"usage":1,"a":{"usage":2}}"#, None),
             (r#"{"a":"\"usage\":1}"}"#, None),
+            (r#"{"x\"usage":1}"#, None),
+            (r#"{"usage":[1}"#, None),
             (r#"{"usage":1"#, None),
             (r#"{"usage":1} x"#, None),
             (r#"{}"#, None),
         ] {
-            assert_eq!(last_member(text, "\"usage\""), expect, "{text}");
+            let found = last_member(text, &Finder::new("\"usage\""), Cursor::skip);
+            assert_eq!(found.as_ref().map(Json::as_str), expect, "{text}");
         }
     }
 

@@ -50,8 +50,7 @@ pub(super) fn reply(body: &str) -> Result<Usage, Fault> {
     // Nearly every reply: no word of an error, and its usage at the end.
     if ERROR.find(body.as_bytes()).is_none()
         && body.trim_ascii_start().starts_with('{')
-        && let Some(counts) = head::last_member(body, "\"usage\"")
-        && let Ok(counts) = usage::read(&mut Cursor::new(counts))
+        && let Some(counts) = head::last_member(body, &USAGE, usage::read)
     {
         return Ok(counts);
     }
@@ -71,6 +70,7 @@ pub(super) fn reply(body: &str) -> Result<Usage, Fault> {
 
 /// Made once: making a searcher costs more than a search.
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
 
 fn kind(data: &str) -> Option<String> {
     let parts = Parts::read(data).ok()?;

@@ -15,14 +15,14 @@ pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Usage, JsonError> {
     cursor.object()?;
     while let Some(key) = cursor.key()? {
         match key.decode().as_ref() {
-            "input_tokens" => usage.input = count(cursor)?,
-            "cache_read_input_tokens" => usage.cache_read = count(cursor)?,
-            "cache_creation_input_tokens" => usage.cache_write = count(cursor)?,
+            "input_tokens" => usage.input = cursor.any_u64()?,
+            "cache_read_input_tokens" => usage.cache_read = cursor.any_u64()?,
+            "cache_creation_input_tokens" => usage.cache_write = cursor.any_u64()?,
             "cache_creation" => {
                 five_minutes = member(&mut cursor.clone(), "ephemeral_5m_input_tokens")?;
                 usage.cache_write_1h = member(cursor, "ephemeral_1h_input_tokens")?;
             }
-            "output_tokens" => usage.output = count(cursor)?,
+            "output_tokens" => usage.output = cursor.any_u64()?,
             "output_tokens_details" => usage.reasoning = member(cursor, "thinking_tokens")?,
             // server_tool_use, service_tier, iterations, …: no other format counts them.
             _ => {
@@ -77,10 +77,6 @@ fn output(usage: &Usage, w: &mut Writer<'_>) {
     if let Some(thinking) = usage.reasoning {
         w.key("output_tokens_details").object().key("thinking_tokens").int(thinking).end_object();
     }
-}
-
-fn count(cursor: &mut Cursor<'_>) -> Result<Option<u64>, JsonError> {
-    Ok(cursor.skip()?.as_u64())
 }
 
 /// One count out of an object of them.

@@ -28,7 +28,12 @@ pub struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     #[must_use]
     pub fn new(text: &'a str) -> Self {
-        Self { text, at: 0, fresh: false, depth: 0 }
+        Self::starting(text, 0)
+    }
+
+    /// Begins at a byte of the text, which is that of a value's first.
+    pub(in crate::wire) fn starting(text: &'a str, at: usize) -> Self {
+        Self { text, at, fresh: false, depth: 0 }
     }
 
     /// The offset of the next value or mark, white space skipped.
@@ -142,6 +147,15 @@ impl<'a> Cursor<'a> {
         match num.as_u64() {
             Some(n) => Ok(Some(n)),
             None => Err(JsonError::new(at, "expected a whole number of 0 or more")),
+        }
+    }
+
+    /// Takes whatever comes next: the whole number it is, if it is one that is not negative.
+    pub fn any_u64(&mut self) -> Result<Option<u64>> {
+        self.space();
+        match self.count() {
+            Some(n) => Ok(Some(n)),
+            None => Ok(self.skip()?.as_u64()),
         }
     }
 
@@ -259,22 +273,24 @@ impl<'a> Cursor<'a> {
     /// Takes a string literal whose quote comes next.
     fn literal(&mut self) -> Result<JsonStr<'a>> {
         let from = self.at + 1;
-        self.string()?;
+        let has_escape = self.string()?;
         self.fresh = false;
-        Ok(JsonStr::checked(self.slice(from, self.at - 1)?))
+        Ok(JsonStr::checked(self.slice(from, self.at - 1)?, has_escape))
     }
 
-    /// Steps over a string, quotes included, checking escapes and control characters.
-    fn string(&mut self) -> Result<()> {
+    /// Steps over a string, quotes included, checking escapes and control characters. Whether it has escapes.
+    fn string(&mut self) -> Result<bool> {
         self.at += 1;
+        let mut has_escape = false;
         loop {
             self.at += plain_len(self.text.as_bytes().get(self.at..).unwrap_or_default());
             match self.byte() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(());
+                    return Ok(has_escape);
                 }
                 Some(b'\\') => {
+                    has_escape = true;
                     self.at += 1;
                     self.escape()?;
                 }
@@ -320,7 +336,9 @@ impl<'a> Cursor<'a> {
                     self.at += 1;
                     self.fresh = true;
                 }
-                Kind::Str => self.string()?,
+                Kind::Str => {
+                    self.string()?;
+                }
                 Kind::Num => self.number()?,
                 Kind::Bool | Kind::Null => self.word()?,
             }

@@ -1,64 +1,72 @@
 //! What is taken from text and not looked into: strings and values as they are spelled.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use crate::wire::json::writer::escape_into;
-use crate::wire::json::{Cursor, Kind, SHORT};
+use crate::wire::json::{Cursor, Kind};
 
 /// A JSON string as it is spelled, without its quotes: escapes are kept.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct JsonStr<'a>(Cow<'a, str>);
+#[derive(Clone, Default, Eq, PartialEq)]
+pub struct JsonStr<'a> {
+    literal: Cow<'a, str>,
+    /// There is a backslash in it. Whoever made it has looked, so nobody has to look again.
+    has_escape: bool,
+}
+
+impl fmt::Debug for JsonStr<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("JsonStr").field(&self.literal).finish()
+    }
+}
 
 impl<'a> JsonStr<'a> {
     /// Takes the inside of a literal that a cursor has checked.
-    pub(super) fn checked(literal: &'a str) -> Self {
-        Self(Cow::Borrowed(literal))
+    pub(super) fn checked(literal: &'a str, has_escape: bool) -> Self {
+        debug_assert_eq!(has_escape, literal.contains('\\'), "{literal}");
+        Self { literal: Cow::Borrowed(literal), has_escape }
     }
 
     /// Spells plain text as a literal.
     #[must_use]
     pub fn quote(text: &'a str) -> Self {
         if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
-            return Self(Cow::Borrowed(text));
+            return Self { literal: Cow::Borrowed(text), has_escape: false };
         }
         let mut out = Vec::with_capacity(text.len() + 8);
         escape_into(text, &mut out);
-        Self(Cow::Owned(owned(out)))
+        Self { literal: Cow::Owned(owned(out)), has_escape: true }
     }
 
     /// Spells plain text as a literal that owns itself.
     #[must_use]
     pub fn quoted(text: &str) -> JsonStr<'static> {
-        JsonStr(Cow::Owned(JsonStr::quote(text).0.into_owned()))
+        JsonStr::quote(text).into_owned()
     }
 
     /// The literal without its quotes, escapes and all.
     #[must_use]
     pub fn literal(&self) -> &str {
-        &self.0
+        &self.literal
     }
 
     /// The text that is meant. A lone surrogate, which no text can hold, becomes U+FFFD.
     #[must_use]
     pub fn decode(&self) -> Cow<'_, str> {
-        let has_escape = match self.0.len() {
-            ..SHORT => self.0.bytes().any(|b| b == b'\\'),
-            SHORT.. => memchr::memchr(b'\\', self.0.as_bytes()).is_some(),
-        };
-        if has_escape { Cow::Owned(unescape(&self.0)) } else { Cow::Borrowed(&self.0) }
+        if self.has_escape { Cow::Owned(unescape(&self.literal)) } else { Cow::Borrowed(&self.literal) }
     }
 
     /// Whether the text that is meant is `text`, however it is spelled.
     #[must_use]
     pub fn is(&self, text: &str) -> bool {
-        self.0 == text || (self.0.contains('\\') && self.decode() == text)
+        self.literal == text || (self.has_escape && self.decode() == text)
     }
 
     /// Whether there is nothing but white space.
     #[must_use]
     pub fn is_blank(&self) -> bool {
         // Almost every text says no with its first letter.
-        match self.0.bytes().next() {
+        match self.literal.bytes().next() {
             None => true,
             Some(b) if b.is_ascii_graphic() && b != b'\\' => false,
             Some(_) => self.decode().trim().is_empty(),
@@ -67,28 +75,29 @@ impl<'a> JsonStr<'a> {
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.literal.is_empty()
     }
 
     /// Lengthens this text by another, literal by literal.
     pub fn push(&mut self, more: &JsonStr<'_>) {
-        if self.0.is_empty() {
-            self.0 = Cow::Owned(more.0.as_ref().to_owned());
+        self.has_escape |= more.has_escape;
+        if self.literal.is_empty() {
+            self.literal = Cow::Owned(more.literal.as_ref().to_owned());
         } else {
-            self.0.to_mut().push_str(&more.0);
+            self.literal.to_mut().push_str(&more.literal);
         }
     }
 
     /// The same literal, owned.
     #[must_use]
     pub fn into_owned(self) -> JsonStr<'static> {
-        JsonStr(Cow::Owned(self.0.into_owned()))
+        JsonStr { literal: Cow::Owned(self.literal.into_owned()), has_escape: self.has_escape }
     }
 
     /// The same literal, borrowed from here.
     #[must_use]
     pub fn borrow(&self) -> JsonStr<'_> {
-        JsonStr(Cow::Borrowed(&self.0))
+        JsonStr { literal: Cow::Borrowed(&self.literal), has_escape: self.has_escape }
     }
 }
 

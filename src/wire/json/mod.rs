@@ -51,9 +51,6 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Strings up to this length are looked through for escapes byte by byte: setting up a search costs as much.
-const SHORT: usize = 24;
-
 /// Why text could not be read as what was asked for, and the byte where.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct JsonError {

@@ -5,45 +5,70 @@
 /// Eight at a time at first, since keys and short words end soon and setting up a wider search costs as much as fifty
 /// bytes; then as many as the machine compares at once.
 pub(in crate::wire) fn plain_len(bytes: &[u8]) -> usize {
+    let at = match near(bytes, |eight| quotes(eight) | below(eight, 0x20), |b| b < 0x20 || is_quote(b)) {
+        Ok(len) => return len,
+        Err(at) => at,
+    };
+    let plain = before_quote(bytes.get(at..).unwrap_or_default());
+    // A fold rather than `any`: without the early exit it is done many bytes at a time.
+    if plain.iter().fold(false, |bad, b| bad | (*b < 0x20)) {
+        return at + plain.iter().position(|b| *b < 0x20).unwrap_or(plain.len());
+    }
+    at + plain.len()
+}
+
+/// How many bytes at the front are neither a quote nor a backslash: for whom control characters are somebody else's.
+pub(in crate::wire) fn unmarked_len(bytes: &[u8]) -> usize {
+    match near(bytes, quotes, is_quote) {
+        Ok(len) => len,
+        Err(at) => at + before_quote(bytes.get(at..).unwrap_or_default()).len(),
+    }
+}
+
+/// Looks through the first bytes, eight at a time. `Ok`: a mark was found there, or the end; `Err`: how many had none.
+fn near(bytes: &[u8], marks: impl Fn(u64) -> u64, is_mark: impl Fn(u8) -> bool) -> Result<usize, usize> {
     let mut at = 0;
     while at < NEAR {
         let eight = bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
         let Some(eight) = eight else {
             let rest = bytes.get(at..).unwrap_or_default();
-            return at + rest.iter().position(|b| is_mark(*b)).unwrap_or(rest.len());
+            return Ok(at + rest.iter().position(|b| is_mark(*b)).unwrap_or(rest.len()));
         };
         let marked = marks(eight);
         if marked != 0 {
-            return at + marked.trailing_zeros() as usize / 8;
+            return Ok(at + marked.trailing_zeros() as usize / 8);
         }
         at += 8;
     }
-    let rest = bytes.get(at..).unwrap_or_default();
-    let n = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
-    let plain = rest.get(..n).unwrap_or_default();
-    // A fold rather than `any`: without the early exit it is done many bytes at a time.
-    if plain.iter().fold(false, |bad, b| bad | (*b < 0x20)) {
-        return at + plain.iter().position(|b| *b < 0x20).unwrap_or(n);
-    }
-    at + n
+    Err(at)
+}
+
+fn before_quote(bytes: &[u8]) -> &[u8] {
+    let n = memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
+    bytes.get(..n).unwrap_or_default()
 }
 
 /// Bytes looked through eight at a time.
 const NEAR: usize = 64;
 
-fn is_mark(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
+fn is_quote(byte: u8) -> bool {
+    byte == b'"' || byte == b'\\'
 }
 
-/// The high bit of every byte that is a mark. Above the lowest that is set bits may be wrong, by the borrow; the lowest
-/// is right, and is all that is asked for.
-fn marks(eight: u64) -> u64 {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-    let below = |x: u64, n: u64| x.wrapping_sub(ONES * n) & !x & HIGH;
+/// The high bit of every byte that is a quote or a backslash. Above the lowest that is set bits may be wrong, by the
+/// borrow; the lowest is right, and is all that is asked for.
+fn quotes(eight: u64) -> u64 {
     let equal = |byte: u8| below(eight ^ (ONES * u64::from(byte)), 1);
-    equal(b'"') | equal(b'\\') | below(eight, 0x20)
+    equal(b'"') | equal(b'\\')
 }
+
+/// The same of every byte below `n`.
+fn below(eight: u64, n: u64) -> u64 {
+    eight.wrapping_sub(ONES * n) & !eight & HIGH
+}
+
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
 
 #[cfg(test)]
 mod tests {
@@ -59,6 +84,8 @@ mod tests {
                     bytes.push(mark);
                     bytes.extend([b'"', 0, fill]);
                     assert_eq!(plain_len(&bytes), len, "{mark} after {len} of {fill}");
+                    let unmarked = if is_quote(mark) { len } else { len + 1 };
+                    assert_eq!(unmarked_len(&bytes), unmarked, "{mark} after {len} of {fill}");
                 }
             }
         }

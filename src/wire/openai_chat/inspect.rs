@@ -44,8 +44,7 @@ pub(super) fn reply(text: &str) -> Result<Usage, Fault> {
     // Nearly every reply: no word of an error, and its usage at the end.
     if MARKS.error.0.find(text.as_bytes()).is_none()
         && text.trim_ascii_start().starts_with('{')
-        && let Some(counts) = head::last_member(text, "\"usage\"")
-        && let Ok(counts) = usage::read(&mut Cursor::new(counts))
+        && let Some(counts) = head::last_member(text, &MARKS.usage.0, usage::read)
     {
         return Ok(counts.unwrap_or_default());
     }

@@ -26,15 +26,15 @@ pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Option<Usage>, JsonError> 
     cursor.object()?;
     while let Some(key) = cursor.key()? {
         match key.decode().as_ref() {
-            "prompt_tokens" => counts.prompt = count(cursor)?,
-            "completion_tokens" => counts.completion = count(cursor)?,
-            "total_tokens" => counts.total = count(cursor)?,
+            "prompt_tokens" => counts.prompt = cursor.any_u64()?,
+            "completion_tokens" => counts.completion = cursor.any_u64()?,
+            "total_tokens" => counts.total = cursor.any_u64()?,
             "prompt_tokens_details" => details(cursor, &mut counts)?,
             "completion_tokens_details" => details(cursor, &mut counts)?,
-            "prompt_audio_seconds" => counts.has_audio = count(cursor)?.is_some_and(|seconds| seconds != 0),
+            "prompt_audio_seconds" => counts.has_audio = cursor.any_u64()?.is_some_and(|seconds| seconds != 0),
             // DeepSeek; Mistral; Together and Moonshot.
             "prompt_cache_hit_tokens" | "num_cached_tokens" | "cached_tokens" => {
-                counts.cache_read = count(cursor)?.or(counts.cache_read);
+                counts.cache_read = cursor.any_u64()?.or(counts.cache_read);
             }
             // Costs, speeds and sums of other things.
             _ => {
@@ -54,9 +54,9 @@ fn details(cursor: &mut Cursor<'_>, counts: &mut Counts) -> Result<(), JsonError
     cursor.object()?;
     while let Some(key) = cursor.key()? {
         match key.decode().as_ref() {
-            "cached_tokens" => counts.cache_read = count(cursor)?.or(counts.cache_read),
-            "cache_write_tokens" => counts.cache_write = count(cursor)?,
-            "reasoning_tokens" => counts.reasoning = count(cursor)?,
+            "cached_tokens" => counts.cache_read = cursor.any_u64()?.or(counts.cache_read),
+            "cache_write_tokens" => counts.cache_write = cursor.any_u64()?,
+            "reasoning_tokens" => counts.reasoning = cursor.any_u64()?,
             // Parts by medium, and predictions: parts of counts that are taken whole.
             _ => {
                 cursor.skip()?;
@@ -64,10 +64,6 @@ fn details(cursor: &mut Cursor<'_>, counts: &mut Counts) -> Result<(), JsonError
         }
     }
     Ok(())
-}
-
-fn count(cursor: &mut Cursor<'_>) -> Result<Option<u64>, JsonError> {
-    Ok(cursor.skip()?.as_u64())
 }
 
 impl Counts {
