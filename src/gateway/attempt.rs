@@ -1,5 +1,7 @@
 //! One try at one route with one key: what is sent, and whether what comes back is an answer.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Response, StatusCode};
@@ -65,36 +67,45 @@ impl Gateway {
     ) -> Result<Delivery, Box<Failure>> {
         let model = request.resolved.upstream_model(route);
         let outbound = if repair { repaired(request, route, &model)? } else { outbound(request, route, &model)? };
-        let headers = headers::up(&request.inbound.headers, request.inbound.format, route, slot);
-        let answer = self.send(route, &model, headers, outbound.parts).await?;
-        let mut down = headers::down(&answer.headers);
-        if !answer.status.is_success() {
-            return Err(refused(request, route, answer, down).await);
-        }
-        headers::answered(&mut down, route, &model);
-        headers::dropped(&mut down, &outbound.dropped);
-        let status = answer.status;
-        let way = Way { request, route, memory: outbound.memory };
-        let content = match request.stream && is_event_stream(&answer) {
-            true => way.stream(answer).await?,
-            false => way.whole(answer).await?,
-        };
-        Ok(Delivery { status, headers: down, content, losses: outbound.losses })
-    }
-
-    async fn send(&self, route: &Route, model: &str, headers: HeaderMap, body: Parts) -> Result<Answer, Box<Failure>> {
-        let (origin, path) = match &route.address {
-            Address::Builtin => {
-                let answer = upstream::demo::answer(route.format, &body.into_bytes());
-                return Ok(Answer { body: answer.body.timed(&route.timeouts), ..answer });
+        let Outbound { parts, memory, dropped, losses } = outbound;
+        let answer = match &route.address {
+            Address::Builtin => demo(route, parts),
+            Address::Http { origin, path, ready } => {
+                let path = ready.clone().map_or_else(|| path_of(path, &model), Ok)?;
+                let outgoing = Outgoing {
+                    origin: Arc::clone(origin),
+                    method: Method::POST,
+                    path,
+                    headers: headers::up(&request.inbound.headers, request.inbound.format, route, slot),
+                    body: parts,
+                    timeouts: route.timeouts,
+                };
+                self.upstream.send(outgoing).await.map_err(|error| unsent(route, &error))?
             }
-            Address::Http { origin, ready: Some(path), .. } => (origin, path.clone()),
-            Address::Http { origin, path, ready: None } => (origin, path_of(path, model)?),
         };
-        let origin = std::sync::Arc::clone(origin);
-        let outgoing = Outgoing { origin, method: Method::POST, path, headers, body, timeouts: route.timeouts };
-        self.upstream.send(outgoing).await.map_err(|error| unsent(route, &error))
+        if !answer.status.is_success() {
+            return Err(Box::pin(refused(request, route, answer)).await);
+        }
+        let is_stream = request.stream && is_event_stream(&answer.headers);
+        let Answer { status, headers, mut body, .. } = answer;
+        let way = Way { request, route, memory };
+        let content = if is_stream {
+            Box::pin(way.stream(body)).await?
+        } else {
+            let body = body.collect(REPLY_BYTES_MAX).await.map_err(|e| unread(&e))?;
+            way.content(body).map_err(faulty)?
+        };
+        let mut headers = headers::down(&headers);
+        headers::answered(&mut headers, route, &model);
+        headers::dropped(&mut headers, &dropped);
+        Ok(Delivery { status, headers, content, losses })
     }
+}
+
+/// What the provider that is built in answers.
+fn demo(route: &Route, body: Parts) -> Answer {
+    let answer = upstream::demo::answer(route.format, &body.into_bytes());
+    Answer { body: answer.body.timed(&route.timeouts), ..answer }
 }
 
 /// Puts a model's name into a path. Behind a wildcard the client has named it, so nothing in it may lead elsewhere.
@@ -235,8 +246,8 @@ fn repaired(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
     outbound(&Request { inbound: &inbound, head: &head, ..*request }, route, model)
 }
 
-fn is_event_stream(answer: &Answer) -> bool {
-    let kind = answer.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     // Some upstreams stream without saying so; what says it is JSON is read whole.
     kind.is_empty() || kind.get(..17).is_some_and(|k| k.eq_ignore_ascii_case("text/event-stream"))
 }
@@ -260,13 +271,13 @@ impl Way<'_> {
     }
 
     /// Holds the stream until its first output; only then is it an answer.
-    async fn stream(self, answer: Answer) -> Result<Content, Box<Failure>> {
+    async fn stream(&self, body: upstream::Body) -> Result<Content, Box<Failure>> {
         let (from, to) = self.formats();
         let lane = match &self.memory {
             None => Lane::verbatim(to, self.rename()),
             Some(memory) => Lane::translated(StreamTranslator::new(from, to, memory)),
         };
-        let mut relay = Relay::new(answer.body, lane);
+        let mut relay = Relay::new(body, lane);
         let first = tokio::time::timeout(self.route.timeouts.first_byte, relay.first_output()).await;
         match first {
             Ok(Ok(())) => Ok(Content::Stream(Box::new(relay))),
@@ -276,11 +287,7 @@ impl Way<'_> {
         }
     }
 
-    async fn whole(self, answer: Answer) -> Result<Content, Box<Failure>> {
-        let body = answer.body.collect(REPLY_BYTES_MAX).await.map_err(|e| unread(&e))?;
-        self.content(body).map_err(faulty)
-    }
-
+    /// A whole reply.
     fn content(&self, body: Bytes) -> Result<Content, Fault> {
         let (from, to) = self.formats();
         let text = std::str::from_utf8(&body).map_err(|_| Fault::garbage("the upstream's reply is not UTF-8"))?;
@@ -303,8 +310,9 @@ impl Way<'_> {
 }
 
 /// An error reply: read for `judge`, and kept as it came where the client can read it.
-async fn refused(request: &Request<'_>, route: &Route, answer: Answer, down: HeaderMap) -> Box<Failure> {
+async fn refused(request: &Request<'_>, route: &Route, mut answer: Answer) -> Box<Failure> {
     let status = answer.status;
+    let down = headers::down(&answer.headers);
     let retry_after = retry_after::read(&answer.headers, Clock::unix_seconds());
     // A body that breaks or is too long leaves what its status says; one that trickles may not hold up the next try.
     let body = tokio::time::timeout(route.timeouts.first_byte, answer.body.collect(ERROR_BYTES_MAX)).await;
@@ -388,9 +396,9 @@ impl Delivery {
     pub(super) fn respond(self, inbound: &Inbound, mut ticket: Ticket) -> Response<Body> {
         let mut headers = self.headers;
         headers::identify(&mut headers, &inbound.id);
-        headers::attempts(&mut headers, ticket.record.attempts);
-        ticket.record.status = self.status.as_u16();
-        ticket.record.losses = self.losses;
+        headers::attempts(&mut headers, ticket.record().attempts);
+        ticket.record().status = self.status.as_u16();
+        ticket.record().losses = self.losses;
         let body = match self.content {
             Content::Whole { body, usage, is_stream } => {
                 if is_stream {
@@ -398,7 +406,7 @@ impl Delivery {
                 } else {
                     headers::json(&mut headers);
                 }
-                ticket.record.usage = usage;
+                ticket.record().usage = usage;
                 Body::recorded(body, ticket)
             }
             Content::Stream(mut relay) => {

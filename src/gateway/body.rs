@@ -19,7 +19,7 @@ enum Kind {
     Whole {
         bytes: Bytes,
         /// Closed when the bytes have been handed over, or the client left before.
-        ticket: Option<Box<Ticket>>,
+        ticket: Option<Ticket>,
     },
     Stream(Box<Relay>),
 }
@@ -31,7 +31,7 @@ impl Body {
     }
 
     pub(super) fn recorded(bytes: Bytes, ticket: Ticket) -> Self {
-        Self(Kind::Whole { bytes, ticket: Some(Box::new(ticket)) })
+        Self(Kind::Whole { bytes, ticket: Some(ticket) })
     }
 
     pub(super) fn stream(relay: Box<Relay>) -> Self {

@@ -131,10 +131,10 @@ impl Failure {
             *response.body_mut() = Body::whole(said.body);
         }
         response.headers_mut().extend(self.headers);
-        if 0 < ticket.record.attempts {
-            headers::attempts(response.headers_mut(), ticket.record.attempts);
+        if 0 < ticket.record().attempts {
+            headers::attempts(response.headers_mut(), ticket.record().attempts);
         }
-        ticket.record.status = response.status().as_u16();
+        ticket.record().status = response.status().as_u16();
         ticket.complete();
         response
     }

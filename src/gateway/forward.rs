@@ -54,23 +54,23 @@ const REQUEST_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(600
 
 impl Gateway {
     /// Serves one request. Every path ends in a response and in one record.
-    pub async fn forward(&self, inbound: Inbound) -> Response<Body> {
+    pub async fn forward(&self, inbound: &Inbound) -> Response<Body> {
         let recorder = Arc::clone(&self.recorder);
         let mut ticket = Ticket::open(inbound.id.clone(), inbound.format, self.clock, recorder);
-        match self.pursue(&inbound, &mut ticket).await {
-            Ok(delivery) => delivery.respond(&inbound, ticket),
-            Err(failure) => failure.respond(&inbound, ticket),
+        match self.pursue(inbound, &mut ticket).await {
+            Ok(delivery) => delivery.respond(inbound, ticket),
+            Err(failure) => failure.respond(inbound, ticket),
         }
     }
 
     async fn pursue(&self, inbound: &Inbound, ticket: &mut Ticket) -> Result<Delivery, Box<Failure>> {
         let head = head::read(&inbound.body)
             .map_err(|e| Failure::local(Fault::invalid(format!("invalid request body: {e}"))))?;
-        ticket.record.model = clip(&head.model);
+        ticket.record().model = clip(&head.model);
         let table = self.table.load();
         let resolved = table.resolve(&head.model).ok_or_else(|| unknown_model(&table, &head.model))?;
         let stream = inbound.always_stream || head.stream == Some(true);
-        ticket.record.stream = stream;
+        ticket.record().stream = stream;
         let request = Request { inbound, head: &head, resolved: &resolved, stream };
         self.try_routes(&request, ticket).await
     }
@@ -90,8 +90,8 @@ impl Gateway {
             else {
                 return Err(self.give_up(GiveUp::Exhausted, best, ticket));
             };
-            ticket.record.attempts = plan.attempts();
-            ticket.record.route = Arc::clone(route.label());
+            ticket.record().attempts = plan.attempts();
+            ticket.record().route = Arc::clone(route.label());
             let tried = self.attempt(request, route, slot, std::mem::take(&mut repair)).await;
             let mut failure = match tried {
                 Ok(delivery) => {
@@ -109,7 +109,7 @@ impl Gateway {
                 continue;
             };
             let why = failure.detail.take().unwrap_or_else(|| failure.fault.to_string());
-            ticket.record.failures.push(format!("{} {}: {}", route.label(), slot.key.name, clip(&why)));
+            ticket.record().failures.push(format!("{} {}: {}", route.label(), slot.key.name, clip(&why)));
             match plan.observe(&outcome, self.clock.now()).then {
                 Then::Refuse | Then::Deliver => return Err(failure),
                 Then::Repair => repair = true,
@@ -119,14 +119,14 @@ impl Gateway {
         }
     }
 
-    fn give_up(&self, why: GiveUp, best: Option<Box<Failure>>, ticket: &Ticket) -> Box<Failure> {
+    fn give_up(&self, why: GiveUp, best: Option<Box<Failure>>, ticket: &mut Ticket) -> Box<Failure> {
         match (best, why) {
             // Another route could carry it, and only rests: the client may come back, so its request is not to blame.
             (Some(best), GiveUp::AllResting(..)) if best.outcome.is_none() => {
-                nothing_tried(why, &ticket.record.model, self.clock.now())
+                nothing_tried(why, &ticket.record().model, self.clock.now())
             }
             (Some(best), _) => best.exhausted(),
-            (None, why) => nothing_tried(why, &ticket.record.model, self.clock.now()),
+            (None, why) => nothing_tried(why, &ticket.record().model, self.clock.now()),
         }
     }
 }

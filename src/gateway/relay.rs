@@ -264,7 +264,7 @@ impl Drop for Relay {
         let Some(mut ticket) = self.ticket.take() else {
             return;
         };
-        ticket.record.usage = self.usage();
+        ticket.record().usage = self.usage();
         if self.is_over() {
             match self.fault() {
                 None => ticket.complete(),

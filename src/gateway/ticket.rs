@@ -9,7 +9,7 @@ use crate::wire::Format;
 use crate::wire::event::Usage;
 
 /// Takes the record of every request. Called once per request, on the worker's thread: it must not wait.
-pub type Recorder = Arc<dyn Fn(Record) + Send + Sync>;
+pub type Recorder = Arc<dyn Fn(Box<Record>) + Send + Sync>;
 
 /// What is known of one request when it is over.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +49,8 @@ pub enum Ended {
 
 /// An open request. Dropping it makes the record.
 pub(super) struct Ticket {
-    pub(super) record: Record,
+    /// In a box, for a ticket goes through many hands; gone once it was handed in.
+    open: Option<Box<Record>>,
     clock: Clock,
     started_us: u64,
     recorder: Recorder,
@@ -57,41 +58,55 @@ pub(super) struct Ticket {
 
 impl Ticket {
     pub(super) fn open(id: RequestId, format: Format, clock: Clock, recorder: Recorder) -> Self {
-        let record = Record { id, format, ..Record::default() };
-        Self { record, clock, started_us: clock.micros(), recorder }
+        let record = Box::new(Record { id, format, ..Record::default() });
+        Self { open: Some(record), clock, started_us: clock.micros(), recorder }
+    }
+
+    pub(super) fn record(&mut self) -> &mut Record {
+        self.open.get_or_insert_with(Box::default)
+    }
+
+    fn micros(&self) -> u64 {
+        self.clock.micros().saturating_sub(self.started_us)
     }
 
     /// Output is on its way.
     pub(super) fn first_output(&mut self) {
-        if self.record.first_output_us.is_none() {
-            self.record.first_output_us = Some(self.clock.micros().saturating_sub(self.started_us));
+        if self.record().first_output_us.is_none() {
+            self.record().first_output_us = Some(self.micros());
         }
     }
 
     /// All of it was handed over.
     pub(super) fn complete(mut self) {
-        self.first_output();
-        self.record.ended = Ended::Complete;
+        self.record().ended = Ended::Complete;
     }
 
     pub(super) fn broken(mut self, why: String) {
-        self.record.ended = Ended::Broken(why);
+        self.record().ended = Ended::Broken(why);
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        let took = self.micros();
+        let Some(mut record) = self.open.take() else {
+            return;
+        };
         if std::thread::panicking() {
-            self.record.status = 500;
-            self.record.ended = Ended::Broken("a panic".to_owned());
+            record.status = 500;
+            record.ended = Ended::Broken("a panic".to_owned());
         }
-        self.record.total_us = self.clock.micros().saturating_sub(self.started_us);
-        (self.recorder)(std::mem::take(&mut self.record));
+        if record.ended == Ended::Complete {
+            record.first_output_us.get_or_insert(took);
+        }
+        record.total_us = took;
+        (self.recorder)(record);
     }
 }
 
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Ticket").field(&self.record).finish()
+        f.debug_tuple("Ticket").field(&self.open).finish()
     }
 }

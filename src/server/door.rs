@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -61,15 +61,15 @@ pub(super) async fn serve(worker: &Worker, request: Request<Incoming>) -> Result
     let (parts, body) = request.into_parts();
     let id = worker.ids.of(&parts.headers);
     let format = format_of(&parts.uri, &parts.headers);
-    let answered = unless_it_panics(enter(worker, parts, body, &id, format)).await;
+    let entered = pin!(enter(worker, parts, body, &id, format));
+    let answered = unless_it_panics(entered).await;
     let answered =
         answered.unwrap_or_else(|| Err(Fault::new(500, FaultKind::Server, "an error of the proxy's own").into()));
     Ok(answered.unwrap_or_else(|refused| refused.respond(format, &id)))
 }
 
 /// Runs a future; `None` if it panics. A mistake of ours costs one request its answer, not its connection (LIMITS R12).
-async fn unless_it_panics<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = std::pin::pin!(future);
+async fn unless_it_panics<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     // What a panic leaves half done belongs to this request and goes with it.
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(polled) => polled.map(Some),
@@ -155,13 +155,13 @@ fn well_formed(parts: &http::request::Parts) -> Result<(), Fault> {
 async fn answer(
     worker: &Worker,
     headers: HeaderMap,
-    body: Incoming,
+    mut body: Incoming,
     id: &RequestId,
     (format, always_stream): (Format, bool),
 ) -> Result<Response<Body>, Refused> {
-    let body = collect(worker, &headers, body).await?;
+    let body = collect(worker, &headers, &mut body).await?;
     let inbound = Inbound { id: id.clone(), format, always_stream, headers, body };
-    Ok(worker.gateway.forward(inbound).await)
+    Ok(worker.gateway.forward(&inbound).await)
 }
 
 /// Which vendor's client is asking: told by its path, or, where both ask the same, by its headers.
@@ -192,7 +192,7 @@ fn list_models(
 }
 
 /// Reads a request's body, refusing early what it declares to be too long.
-async fn collect(worker: &Worker, headers: &HeaderMap, mut body: Incoming) -> Result<Bytes, Refused> {
+async fn collect(worker: &Worker, headers: &HeaderMap, body: &mut Incoming) -> Result<Bytes, Refused> {
     let too_large = || {
         let message = format!("the request body is larger than {} MiB", REQUEST_BYTES_MAX / 1024 / 1024);
         Refused::from(Fault::new(413, FaultKind::TooLarge, message))
@@ -208,7 +208,7 @@ async fn collect(worker: &Worker, headers: &HeaderMap, mut body: Incoming) -> Re
     let (clock, began) = (worker.gateway.clock, worker.gateway.clock.now());
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while let Some(frame) = next_frame(&mut body).await? {
+    while let Some(frame) = next_frame(body).await? {
         let frame = frame.map_err(|e| Fault::invalid(format!("the request body could not be read: {e}")))?;
         let Ok(data) = frame.into_data() else {
             continue;
@@ -241,7 +241,11 @@ async fn next_frame(body: &mut Incoming) -> Result<Option<Result<Frame<Bytes>, h
     let at_once = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await;
     match at_once {
         Poll::Ready(frame) => Ok(frame),
-        Poll::Pending => tokio::time::timeout(BODY_IDLE_MAX, body.frame()).await.map_err(|_| too_slow()),
+        // In a box, for all other requests carry its room about.
+        Poll::Pending => {
+            let waiting = Box::pin(tokio::time::timeout(BODY_IDLE_MAX, body.frame()));
+            waiting.await.map_err(|_| too_slow())
+        }
     }
 }
 
@@ -291,12 +295,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_its_own_future_only() {
-        assert_eq!(unless_it_panics(async { 7 }).await, Some(7));
+        assert_eq!(unless_it_panics(pin!(async { 7 })).await, Some(7));
         let late = async {
             tokio::task::yield_now().await;
             assert!(format!("{}", 1).is_empty(), "on purpose");
             7
         };
-        assert_eq!(unless_it_panics(late).await, None);
+        assert_eq!(unless_it_panics(pin!(late)).await, None);
     }
 }

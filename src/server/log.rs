@@ -69,7 +69,7 @@ pub(super) struct Log {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    records: Mutex<Vec<(LogLevel, u64, Record)>>,
+    records: Mutex<Vec<(LogLevel, u64, Box<Record>)>>,
     left_out: AtomicU64,
 }
 
@@ -91,7 +91,7 @@ impl Log {
     /// Takes the record of every request and queues its line, if its outcome is worth one at this level.
     pub(super) fn recorder(&self) -> Recorder {
         let (level, waiting, writer) = (self.level, Arc::clone(&self.waiting), self.writer.clone());
-        Arc::new(move |record: Record| {
+        Arc::new(move |record: Box<Record>| {
             let at = match (&record.ended, record.status) {
                 (Ended::Broken(_), _) | (_, 500..) => LogLevel::Error,
                 (_, 400..) => LogLevel::Warn,

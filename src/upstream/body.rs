@@ -159,7 +159,7 @@ impl Body {
     }
 
     /// Collects at most `max` bytes, within the total time.
-    pub async fn collect(mut self, max: usize) -> Result<Bytes, ReadError> {
+    pub async fn collect(&mut self, max: usize) -> Result<Bytes, ReadError> {
         if let Some(timer) = &mut self.timer {
             timer.ends_at = Some(after(timer.started, timer.total));
         }
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(Body::whole(Bytes::new()).collect(0).await.unwrap(), "");
         assert!(matches!(Body::whole(Bytes::from_static(b"abc")).collect(2).await, Err(ReadError::TooLong)), "longer");
         let mut pieces = vec![Bytes::from_static(b"c"), Bytes::from_static(b"b"), Bytes::from_static(b"a")];
-        let body = Body::steps(move |_| Poll::Ready(pieces.pop().map(Ok)));
+        let mut body = Body::steps(move |_| Poll::Ready(pieces.pop().map(Ok)));
         assert_eq!(body.collect(3).await.unwrap(), "abc");
     }
 }

@@ -109,7 +109,7 @@ pub(super) struct Place {
     /// must not make a connection for each of its requests when one will do for all.
     pub(super) gate: Semaphore,
     connections: Mutex<Connections>,
-    clock: Clock,
+    pub(super) clock: Clock,
     keep: Keep,
 }
 

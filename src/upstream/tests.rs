@@ -2,11 +2,11 @@
 
 mod tls;
 
-use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -113,7 +113,7 @@ fn serve_once(mut stream: TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>>
     })
 }
 
-async fn text(answer: Answer) -> String {
+async fn text(mut answer: Answer) -> String {
     String::from_utf8(answer.body.collect(1 << 20).await.unwrap().to_vec()).unwrap()
 }
 
@@ -277,7 +277,7 @@ async fn each_clock_stops_its_own_stage() {
             })
         }])
         .await;
-        let answer = upstream().send(Outgoing { timeouts, ..post(&server.origin, "{}") }).await.unwrap();
+        let mut answer = upstream().send(Outgoing { timeouts, ..post(&server.origin, "{}") }).await.unwrap();
         let error = answer.body.collect(99).await.unwrap_err();
         assert_eq!(matches!(error, ReadError::Total), total, "{error:?}");
         assert_eq!(matches!(error, ReadError::Idle), !total, "{error:?}");
@@ -362,10 +362,10 @@ async fn a_body_shorter_than_it_says_is_broken() {
         })
     }])
     .await;
-    let answer = upstream().send(post(&server.origin, "{}")).await.unwrap();
+    let mut answer = upstream().send(post(&server.origin, "{}")).await.unwrap();
     let error = answer.body.collect(99).await.unwrap_err();
     assert!(matches!(error, ReadError::Broken(_)), "{}", words(&error));
-    let answer = reply_of("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123456789").await.unwrap();
+    let mut answer = reply_of("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123456789").await.unwrap();
     assert!(matches!(answer.body.collect(8).await, Err(ReadError::TooLong)), "one byte too many");
 }
 
@@ -418,7 +418,7 @@ async fn gzip_nobody_asked_for_is_undone_and_its_label_removed() {
     let answer = upstream.send(post(&server.origin, "{}")).await.unwrap();
     assert!(answer.headers.is_empty(), "{:?}", answer.headers);
     assert_eq!(text(answer).await, "data: one\n\n");
-    let answer = upstream.send(post(&server.origin, "{}")).await.unwrap();
+    let mut answer = upstream.send(post(&server.origin, "{}")).await.unwrap();
     assert!(answer.reused, "the connection went back");
     assert!(matches!(answer.body.collect(99).await, Err(ReadError::Encoding)), "cut inside");
 }

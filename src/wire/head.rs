@@ -37,8 +37,35 @@ pub struct Head {
 /// Where one top-level member stands.
 #[derive(Clone, Debug)]
 struct Member {
-    key: Range<usize>,
-    value: Range<usize>,
+    key: Span,
+    value: Span,
+}
+
+/// A range of a body's bytes, in half the room: a head is handed on, and most of it is these.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    from: u32,
+    to: u32,
+}
+
+impl Span {
+    /// Bodies that are longer than this can count are refused before any span is made.
+    fn of(range: &Range<usize>) -> Self {
+        let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self { from: short(range.start), to: short(range.end) }
+    }
+
+    fn from(self) -> usize {
+        self.from as usize
+    }
+
+    fn to(self) -> usize {
+        self.to as usize
+    }
+
+    fn bytes(self, body: &[u8]) -> &[u8] {
+        body.get(self.from()..self.to()).unwrap_or_default()
+    }
 }
 
 /// Reads a body's top level. The error names the byte.
@@ -47,6 +74,9 @@ pub fn read(body: &[u8]) -> Result<Head, JsonError> {
     // Some clients write a byte order mark, which is no JSON (RFC 8259 8.1); say so rather than "expected a value".
     if body.starts_with(b"\xef\xbb\xbf") {
         return Err(JsonError::new(0, "the body starts with a byte order mark"));
+    }
+    if u32::try_from(body.len()).is_err() {
+        return Err(JsonError::new(0, "the body is longer than 4 GiB"));
     }
     scan.expect(b'{', "expected a JSON object")?;
     let inside = scan.at;
@@ -60,7 +90,7 @@ pub fn read(body: &[u8]) -> Result<Head, JsonError> {
         {
             return Err(JsonError::new(key.start, format!("the key \"{name}\" stands twice")));
         }
-        members.push(Member { key, value });
+        members.push(Member { key: Span::of(&key), value: Span::of(&value) });
     }
     scan.space();
     if scan.at < body.len() {
@@ -150,7 +180,7 @@ impl Head {
     /// Whether the client set a top-level field, however it spelled the key.
     #[must_use]
     pub fn has(&self, body: &[u8], name: &str) -> bool {
-        self.members.iter().any(|m| body.get(m.key.clone()).is_some_and(|key| is_key(key, name)))
+        self.members.iter().any(|m| is_key(m.key.bytes(body), name))
     }
 
     /// The body with another model name (a JSON string, quotes included).
@@ -162,9 +192,12 @@ impl Head {
     /// Sets a top-level field: replaces its value, or puts it in front of all others.
     #[must_use]
     pub fn set(&self, body: &[u8], name: &str, value: &str) -> Edit {
-        let member = self.members.iter().find(|m| body.get(m.key.clone()).is_some_and(|key| is_key(key, name)));
+        let member = self.members.iter().find(|m| is_key(m.key.bytes(body), name));
         match member {
-            Some(m) => Edit { from: m.value.start, to: m.value.end, with: Bytes::copy_from_slice(value.as_bytes()) },
+            Some(m) => {
+                let (from, to) = (m.value.from(), m.value.to());
+                Edit { from, to, with: Bytes::copy_from_slice(value.as_bytes()) }
+            }
             None => self.insert(name, value),
         }
     }
@@ -179,14 +212,14 @@ impl Head {
     /// Takes top-level fields out, each with one of the commas beside it. The model is never among them.
     #[must_use]
     pub fn remove(&self, body: &[u8], names: &[&str]) -> Vec<Edit> {
-        let is_lost = |m: &Member| body.get(m.key.clone()).is_some_and(|key| names.iter().any(|n| is_key(key, n)));
+        let is_lost = |m: &Member| names.iter().any(|n| is_key(m.key.bytes(body), n));
         let kept = self.members.iter().position(|m| !is_lost(m)).unwrap_or_default();
         let cut = |from, to| Edit { from, to, with: Bytes::new() };
         // In front of the first that stays, up to the next one's quote; behind it, from the end of the one before.
         let leading = self.members.iter().take(kept).zip(self.members.iter().skip(1));
-        let leading = leading.map(|(m, next)| cut(m.key.start - 1, next.key.start - 1));
+        let leading = leading.map(|(m, next)| cut(m.key.from() - 1, next.key.from() - 1));
         let behind = self.members.iter().skip(kept).zip(self.members.iter().skip(kept + 1));
-        let behind = behind.filter(|(_, m)| is_lost(m)).map(|(before, m)| cut(before.value.end, m.value.end));
+        let behind = behind.filter(|(_, m)| is_lost(m)).map(|(before, m)| cut(before.value.to(), m.value.to()));
         leading.chain(behind).collect()
     }
 
@@ -373,10 +406,10 @@ pub fn fuzz(data: &[u8]) {
     let added = usize::from(!head.has(&body, "zzz"));
     assert_eq!(again.members.len(), head.members.len() + added, "members are kept");
     for (old, new) in head.members.iter().zip(again.members.iter().skip(added)) {
-        assert_eq!(body.get(old.key.clone()), spliced.get(new.key.clone()), "keys are kept");
-        let is_edited = |name| body.get(old.key.clone()).is_some_and(|k| is_key(k, name));
+        assert_eq!(old.key.bytes(&body), new.key.bytes(&spliced), "keys are kept");
+        let is_edited = |name| is_key(old.key.bytes(&body), name);
         if !is_edited("model") && !is_edited("zzz") {
-            assert_eq!(body.get(old.value.clone()), spliced.get(new.value.clone()), "values are kept");
+            assert_eq!(old.value.bytes(&body), new.value.bytes(&spliced), "values are kept");
         }
     }
     fuzz_against_cursor(&body, &head);

@@ -18,7 +18,7 @@ pub struct Edit {
 
 /// A body in pieces, in order.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Parts(SmallVec<[Bytes; 5]>);
+pub struct Parts(SmallVec<[Bytes; 3]>);
 
 impl Parts {
     /// A body in one piece.
@@ -63,7 +63,7 @@ impl Parts {
 
 impl IntoIterator for Parts {
     type Item = Bytes;
-    type IntoIter = smallvec::IntoIter<[Bytes; 5]>;
+    type IntoIter = smallvec::IntoIter<[Bytes; 3]>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()

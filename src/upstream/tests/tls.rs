@@ -1,10 +1,12 @@
 //! TLS, HTTP/2 and proxies.
 
-use bytes::Bytes;
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::task::Poll;
 
-use bytes::BytesMut;
-use hyper::body::{Body as HttpBody, Frame};
+use bytes::{Bytes, BytesMut};
+use http::Response;
+use hyper::body::{Body as HttpBody, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls_pki_types::pem::PemObject;
