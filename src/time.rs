@@ -37,6 +37,12 @@ impl Clock {
         Self { start: Instant::now() }
     }
 
+    /// The same clock as if it had been started earlier: for tests of what takes long.
+    #[cfg(test)]
+    pub(crate) fn ahead(self, by: Duration) -> Self {
+        Self { start: self.start.checked_sub(by).unwrap_or(self.start) }
+    }
+
     #[must_use]
     pub fn now(&self) -> Millis {
         Millis(1).after(self.start.elapsed())

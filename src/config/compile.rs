@@ -14,8 +14,8 @@
 //! | `*` upstream in a model without one | error | it would stand for nothing |
 //! | unset `${VAR}`, no key | neither | files can be checked where no secret is; `start` tells |
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ahash::AHashMap;
@@ -179,6 +179,7 @@ impl<'c> Compile<'c> {
                 model_name.contains('*'),
             ),
             rotation: AtomicUsize::new(0),
+            answered: OnceLock::new(),
             timeouts: stated.timeouts(),
             policy: stated.policy(self.cooldown),
             capabilities: facts::capabilities(&stated.capabilities()),

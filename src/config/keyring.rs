@@ -1,7 +1,7 @@
 //! The keys of a provider: which variables hold them, and how they are sent.
 
 use std::cmp::Ordering;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ahash::AHashSet;
 use http::{HeaderName, HeaderValue};
@@ -71,6 +71,7 @@ pub(crate) fn slots(keys: &[Arc<Key>], provider: &str, model: &str, registry: &R
             key: Arc::clone(key),
             on_key: registry.state(format!("key {provider} {print}")),
             on_model: ModelState::new(registry, &format!("model {provider} {model} {print}"), model.contains('*')),
+            sent: OnceLock::new(),
         }
     };
     keys.iter().map(slot).collect()

@@ -95,8 +95,7 @@ impl Gateway {
             let body = body.collect(REPLY_BYTES_MAX).await.map_err(|e| unread(&e))?;
             way.content(body).map_err(faulty)?
         };
-        let mut headers = headers::down(&headers);
-        headers::answered(&mut headers, route, &model);
+        let mut headers = headers::answered(&headers, route, &model);
         headers::dropped(&mut headers, &dropped);
         Ok(Delivery { status, headers, content, losses })
     }
@@ -396,15 +395,16 @@ impl Delivery {
     pub(super) fn respond(self, inbound: &Inbound, mut ticket: Ticket) -> Response<Body> {
         let mut headers = self.headers;
         headers::identify(&mut headers, &inbound.id);
-        headers::attempts(&mut headers, ticket.record().attempts);
+        // Of which there is one, as a rule.
+        if ticket.record().attempts != 1 {
+            headers::attempts(&mut headers, ticket.record().attempts);
+        }
         ticket.record().status = self.status.as_u16();
         ticket.record().losses = self.losses;
         let body = match self.content {
             Content::Whole { body, usage, is_stream } => {
                 if is_stream {
                     headers::event_stream(&mut headers);
-                } else {
-                    headers::json(&mut headers);
                 }
                 ticket.record().usage = usage;
                 Body::recorded(body, ticket)

@@ -78,11 +78,12 @@ impl Gateway {
     async fn try_routes(&self, request: &Request<'_>, ticket: &mut Ticket) -> Result<Delivery, Box<Failure>> {
         let routes = &request.resolved.model.routes;
         let share = Share::of(request.resolved.star.as_deref());
-        let mut plan = Plan::new(routes, share, self.clock.now().after(REQUEST_TIME_MAX));
+        let mut now = self.clock.now();
+        let mut plan = Plan::new(routes, share, now.after(REQUEST_TIME_MAX));
         let mut best: Option<Box<Failure>> = None;
         let mut repair = false;
         loop {
-            let attempt = match plan.next(self.clock.now()) {
+            let attempt = match plan.next(now) {
                 Step::Try(attempt) => attempt,
                 Step::GiveUp(why) => return Err(self.give_up(why, best, ticket)),
             };
@@ -100,6 +101,7 @@ impl Gateway {
                 }
                 Err(failure) => failure,
             };
+            now = self.clock.now();
             failure.scrub(&slot.key);
             failure.whose = Some(format!("provider \"{}\"", route.provider.name));
             let Some(outcome) = failure.outcome else {
@@ -110,7 +112,7 @@ impl Gateway {
             };
             let why = failure.detail.take().unwrap_or_else(|| failure.fault.to_string());
             ticket.record().failures.push(format!("{} {}: {}", route.label(), slot.key.name, clip(&why)));
-            match plan.observe(&outcome, self.clock.now()).then {
+            match plan.observe(&outcome, now).then {
                 Then::Refuse | Then::Deliver => return Err(failure),
                 Then::Repair => repair = true,
                 Then::SameAgain | Then::NextKey | Then::NextRoute => {}
@@ -148,7 +150,8 @@ fn unknown_model(table: &Table, name: &str) -> Box<Failure> {
 
 /// As much of a stranger's words as a record or a message needs: a name may be as long as a request.
 fn clip(text: &str) -> String {
-    text.chars().take(CLIPPED_CHARS).collect()
+    let end = text.char_indices().nth(CLIPPED_CHARS).map_or(text.len(), |(at, _)| at);
+    text.get(..end).unwrap_or_default().to_owned()
 }
 
 const CLIPPED_CHARS: usize = 300;

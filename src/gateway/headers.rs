@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 
 use crate::route::table::{Route, Slot};
@@ -51,23 +51,17 @@ const OURS: HeaderValue = HeaderValue::from_static(concat!("model-proxy/", env!(
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 
-/// The headers of an attempt: the format's own, the provider's, the client's that may cross, the credential.
+/// The headers of an attempt: those of every request with this key, and the client's that may cross.
 pub(super) fn up(client: &HeaderMap, format: Format, route: &Route, slot: &Slot) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(12);
-    headers.insert(CONTENT_TYPE, JSON);
-    headers.insert(USER_AGENT, OURS);
-    for (name, value) in route.format.codec().headers {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-    }
-    for (name, value) in &route.headers {
-        headers.insert(name.clone(), value.clone());
-    }
+    // A copy of what is put together costs a third of putting it together.
+    let mut headers = slot.sent.get_or_init(|| sent_always(route, slot)).clone();
     let same: &[&str] = if format == route.format { &UP_SAME_FORMAT } else { &[] };
     let mut last = None;
     // A client's values come one after another; the first takes the place of what we would have sent.
     for (name, value) in client {
         let known = name.as_str();
-        if !same.contains(&known) && !UP_ALWAYS.contains(&known) {
+        let crosses = same.contains(&known) || UP_ALWAYS.contains(&known);
+        if !crosses || slot.key.header.as_ref().is_some_and(|(credential, _)| credential == name) {
             continue;
         }
         if last.replace(name) == Some(name) {
@@ -76,15 +70,63 @@ pub(super) fn up(client: &HeaderMap, format: Format, route: &Route, slot: &Slot)
             headers.insert(name.clone(), value.clone());
         }
     }
+    headers
+}
+
+/// What goes up whatever the client sends: the format's own headers, the provider's, the credential.
+fn sent_always(route: &Route, slot: &Slot) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(USER_AGENT, OURS);
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    for (name, value) in route.format.codec().headers {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    for (name, value) in &route.headers {
+        headers.insert(name.clone(), value.clone());
+    }
+    // Only its place: what is there already keeps the copy from growing.
+    headers.insert(HOST, HeaderValue::from_static(""));
     if let Some((name, value)) = &slot.key.header {
         headers.insert(name.clone(), value.clone());
     }
     headers
 }
 
+/// The headers of an answer, before anything is known of this one request: those of every answer of this route, and
+/// what of the upstream's comes down.
+pub(super) fn answered(upstream: &HeaderMap, route: &Route, model: &str) -> HeaderMap {
+    let mut headers = route.answered.get_or_init(|| answered_always(route)).clone();
+    if route.names.headers.1.is_none() {
+        insert(&mut headers, UPSTREAM_MODEL, model);
+    }
+    descend(upstream, &mut headers);
+    headers
+}
+
+/// Who answered, for people who ask; and the places of what every answer has.
+fn answered_always(route: &Route) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(CONTENT_TYPE, JSON);
+    identify(&mut headers, &RequestId::default());
+    attempts(&mut headers, 1);
+    let (provider, model) = &route.names.headers;
+    for (name, value) in [(PROVIDER, provider), (UPSTREAM_MODEL, model)] {
+        if let Some(value) = value {
+            headers.insert(name, value.clone());
+        }
+    }
+    headers
+}
+
 /// What of an upstream's reply headers the client is given.
 pub(super) fn down(upstream: &HeaderMap) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(16);
+    let mut headers = HeaderMap::new();
+    descend(upstream, &mut headers);
+    headers
+}
+
+fn descend(upstream: &HeaderMap, headers: &mut HeaderMap) {
     for (name, value) in upstream {
         let known = name.as_str();
         if DOWN_PREFIXES.iter().any(|p| known.starts_with(p)) || DOWN_NAMES.contains(&known) {
@@ -93,19 +135,6 @@ pub(super) fn down(upstream: &HeaderMap) -> HeaderMap {
     }
     if let Some(id) = upstream.get(&X_REQUEST_ID).or_else(|| upstream.get(&REQUEST_ID)) {
         headers.insert(UPSTREAM_REQUEST_ID, id.clone());
-    }
-    headers
-}
-
-/// Who answered, for people who ask.
-pub(super) fn answered(headers: &mut HeaderMap, route: &Route, model: &str) {
-    let (provider, fixed) = &route.names.headers;
-    if let Some(provider) = provider {
-        headers.insert(PROVIDER, provider.clone());
-    }
-    match fixed {
-        Some(model) => drop(headers.insert(UPSTREAM_MODEL, model.clone())),
-        None => insert(headers, UPSTREAM_MODEL, model),
     }
 }
 

@@ -252,13 +252,16 @@ mod tests {
     use super::*;
     use crate::route::keys::ModelState;
     use crate::route::table::{Address, Key, Pattern, Policy, Provider, Timeouts};
+    use std::sync::OnceLock;
+
     use crate::route::verdict::Stage;
     use crate::wire::Format;
 
     fn route(name: &str, keys: usize) -> Arc<Route> {
         let second = Duration::from_secs(1);
         let key = || Arc::new(Key { name: "K".into(), secret: None, header: None });
-        let slot = |_| Slot { key: key(), on_key: Arc::default(), on_model: ModelState::default() };
+        let slot =
+            |_| Slot { key: key(), on_key: Arc::default(), on_model: ModelState::default(), sent: OnceLock::new() };
         Arc::new(Route {
             provider: Arc::new(Provider { name: name.into(), display_name: name.into(), state: Arc::default() }),
             model: Pattern::new("m"),
@@ -270,6 +273,7 @@ mod tests {
             keys: (0..keys).map(slot).collect(),
             state: ModelState::default(),
             rotation: AtomicUsize::new(0),
+            answered: OnceLock::new(),
             timeouts: Timeouts { connect: second, first_byte: second, idle: second, total: second },
             policy: Policy { model_cooldown: second * 180, key_cooldown: second * 600, ..Policy::default() },
             capabilities: crate::wire::caps::Capabilities::default(),

@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ahash::AHashMap;
@@ -87,6 +87,8 @@ pub struct Route {
     pub state: ModelState,
     /// Where the next request starts in `keys`.
     pub rotation: AtomicUsize,
+    /// What every answer of this route carries to the client: as `Slot::sent`.
+    pub answered: OnceLock<HeaderMap>,
     pub timeouts: Timeouts,
     pub policy: Policy,
     pub capabilities: Capabilities,
@@ -149,6 +151,8 @@ pub struct Slot {
     pub on_key: Arc<KeyState>,
     /// The key for this upstream model only.
     pub on_model: ModelState,
+    /// What every request with this key carries: put together by whoever sends the first, copied by all others.
+    pub sent: OnceLock<HeaderMap>,
 }
 
 /// A credential, ready to send.

@@ -205,7 +205,8 @@ async fn collect(worker: &Worker, headers: &HeaderMap, body: &mut Incoming) -> R
     if declared.is_some_and(|n| REQUEST_BYTES_MAX < n) {
         return Err(too_large());
     }
-    let (clock, began) = (worker.gateway.clock, worker.gateway.clock.now());
+    let clock = worker.gateway.clock;
+    let mut ends_at = None;
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = next_frame(body).await? {
@@ -216,14 +217,15 @@ async fn collect(worker: &Worker, headers: &HeaderMap, body: &mut Incoming) -> R
         if REQUEST_BYTES_MAX < first.len() + rest.len() + data.len() {
             return Err(too_large());
         }
-        // Looked at whenever something came: whoever sends nothing is stopped by the other clock.
-        if began.after(BODY_TOTAL_MAX) < clock.now() {
-            return Err(too_slow());
-        }
         // Almost every body comes in one piece, and is then not copied.
         if first.is_empty() && rest.is_empty() {
             first = data;
             continue;
+        }
+        // Looked at whenever something more came: whoever sends nothing is stopped by the other clock.
+        let now = clock.now();
+        if *ends_at.get_or_insert_with(|| now.after(BODY_TOTAL_MAX)) < now {
+            return Err(too_slow());
         }
         if rest.is_empty() {
             // What is declared is not yet there: no more is set aside for it than a large prompt needs.

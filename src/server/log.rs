@@ -69,7 +69,7 @@ pub(super) struct Log {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    records: Mutex<Vec<(LogLevel, u64, Box<Record>)>>,
+    records: Mutex<Vec<(LogLevel, Box<Record>)>>,
     left_out: AtomicU64,
 }
 
@@ -106,7 +106,7 @@ impl Log {
                 waiting.left_out.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            records.push((at, Clock::unix_seconds(), record));
+            records.push((at, record));
             let is_first = records.len() == 1;
             drop(records);
             if is_first {
@@ -125,12 +125,10 @@ impl Waiting {
     fn write(&self) {
         let records = std::mem::take(&mut *self.records.lock());
         let mut text = String::with_capacity(records.len() * 256);
-        let mut time = (u64::MAX, String::new());
-        for (level, seconds, record) in &records {
-            if time.0 != *seconds {
-                time = (*seconds, Rfc3339(*seconds).to_string());
-            }
-            for word in [&time.1, " ", level.as_str(), " "] {
+        // Lines wait for the blink of an eye: one reading of the clock does for all of them.
+        let time = Rfc3339(Clock::unix_seconds()).to_string();
+        for (level, record) in &records {
+            for word in [&time, " ", level.as_str(), " "] {
                 text.push_str(word);
             }
             line(record, &mut text);
@@ -138,7 +136,7 @@ impl Waiting {
         }
         let left_out = self.left_out.swap(0, Ordering::Relaxed);
         if 0 < left_out {
-            let _ = writeln!(text, "{} warn {left_out} lines were left out", Rfc3339(Clock::unix_seconds()));
+            let _ = writeln!(text, "{time} warn {left_out} lines were left out");
         }
         if !text.is_empty() {
             drop(io::stderr().write_all(text.as_bytes()));
@@ -199,15 +197,14 @@ fn quoted(name: &str, text: &str, out: &mut String) {
 
 fn number(name: &str, n: u64, out: &mut String) {
     out.push_str(name);
-    let from = out.len();
-    let mut left = n;
-    loop {
-        // A number is short: moving its digits along is cheaper than a buffer of their own.
-        out.insert(from, char::from(b'0' + u8::try_from(left % 10).unwrap_or(0)));
-        left /= 10;
-        if left == 0 {
-            return;
-        }
+    let digit = |n: u64| char::from(b'0' + u8::try_from(n % 10).unwrap_or(0));
+    let mut unit = 1;
+    while unit <= n / 10 {
+        unit *= 10;
+    }
+    while 0 < unit {
+        out.push(digit(n / unit));
+        unit /= 10;
     }
 }
 

@@ -11,6 +11,7 @@ mod door;
 mod health;
 mod log;
 mod models;
+mod seat;
 mod tasks;
 mod worker;
 

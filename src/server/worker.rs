@@ -1,15 +1,19 @@
 //! One worker: a thread, its runtime, its listener, its connections. Nothing of it is shared on a request's path but
 //! the table.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::TcpListener as StdListener;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::CONNECTION;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -17,6 +21,7 @@ use tokio::sync::watch;
 use crate::gateway::{Gateway, RequestIds};
 use crate::secret::Secret;
 use crate::server::door;
+use crate::server::seat::{Counted, Keeper, Seat, Seated};
 use crate::server::tasks::Tasks;
 
 /// What every connection of a worker shares.
@@ -32,10 +37,6 @@ pub(super) struct Worker {
 
 /// Longest wait for a connection's first byte (LIMITS section 3).
 const FIRST_BYTE_MAX: Duration = Duration::from_secs(10);
-
-/// Longest wait for a request's head, and for the next request on an idle connection: longer than the 60 s after which
-/// common load balancers close theirs (LIMITS section 3).
-const HEAD_MAX: Duration = Duration::from_secs(75);
 
 /// Largest request head; 16 KB tokens and the headers of coding agents fit well (LIMITS R16).
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -121,34 +122,67 @@ async fn begins_as_h2(stream: &TcpStream) -> Option<bool> {
 }
 
 async fn serve_h1(worker: Arc<Worker>, stream: TcpStream, stop: watch::Receiver<bool>) {
+    let seat = Seat::new(worker.gateway.clock);
+    let io = TokioIo::new(Counted::new(stream, &seat));
+    let keeper = Keeper::new(&seat);
     let stopping = stop.clone();
     let service = service_fn(move |request| {
-        let (worker, stopping) = (Arc::clone(&worker), stopping.clone());
+        seat.take();
+        let (worker, seat, is_last) = (Arc::clone(&worker), Arc::clone(&seat), is_over(&stopping));
         async move {
             let mut served = door::serve(&worker, request).await;
             if let Ok(response) = &mut served
-                && *stopping.borrow()
+                && is_last
             {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            served
+            served.map(|response| response.map(|body| Seated::new(body, seat)))
         }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    // The keeper sees to it.
+    builder.header_read_timeout(None);
     builder.max_buf_size(HEAD_BYTES_MAX).max_header_size(HEAD_BYTES_MAX);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    // What ends a connection is the client's affair; what mattered of it was recorded request by request.
-    let _ended = tokio::select! {
+    keep(pin!(builder.serve_connection(io, service)), keeper, stop).await;
+}
+
+/// Runs a connection until it ends, sits there too long, or everything ends. What ends it is the client's affair; what
+/// mattered of it was recorded request by request.
+///
+/// This is polled several times for each request, so what else it waits for is looked at, not polled: both wake this task,
+/// whose waker stays the same, by what the first poll has left with them.
+async fn keep<S>(
+    mut connection: Pin<&mut http1::Connection<TokioIo<Counted>, S>>,
+    mut keeper: Keeper,
+    stop: watch::Receiver<bool>,
+) where
+    S: HttpService<Incoming, ResBody = Seated>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut lingers = pin!(lingered(stop.clone()));
+    let mut is_waiting = false;
+    let mut is_told = false;
+    poll_fn(|cx| {
         // First of all what has arrived: it is answered.
-        biased;
-        ended = connection.as_mut() => ended,
-        () = lingered(stop) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        if connection.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
         }
-    };
+        if !is_told && (!is_waiting || is_over(&stop)) && lingers.as_mut().poll(cx).is_ready() {
+            is_told = true;
+            connection.as_mut().graceful_shutdown();
+            if connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+        }
+        is_waiting = true;
+        keeper.poll_late(cx)
+    })
+    .await;
+}
+
+/// Everything ends: cheap to ask.
+fn is_over(stop: &watch::Receiver<bool>) -> bool {
+    stop.has_changed().unwrap_or(true)
 }
 
 async fn serve_h2(worker: Arc<Worker>, stream: TcpStream, stop: watch::Receiver<bool>) {
@@ -166,7 +200,7 @@ async fn serve_h2(worker: Arc<Worker>, stream: TcpStream, stop: watch::Receiver<
         .initial_stream_window_size(H2_STREAM_WINDOW)
         .initial_connection_window_size(H2_CONNECTION_WINDOW);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = pin!(connection);
     let _ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,

@@ -23,7 +23,7 @@ use crate::route::table::Origin;
 use crate::time::Clock;
 use crate::upstream::Spawn;
 use crate::upstream::error::{SendError, What};
-use crate::upstream::line::{Line, Metered, drive, leash};
+use crate::upstream::line::{Leash, Line, Metered, drive};
 use crate::upstream::pool::{H1, H2, Taken};
 use crate::upstream::proxy;
 use crate::upstream::watch::{Watch, from_now};
@@ -77,15 +77,15 @@ impl Connector {
                 // How a connection ends is told to the requests on it.
                 done.map(drop)
             };
-            (self.spawn)(Box::pin(drive(run, Arc::clone(&line), None, clock, rest_max)));
+            (self.spawn)(Box::pin(drive(run, Arc::clone(&line), clock, rest_max)));
             line.queue();
             return Ok(Taken::H2(H2 { sender, line, born }));
         }
         let (sender, mut connection) = h1_builder().handshake(io).await.map_err(broken)?;
-        let (held, leashed) = leash();
+        let leash = Leash::new(&line);
         let run = move |cx: &mut std::task::Context<'_>| Pin::new(&mut connection).poll(cx).map(drop);
-        (self.spawn)(Box::pin(drive(run, Arc::clone(&line), Some(leashed), clock, rest_max)));
-        Ok(Taken::H1(H1 { sender, line, watch: None, born, _leash: held }))
+        (self.spawn)(Box::pin(drive(run, Arc::clone(&line), clock, rest_max)));
+        Ok(Taken::H1(H1 { sender, line, watch: None, born, _leash: leash }))
     }
 }
 

@@ -5,17 +5,16 @@
 //! dropped, the task ends and the socket closes with it, whatever state either was in. A task also ends by itself
 //! when its connection has rested too long, so no sweeper has to come by.
 
-use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::time::{Clock, Millis};
@@ -31,6 +30,9 @@ pub(super) struct Line {
     /// HTTP/2: requests on it, and how many the other side allows at once.
     streams: AtomicUsize,
     streams_max: AtomicUsize,
+    /// The handle is gone; and whom to tell.
+    is_dropped: AtomicBool,
+    driver: Mutex<Option<Waker>>,
 }
 
 impl Line {
@@ -40,6 +42,8 @@ impl Line {
             rests_since: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
             streams_max: AtomicUsize::new(STREAMS_BEFORE_SETTINGS),
+            is_dropped: AtomicBool::new(false),
+            driver: Mutex::new(None),
         })
     }
 
@@ -100,37 +104,51 @@ const STREAMS_BEFORE_SETTINGS: usize = 100;
 
 /// Held by a connection's handle: once it is dropped, the driver ends.
 #[derive(Debug)]
-pub(super) struct Leash {
-    _held: oneshot::Sender<Infallible>,
+pub(super) struct Leash(Arc<Line>);
+
+impl Leash {
+    pub(super) fn new(line: &Arc<Line>) -> Self {
+        Self(Arc::clone(line))
+    }
 }
 
-/// The driver's end of a [`Leash`].
-pub(super) type Leashed = oneshot::Receiver<Infallible>;
-
-pub(super) fn leash() -> (Leash, Leashed) {
-    let (held, leashed) = oneshot::channel();
-    (Leash { _held: held }, leashed)
+impl Drop for Leash {
+    fn drop(&mut self) {
+        self.0.is_dropped.store(true, Ordering::Release);
+        if let Some(driver) = self.0.driver.lock().take() {
+            driver.wake();
+        }
+    }
 }
 
 /// Runs a connection until it ends, its handle is gone, or it has rested too long.
-pub(super) async fn drive<C>(connection: C, line: Arc<Line>, leashed: Option<Leashed>, clock: Clock, rest_max: Duration)
+///
+/// This is polled several times for each request, so what else it waits for is looked at, not polled: both wake this task,
+/// whose waker stays the same, by what the first poll has left with them.
+pub(super) async fn drive<C>(connection: C, line: Arc<Line>, clock: Clock, rest_max: Duration)
 where
     C: FnMut(&mut Context<'_>) -> Poll<()>,
 {
     let mut connection = connection;
-    let mut leashed = pin!(leashed);
     let mut look_at = after(Instant::now(), rest_max);
     let mut watch = Watch::new(look_at);
+    let mut is_known = false;
     poll_fn(|cx| {
-        if leashed.as_mut().as_pin_mut().is_some_and(|l| l.poll(cx).is_ready()) {
+        if !is_known {
+            *line.driver.lock() = Some(cx.waker().clone());
+        }
+        if line.is_dropped.load(Ordering::Acquire) {
             return Poll::Ready(());
         }
-        while watch.poll_past(cx, look_at).is_ready() {
-            let Some(left) = line.rest_left(clock.now(), rest_max) else {
-                return Poll::Ready(());
-            };
-            look_at = after(Instant::now(), left);
+        if !is_known || watch.has_fired() {
+            while watch.poll_past(cx, look_at).is_ready() {
+                let Some(left) = line.rest_left(clock.now(), rest_max) else {
+                    return Poll::Ready(());
+                };
+                look_at = after(Instant::now(), left);
+            }
         }
+        is_known = true;
         connection(cx)
     })
     .await;

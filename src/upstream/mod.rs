@@ -25,7 +25,7 @@ mod pool;
 mod proxy;
 mod sent;
 mod tls;
-mod watch;
+pub(crate) mod watch;
 
 use std::fmt;
 use std::pin::Pin;

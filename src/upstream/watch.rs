@@ -11,17 +11,23 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     sleep: Pin<Box<Sleep>>,
 }
 
 impl Watch {
-    pub(super) fn new(deadline: Instant) -> Self {
+    pub(crate) fn new(deadline: Instant) -> Self {
         Self { sleep: Box::pin(sleep_until(deadline)) }
     }
 
+    /// Whether it has gone off since it was last polled. Until then nothing is late, and a task that polled it once need
+    /// not poll it again: its waker is known.
+    pub(crate) fn has_fired(&self) -> bool {
+        self.sleep.is_elapsed()
+    }
+
     /// Ready once `deadline` is past; wakes the caller when it is.
-    pub(super) fn poll_past(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+    pub(crate) fn poll_past(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         if deadline < self.sleep.deadline() {
             self.sleep.as_mut().reset(deadline);
         }
@@ -36,11 +42,11 @@ impl Watch {
 }
 
 /// The moment `duration` from now. What is configured may be absurd; it does not overflow.
-pub(super) fn from_now(duration: Duration) -> Instant {
+pub(crate) fn from_now(duration: Duration) -> Instant {
     after(Instant::now(), duration)
 }
 
-pub(super) fn after(from: Instant, duration: Duration) -> Instant {
+pub(crate) fn after(from: Instant, duration: Duration) -> Instant {
     from + duration.min(DEADLINE_MAX)
 }
 

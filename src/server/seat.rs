@@ -1,0 +1,298 @@
+//! What an HTTP/1 connection and the requests on it know of each other: whether one is being answered, since when none
+//! is, and whether bytes move. By this a connection that only sits there is found and closed.
+//!
+//! hyper's own clock for heads is set and cleared with every request, which costs as much as reading the head. Here
+//! one timer runs for the whole connection, and requests only leave a note of when they ended.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::gateway::Body;
+use crate::time::{Clock, Millis};
+use crate::upstream::watch::{Watch, from_now};
+
+/// Longest wait for the rest of a head that has begun (LIMITS section 3).
+pub(super) const HEAD_MAX: Duration = Duration::from_secs(10);
+
+/// Longest wait for the next request: longer than the 60 s after which common load balancers close theirs (LIMITS
+/// section 3).
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(75);
+
+/// Only its connection's task changes it, so plain loads and stores do.
+#[derive(Debug)]
+pub(super) struct Seat {
+    clock: Clock,
+    is_busy: AtomicBool,
+    /// When the last answer was handed over, and how much had been read by then.
+    idle_since: AtomicU64,
+    read_then: AtomicU64,
+    read: AtomicU64,
+    written: AtomicU64,
+}
+
+/// What a look at the seat found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Finding {
+    /// Nothing is wrong; look again after this.
+    Fine(Duration),
+    /// It has sat there too long.
+    Late,
+}
+
+impl Seat {
+    pub(super) fn new(clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            is_busy: AtomicBool::new(false),
+            idle_since: AtomicU64::new(clock.now().0),
+            read_then: AtomicU64::new(0),
+            read: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+        })
+    }
+
+    /// A request has come.
+    pub(super) fn take(&self) {
+        self.is_busy.store(true, Ordering::Relaxed);
+    }
+
+    fn leave(&self) {
+        self.idle_since.store(self.clock.now().0, Ordering::Relaxed);
+        self.read_then.store(self.read.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.is_busy.store(false, Ordering::Relaxed);
+    }
+
+    /// A head has begun and is not complete.
+    fn is_in_head(&self) -> bool {
+        !self.is_busy.load(Ordering::Relaxed)
+            && self.read.load(Ordering::Relaxed) != self.read_then.load(Ordering::Relaxed)
+    }
+}
+
+/// Watches one seat.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    seat: Arc<Seat>,
+    watch: Watch,
+    look_at: Instant,
+    /// The timer knows whom to wake.
+    is_set: bool,
+    /// Since when a head has been unfinished.
+    head_since: Option<Millis>,
+    /// How much had been written when it last looked: whoever still takes an answer is not idle.
+    written: u64,
+}
+
+impl Keeper {
+    pub(super) fn new(seat: &Arc<Seat>) -> Self {
+        let look_at = from_now(IDLE_MAX);
+        let watch = Watch::new(look_at);
+        Self { seat: Arc::clone(seat), watch, look_at, is_set: false, head_since: None, written: 0 }
+    }
+
+    /// Ready when the connection has sat there too long. Nearly always there is nothing to do.
+    pub(super) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // A head has begun, or is complete: the timer was set for something else.
+        let mut is_stirred = self.seat.is_in_head() != self.head_since.is_some();
+        while is_stirred || !self.is_set || self.watch.has_fired() {
+            if is_stirred || self.watch.poll_past(cx, self.look_at).is_ready() {
+                match self.look() {
+                    Finding::Fine(left) => self.look_at = from_now(left),
+                    Finding::Late => return Poll::Ready(()),
+                }
+                is_stirred = false;
+                self.is_set = false;
+            } else {
+                self.is_set = true;
+            }
+        }
+        Poll::Pending
+    }
+
+    fn look(&mut self) -> Finding {
+        let now = self.seat.clock.now();
+        if !self.seat.is_in_head() {
+            self.head_since = None;
+        } else if self.head_since.is_none() {
+            self.head_since = Some(now);
+        }
+        let written = self.seat.written.load(Ordering::Relaxed);
+        let moved = std::mem::replace(&mut self.written, written) != written;
+        if self.seat.is_busy.load(Ordering::Relaxed) || moved && self.head_since.is_none() {
+            return Finding::Fine(IDLE_MAX);
+        }
+        let idle = IDLE_MAX.checked_sub(Millis(self.seat.idle_since.load(Ordering::Relaxed)).until(now));
+        let head = self.head_since.map_or(idle, |since| HEAD_MAX.checked_sub(since.until(now)));
+        match idle.min(head).filter(|left| !left.is_zero()) {
+            Some(left) => Finding::Fine(left),
+            None => Finding::Late,
+        }
+    }
+}
+
+/// An answer that keeps its connection's seat until it is handed over.
+#[derive(Debug)]
+pub(super) struct Seated {
+    body: Body,
+    seat: Arc<Seat>,
+}
+
+impl Seated {
+    pub(super) fn new(body: Body, seat: Arc<Seat>) -> Self {
+        Self { body, seat }
+    }
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        self.seat.leave();
+    }
+}
+
+impl hyper::body::Body for Seated {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A client's socket whose bytes are counted.
+#[derive(Debug)]
+pub(super) struct Counted {
+    stream: TcpStream,
+    seat: Arc<Seat>,
+}
+
+impl Counted {
+    pub(super) fn new(stream: TcpStream, seat: &Arc<Seat>) -> Self {
+        Self { stream, seat: Arc::clone(seat) }
+    }
+
+    fn wrote(&self, wrote: io::Result<usize>) -> io::Result<usize> {
+        add(&self.seat.written, *wrote.as_ref().unwrap_or(&0));
+        wrote
+    }
+}
+
+fn add(counter: &AtomicU64, n: usize) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(n as u64), Ordering::Relaxed);
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        add(&self.seat.read, buf.filled().len().saturating_sub(before));
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let wrote = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
+        Poll::Ready(self.wrote(wrote))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
+        Poll::Ready(self.wrote(wrote))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// Moves what a seat and its keeper have noted into the past.
+    fn ago(keeper: &mut Keeper, seconds: u64) {
+        let earlier = |at: u64| at.saturating_sub(seconds * 1000);
+        keeper.seat.idle_since.store(earlier(keeper.seat.idle_since.load(Ordering::Relaxed)), Ordering::Relaxed);
+        keeper.head_since = keeper.head_since.map(|since| Millis(earlier(since.0)));
+    }
+
+    /// A seat on a clock that has been running for some minutes.
+    fn keeper() -> Keeper {
+        let clock = Clock::start();
+        let seat = Seat { clock: clock.ahead(Duration::from_secs(600)), ..Arc::into_inner(Seat::new(clock)).unwrap() };
+        seat.idle_since.store(seat.clock.now().0, Ordering::Relaxed);
+        Keeper::new(&Arc::new(seat))
+    }
+
+    #[tokio::test]
+    async fn who_asks_nothing_goes_after_its_time() {
+        let mut keeper = keeper();
+        ago(&mut keeper, 70);
+        assert!(matches!(keeper.look(), Finding::Fine(left) if left <= Duration::from_secs(5)), "seventy seconds");
+        ago(&mut keeper, 6);
+        assert_eq!(keeper.look(), Finding::Late);
+        keeper.seat.take();
+        assert_eq!(keeper.look(), Finding::Fine(IDLE_MAX), "who is being answered stays");
+        keeper.seat.leave();
+        ago(&mut keeper, 80);
+        add(&keeper.seat.written, 1);
+        assert_eq!(keeper.look(), Finding::Fine(IDLE_MAX), "and who still takes an answer");
+        assert_eq!(keeper.look(), Finding::Late);
+    }
+
+    #[tokio::test]
+    async fn a_head_that_has_begun_must_end() {
+        let mut keeper = keeper();
+        add(&keeper.seat.read, 5);
+        assert!(matches!(keeper.look(), Finding::Fine(left) if left <= HEAD_MAX), "it has just begun");
+        add(&keeper.seat.written, 1);
+        ago(&mut keeper, 11);
+        assert_eq!(keeper.look(), Finding::Late, "a byte now and then does not help");
+        keeper.seat.take();
+        keeper.seat.leave();
+        assert!(matches!(keeper.look(), Finding::Fine(left) if HEAD_MAX < left), "it was complete");
+    }
+
+    #[tokio::test]
+    async fn the_timer_is_set_anew_when_a_head_begins() {
+        let mut keeper = keeper();
+        let is_late = poll_fn(|cx| Poll::Ready(keeper.poll_late(cx).is_ready())).await;
+        assert!(!is_late, "just come");
+        add(&keeper.seat.read, 5);
+        let is_late = poll_fn(|cx| Poll::Ready(keeper.poll_late(cx).is_ready())).await;
+        assert!(!is_late, "a head has begun");
+        assert!(keeper.look_at <= from_now(HEAD_MAX), "and is looked after");
+    }
+}
