@@ -1,9 +1,11 @@
 //! What the gateway costs beside the least a proxy can cost: latency, CPU per request and per event, start, memory.
 //!
-//! `cargo bench --bench latency [-- --quick] [--only "whole, 1 KB"]`. Four targets answer the same load in one run, taking turns in every
+//! `cargo bench --bench latency [-- --quick] [--only "whole, 1 KB"] [--shared]`. Four targets answer the same load in one run, taking turns in every
 //! round, and medians of the rounds are printed: the upstream itself (`direct`), a pass-through on hyper that reads
 //! nothing (`bare`), the gateway to an upstream of the client's format (`same`) and of the other (`translated`). CPU
-//! is the target process's own, from the kernel's scheduler. Compare ratios, not figures of different machines.
+//! is the target process's own, from the kernel's scheduler, all its threads together. A target has one core to itself,
+//! the load and the upstream another, where there are two and `taskset` is at hand; `--shared` lets the scheduler move
+//! all of them about. Compare ratios, not figures of different machines.
 //!
 //! Upstream and pass-through are this binary again, told by [`ROLE`] what to be.
 
@@ -19,7 +21,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use load::{Case, Figures};
-use process::{Gateway, Process};
+use process::{Cores, Gateway, Process};
 
 /// The variable that tells this binary to be the upstream or the pass-through.
 const ROLE: &str = "MODEL_PROXY_BENCH_ROLE";
@@ -35,7 +37,9 @@ fn main() {
         Err(_) => {
             let args: Vec<String> = std::env::args().collect();
             let only = args.iter().position(|a| a == "--only").and_then(|at| args.get(at + 1)).cloned();
-            runtime.block_on(measure(args.iter().any(|a| a == "--quick"), &only.unwrap_or_default()));
+            let has = |flag: &str| args.iter().any(|a| a == flag);
+            let cores = if has("--shared") { Cores::Shared } else { Cores::divide() };
+            runtime.block_on(measure(has("--quick"), &only.unwrap_or_default(), &cores));
         }
     }
 }
@@ -50,10 +54,14 @@ struct Target {
     model: &'static str,
 }
 
-async fn measure(is_quick: bool, only: &str) {
-    let upstream = Process::role("upstream");
-    let bare = Process::role(&format!("bare {}", upstream.address));
-    let gateway = Gateway::start(upstream.address);
+async fn measure(is_quick: bool, only: &str, cores: &Cores) {
+    match cores {
+        Cores::Apart(core) => println!("targets run alone on core {core}, load and upstream on core 0"),
+        Cores::Shared => println!("targets share their cores with load and upstream"),
+    }
+    let upstream = Process::upstream();
+    let bare = Process::bare(upstream.address, cores);
+    let gateway = Gateway::start(upstream.address, cores);
     let targets = [
         Target { name: "direct", address: upstream.address, pid: None, model: "same" },
         Target { name: "bare", address: bare.address, pid: Some(bare.pid()), model: "same" },
@@ -81,7 +89,7 @@ async fn measure(is_quick: bool, only: &str) {
         gateway.rss("VmHWM")
     );
     drop(gateway);
-    start(upstream.address, if is_quick { 1 } else { 9 }).await;
+    start(upstream.address, if is_quick { 1 } else { 9 }, cores).await;
 }
 
 fn cases(is_quick: bool) -> Vec<Case> {
@@ -113,12 +121,12 @@ fn print(case: &Case, targets: &[Target], figures: &[Vec<Figures>]) {
 }
 
 /// From the start of the process to its first answer, and what it holds when nobody asks.
-async fn start(upstream: SocketAddr, times: usize) {
+async fn start(upstream: SocketAddr, times: usize, cores: &Cores) {
     let mut first = Vec::new();
     let mut idle = Vec::new();
     for _ in 0..times {
         let started = std::time::Instant::now();
-        let gateway = Gateway::start(upstream);
+        let gateway = Gateway::start(upstream, cores);
         let target = Target { name: "same", address: gateway.address(), pid: None, model: "same" };
         load::run(&target, &Case::Whole { kib: 1, connections: 1, requests: 1 }).await;
         first.push(started.elapsed().as_secs_f64() * 1_000.0);

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -21,10 +21,17 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// This binary in another role.
-    pub(super) fn role(role: &str) -> Self {
+    /// This binary as the upstream, beside the load.
+    pub(super) fn upstream() -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.env(ROLE, role);
+        command.env(ROLE, "upstream");
+        Self::spawn(command, folder())
+    }
+
+    /// This binary as the pass-through, where targets run.
+    pub(super) fn bare(upstream: SocketAddr, cores: &Cores) -> Self {
+        let mut command = cores.target(&std::env::current_exe().unwrap());
+        command.env(ROLE, format!("bare {upstream}"));
         Self::spawn(command, folder())
     }
 
@@ -75,11 +82,46 @@ fn folder() -> PathBuf {
     folder
 }
 
+/// Who runs where: a target has one core to itself, so that what it costs is not what its neighbours do to its caches.
+pub(super) enum Cores {
+    /// The load and the upstream have the first, the target has this one.
+    Apart(usize),
+    /// There is but one, or no `taskset` (util-linux), or it was asked for.
+    Shared,
+}
+
+impl Cores {
+    /// Moves this process to the first core, if there is another.
+    pub(super) fn divide() -> Self {
+        let count = thread::available_parallelism().map_or(1, usize::from);
+        let moved = || {
+            let mut command = Command::new("taskset");
+            command.args(["-a", "-c", "-p", "0", &std::process::id().to_string()]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()
+        };
+        match 1 < count && moved().is_ok_and(|status| status.success()) {
+            true => Self::Apart(count - 1),
+            false => Self::Shared,
+        }
+    }
+
+    fn target(&self, program: &Path) -> Command {
+        match self {
+            Self::Apart(core) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", &core.to_string()]).arg(program);
+                command
+            }
+            Self::Shared => Command::new(program),
+        }
+    }
+}
+
 /// The gateway, with a way to the upstream in either format.
 pub(super) struct Gateway(Process);
 
 impl Gateway {
-    pub(super) fn start(upstream: SocketAddr) -> Self {
+    pub(super) fn start(upstream: SocketAddr, cores: &Cores) -> Self {
         let folder = folder();
         let config = folder.join("config");
         for name in ["providers", "models"] {
@@ -99,7 +141,7 @@ impl Gateway {
             );
             fs::write(config.join(format!("models/{model}.json")), file).unwrap();
         }
-        let mut command = Command::new(env!("CARGO_BIN_EXE_model-proxy"));
+        let mut command = cores.target(Path::new(env!("CARGO_BIN_EXE_model-proxy")));
         command.args(["start", "--host", "127.0.0.1", "--port", "0", "--config"]).arg(&config);
         command.env_clear().env("HOME", &folder).current_dir(&folder);
         command.envs([("CLIENT_API_KEY", CLIENT_KEY), ("P_API_KEY", "key-p"), ("Q_API_KEY", "key-q")]);
