@@ -51,6 +51,16 @@ pub struct Prompt<'a> {
     pub tier: Option<Tier>,
     /// The request used the deprecated `functions`: the answer has to be written that way.
     pub legacy_functions: bool,
+    pub called: Called,
+}
+
+/// What the client calls the fields that have two names in its format or another name there: losses and refusals name
+/// them so.
+#[derive(Clone, Copy, Debug)]
+pub struct Called {
+    pub max_tokens: &'static str,
+    pub user: &'static str,
+    pub choice: &'static str,
 }
 
 impl Prompt<'_> {
@@ -78,6 +88,14 @@ impl Prompt<'_> {
             user: None,
             tier: None,
             legacy_functions: false,
+            called: Called {
+                max_tokens: "max_tokens",
+                user: match from {
+                    Format::OpenaiChat => "user",
+                    Format::Anthropic => "metadata.user_id",
+                },
+                choice: "tool_choice",
+            },
         }
     }
 

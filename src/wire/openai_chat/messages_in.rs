@@ -132,21 +132,17 @@ impl<'a> History<'a, '_> {
         }
     }
 
-    /// Reads a message's content and puts its own cache breakpoint after the last block.
     fn content(&mut self, message: &Message<'a>) -> Result<Vec<Block<'a>>, Refusal> {
-        let Some(mut c) = message.content.clone() else {
-            return Ok(Vec::new());
-        };
-        let mut blocks = parts_in::content(&mut c, self.body, self.losses)?;
-        if let Some(last) = blocks.last_mut() {
-            last.cache = last.cache.or(message.cache);
+        match message.content.clone() {
+            Some(mut c) => parts_in::content(&mut c, self.body, self.losses),
+            None => Ok(Vec::new()),
         }
-        Ok(blocks)
     }
 
     fn system(&mut self, message: &Message<'a>) -> Result<(), Refusal> {
         self.settle(message.at)?;
-        let blocks = self.content(message)?;
+        let mut blocks = self.content(message)?;
+        mark(&mut blocks, message.cache);
         if let Some(block) = blocks.iter().find(|block| !matches!(block.kind, BlockKind::Text(_))) {
             return Err(Refusal::at(block.at, "a system message can only hold text"));
         }
@@ -167,7 +163,8 @@ impl<'a> History<'a, '_> {
         }
         let joins = self.open.has_turn;
         self.settle(message.at)?;
-        let blocks = self.content(message)?;
+        let mut blocks = self.content(message)?;
+        mark(&mut blocks, message.cache);
         match self.prompt.turns.last_mut().filter(|_| joins) {
             Some(answers) => answers.blocks.extend(blocks),
             None => self.prompt.turns.push(Turn { role: Role::User, blocks, at: message.at }),
@@ -199,6 +196,7 @@ impl<'a> History<'a, '_> {
             let at = call.at();
             blocks.push(self.legacy_call(&mut call, at)?);
         }
+        mark(&mut blocks, message.cache);
         if blocks.is_empty() {
             self.losses.at(at, "an assistant message without content is left out");
             return Ok(());
@@ -271,6 +269,8 @@ impl<'a> History<'a, '_> {
             }
         }
         if let Some(kind) = kind.filter(|kind| !kind.is("function")) {
+            // Nothing can be made of the call, but its answer is no stray one.
+            self.expect(id, &JsonStr::default(), at)?;
             return Ok(Block::new(BlockKind::Foreign { kind, json: start.clone().skip()? }, at));
         }
         let (name, input) = function.ok_or_else(|| Refusal::at(at, "a tool call needs a `function`"))?;
@@ -318,20 +318,26 @@ impl<'a> History<'a, '_> {
 
     /// Takes a tool's answer.
     fn result(&mut self, message: Message<'a>, is_legacy: bool) -> Result<(), Refusal> {
+        let at = message.at;
         let slot = match is_legacy {
             true => self.open.named(message.name.as_ref().map(|(_, name)| name)),
             false => self.open.of_id(message.tool_call_id.as_ref()),
         };
         let Some((slot, call)) = slot.and_then(|slot| Some((slot, self.open.calls.get(slot)?))) else {
-            let id = message.tool_call_id.unwrap_or_default();
-            return Err(Refusal::at(
-                message.at,
-                format!("`tool_call_id` `{}` names no call of the assistant message before it", id.decode()),
-            ));
+            let (field, name) = match is_legacy {
+                true => ("name", message.name.map(|(_, name)| name)),
+                false => ("tool_call_id", message.tool_call_id),
+            };
+            let message = match name {
+                Some(name) => format!("`{field}` `{}` names no call of the assistant message before it", name.decode()),
+                None => {
+                    format!("`{field}` is needed to tell which call of the assistant message before it is answered")
+                }
+            };
+            return Err(Refusal::at(at, message));
         };
         let (id, earlier) = (call.id.clone(), call.answer);
-        let mut content =
-            self.content(&Message { cache: None, content: message.content.clone(), ..Message::default() })?;
+        let mut content = self.content(&message)?;
         content.retain(|block| !matches!(&block.kind, BlockKind::Text(text) if text.is_empty()));
         let kind = BlockKind::ToolResult { id, content, is_error: message.is_error };
         let block = Block { kind, cache: message.cache, at: message.at };
@@ -397,6 +403,20 @@ impl<'a> Open<'a> {
             self.next_blank = slot + 1;
         }
         Some(slot)
+    }
+}
+
+/// Puts a message's own cache breakpoint after the last of its blocks that can carry one.
+fn mark(blocks: &mut [Block<'_>], cache: Option<Cache>) {
+    let carries = |block: &&mut Block<'_>| match &block.kind {
+        BlockKind::Text(text) | BlockKind::Refusal(text) => !text.is_blank(),
+        BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } | BlockKind::Foreign { .. } => false,
+        BlockKind::Image(_) | BlockKind::Document { .. } | BlockKind::ToolUse { .. } | BlockKind::ToolResult { .. } => {
+            true
+        }
+    };
+    if let Some(last) = blocks.iter_mut().rev().find(carries) {
+        last.cache = last.cache.or(cache);
     }
 }
 

@@ -31,7 +31,8 @@ struct Later<'a> {
     /// The byte where it stands, and the number.
     max_tokens: Option<(usize, u64)>,
     max_completion_tokens: Option<u64>,
-    user: Option<JsonStr<'a>>,
+    /// The byte where it stands, and who it is.
+    user: Option<(usize, JsonStr<'a>)>,
     safety_identifier: Option<JsonStr<'a>>,
 }
 
@@ -99,7 +100,7 @@ impl<'a> Reader<'a, '_> {
             "parallel_tool_calls" => prompt.parallel = c.opt_bool()?,
             "reasoning_effort" => prompt.effort = effort(c, at)?,
             "response_format" => self.prompt.output = self.response_format(c)?,
-            "user" => self.later.user = c.opt_str()?,
+            "user" => self.later.user = c.opt_str()?.map(|user| (at, user)),
             "safety_identifier" => self.later.safety_identifier = c.opt_str()?,
             "service_tier" => self.tier(&c.str()?, at),
             other => {
@@ -120,14 +121,27 @@ impl<'a> Reader<'a, '_> {
                 return Err(Refusal::at(at, "`max_tokens` and `max_completion_tokens` differ: send one of them"));
             }
             (Some((_, old)), None) => Some(old),
+            (None, Some(new)) => {
+                self.prompt.called.max_tokens = "max_completion_tokens";
+                Some(new)
+            }
             (_, new) => new,
         };
-        let user = self.later.user.take();
-        self.prompt.user = self.later.safety_identifier.take().or(user);
+        self.prompt.user = match (self.later.user.take(), self.later.safety_identifier.take()) {
+            (user, Some(newer)) => {
+                if let Some((at, _)) = user.filter(|(_, user)| *user != newer) {
+                    self.losses.at(at, "`safety_identifier` takes its place");
+                }
+                self.prompt.called.user = "safety_identifier";
+                Some(newer)
+            }
+            (user, None) => user.map(|(_, user)| user),
+        };
         if let Some(choice) = self.later.choice.take() {
             self.choice(choice)?;
         }
         if let Some(choice) = self.later.function_call.take() {
+            self.prompt.called.choice = "function_call";
             self.function_call(choice)?;
         }
         if self.prompt.legacy_functions {
@@ -135,6 +149,10 @@ impl<'a> Reader<'a, '_> {
             self.prompt.parallel = Some(false);
         }
         if self.prompt.tools.is_empty() {
+            if let Some(Choice::Any | Choice::Tool(_)) = self.prompt.choice {
+                let message = "no tool is there that could be called: send `tools`, or no choice";
+                return Err(Refusal::field(self.prompt.called.choice, message));
+            }
             self.prompt.choice = None;
             self.prompt.parallel = None;
         }
@@ -392,7 +410,11 @@ impl<'a> Reader<'a, '_> {
 
     fn tier(&mut self, word: &JsonStr<'a>, at: usize) {
         self.prompt.tier = match word.decode().as_ref() {
-            "auto" | "priority" | "fast" => Some(Tier::Auto),
+            "auto" => Some(Tier::Auto),
+            "priority" | "fast" => {
+                self.losses.at(at, "the best tier there is can be asked for, and no more");
+                Some(Tier::Auto)
+            }
             "default" => Some(Tier::Standard),
             _ => {
                 self.losses.at(at, "no other format has this tier");
@@ -415,13 +437,17 @@ fn is_idle(name: &str, value: &Json<'_>) -> bool {
         "n" => value.as_u64() == Some(1),
         "frequency_penalty" | "presence_penalty" | "top_logprobs" => value.as_f64() == Some(0.0),
         "logprobs" => value.as_str() == "false",
-        "logit_bias" => {
-            value.cursor().object().is_ok() && value.as_str().trim_matches(['{', '}', ' ', '\n']).is_empty()
-        }
+        "logit_bias" => is_empty_object(value).unwrap_or(false),
         "modalities" => only_text(value).unwrap_or(false),
         "verbosity" => value.as_str() == "\"medium\"",
         _ => false,
     }
+}
+
+fn is_empty_object(value: &Json<'_>) -> Result<bool, JsonError> {
+    let mut c = value.cursor();
+    c.object()?;
+    Ok(c.key()?.is_none())
 }
 
 fn only_text(value: &Json<'_>) -> Result<bool, JsonError> {
