@@ -8,8 +8,8 @@ use crate::wire::json::{Cursor, Json, JsonStr, Kind, Writer};
 use crate::wire::loss::Refusal;
 use crate::wire::prompt::{Args, Block, BlockKind, Source};
 
-use super::encode::Body;
-use super::names::{is_vendors, legal_id};
+use super::encode::{BLANK, Body};
+use super::names::is_vendors;
 
 impl Body<'_, '_> {
     /// Writes one block, or nothing where Anthropic would refuse a blank one.
@@ -17,11 +17,14 @@ impl Body<'_, '_> {
         match &block.kind {
             BlockKind::Text(text) | BlockKind::Refusal(text) if text.is_blank() => {
                 if !text.is_empty() {
-                    self.losses.at(block.at, "text of white space alone is not taken");
+                    self.losses.at(block.at, BLANK);
                 }
                 return Ok(());
             }
             BlockKind::Text(text) | BlockKind::Refusal(text) => {
+                if let BlockKind::Refusal(_) = block.kind {
+                    self.losses.at(block.at, "a refusal is text here, like any other");
+                }
                 w.object().key("type").str("text").key("text").lit(text);
             }
             BlockKind::Image(source) => self.image(source, block, w)?,
@@ -35,11 +38,11 @@ impl Body<'_, '_> {
             }
             BlockKind::ToolUse { id, name, input } => {
                 let name = self.name(name);
-                w.object().key("type").str("tool_use").key("id").lit(&legal_id(id)).key("name").lit(&name);
+                w.object().key("type").str("tool_use").key("id").lit(&self.ids.sent(id)).key("name").lit(&name);
                 w.key("input").json(&self::input(input, block.at)?);
             }
             BlockKind::ToolResult { id, content, is_error } => {
-                w.object().key("type").str("tool_result").key("tool_use_id").lit(&legal_id(id));
+                w.object().key("type").str("tool_result").key("tool_use_id").lit(&self.ids.sent(id));
                 self.answer(content, w)?;
                 if *is_error {
                     w.key("is_error").bool(true);
@@ -78,8 +81,11 @@ impl Body<'_, '_> {
 
     /// Writes the content of a tool's answer; none at all where it is empty.
     fn answer(&mut self, content: &[Block<'_>], w: &mut Writer<'_>) -> Result<(), Refusal> {
-        let blank = |block: &&Block<'_>| !matches!(&block.kind, BlockKind::Text(text) if text.is_blank());
-        let content: Vec<&Block<'_>> = content.iter().filter(blank).collect();
+        let is_blank = |block: &&Block<'_>| matches!(&block.kind, BlockKind::Text(text) if text.is_blank());
+        let (blank, content): (Vec<_>, Vec<_>) = content.iter().partition(is_blank);
+        for block in blank {
+            self.losses.at(block.at, BLANK);
+        }
         if let [only] = content.as_slice()
             && let BlockKind::Text(text) = &only.kind
             && only.cache.is_none()

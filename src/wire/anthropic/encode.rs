@@ -13,7 +13,7 @@ use crate::wire::loss::{Losses, Refusal};
 use crate::wire::prompt::{Block, BlockKind, Cache, Choice, Output, Prompt, Thinking, Tier, Tool};
 use crate::wire::{Format, Memory, Target};
 
-use super::names::legal_name;
+use super::names::{Ids, legal_name};
 use super::reasoning::Reasoning;
 use super::schema;
 use super::tools::{check_choice, is_forced};
@@ -25,7 +25,16 @@ pub(super) fn encode(
     losses: &mut Losses,
 ) -> Result<Memory, Refusal> {
     let surplus = breakpoints(prompt).saturating_sub(BREAKPOINTS_MAX);
-    let mut body = Body { prompt, target, losses, names: Vec::new(), renamed: HashSet::new(), surplus };
+    let mut body = Body {
+        prompt,
+        target,
+        losses,
+        names: Vec::new(),
+        renamed: HashSet::new(),
+        surplus,
+        strict: 0,
+        ids: Ids::default(),
+    };
     check_choice(&body)?;
     let structure = body.structure()?;
     let forced = is_forced(prompt) || matches!(structure, Structure::Tool { .. });
@@ -62,6 +71,9 @@ pub(super) struct Body<'p, 't> {
     renamed: HashSet<String>,
     /// Cache breakpoints to leave out before the last four.
     pub(super) surplus: usize,
+    /// Strict tools written so far.
+    pub(super) strict: usize,
+    pub(super) ids: Ids,
 }
 
 /// How the answer is made to have the shape that was asked for.
@@ -84,6 +96,9 @@ const BREAKPOINTS_MAX: usize = 4;
 
 /// Longest `metadata.user_id`, in characters.
 const USER_CHARS_MAX: usize = 256;
+
+/// Why blank text is left out.
+pub(super) const BLANK: &str = "text of white space alone is not taken";
 
 /// Said where a client asks for JSON without a schema.
 const JSON_ONLY: &str = "Answer with a single JSON object and nothing else: no prose, no code fence.";
@@ -121,11 +136,15 @@ impl<'p> Body<'p, '_> {
 
     /// Whether a top-level field may be sent to this provider; if not, that is a loss.
     fn sends(&mut self, name: &'static str, client_name: &'static str) -> bool {
-        let dropped = self.target.quirks.drop_params.iter().any(|param| param == name);
+        let dropped = self.is_dropped(name);
         if dropped {
             self.losses.field(client_name, "the provider does not take it");
         }
         !dropped
+    }
+
+    fn is_dropped(&self, name: &str) -> bool {
+        self.target.quirks.drop_params.iter().any(|param| param == name)
     }
 
     fn structure(&mut self) -> Result<Structure<'p>, Refusal> {
@@ -139,7 +158,7 @@ impl<'p> Body<'p, '_> {
             }
             Some(Output::Schema { name, schema, strict }) => (name, schema, strict),
         };
-        if caps.structured_outputs {
+        if caps.structured_outputs && !self.is_dropped("output_config") {
             if *strict == Some(false) {
                 self.losses.field(at, "the schema is always held to");
             }
@@ -274,7 +293,7 @@ impl<'p> Body<'p, '_> {
     }
 
     fn user(&mut self, w: &mut Writer<'_>) {
-        let at = at_field(self.prompt, "user", "metadata.user_id");
+        let at = self.prompt.called.user;
         let Some(user) = self.prompt.user.as_ref().filter(|user| !user.is_blank()) else {
             return;
         };
@@ -313,6 +332,8 @@ impl<'p> Body<'p, '_> {
             };
             if !text.is_blank() {
                 texts.push((text, block));
+            } else if !text.is_empty() {
+                self.losses.at(block.at, BLANK);
             }
         }
         let spoken = matches!(structure, Structure::Spoken);
@@ -344,8 +365,19 @@ impl<'p> Body<'p, '_> {
 /// How many cache breakpoints the request carries.
 fn breakpoints(prompt: &Prompt<'_>) -> usize {
     fn of(block: &Block<'_>) -> usize {
-        let inner =
-            if let BlockKind::ToolResult { content, .. } = &block.kind { content.iter().map(of).sum() } else { 0 };
+        let inner = match &block.kind {
+            // What is left out takes its breakpoint along.
+            BlockKind::Text(text) | BlockKind::Refusal(text) if text.is_blank() => return 0,
+            BlockKind::ToolResult { content, .. } => content.iter().map(of).sum(),
+            BlockKind::Text(_)
+            | BlockKind::Refusal(_)
+            | BlockKind::Image(_)
+            | BlockKind::Document { .. }
+            | BlockKind::ToolUse { .. }
+            | BlockKind::Thinking { .. }
+            | BlockKind::RedactedThinking { .. }
+            | BlockKind::Foreign { .. } => 0,
+        };
         inner + usize::from(block.cache.is_some())
     }
     let tools = prompt.tools.iter().filter(|tool| matches!(tool, Tool::Function(function) if function.cache.is_some()));

@@ -1,5 +1,7 @@
 //! Ids and names that Anthropic accepts, made from whatever another format used; and our own mark on thinking.
 
+use std::collections::HashMap;
+
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD, HEXLOWER};
 use ring::digest::{Context, SHA256, digest};
 
@@ -35,6 +37,54 @@ pub(super) fn legal_id<'a>(id: &'a JsonStr<'a>) -> JsonStr<'a> {
         format!("{ID_PREFIX}h_{}", base32(digest(&SHA256, text.as_bytes()).as_ref()))
     };
     JsonStr::quoted(&id)
+}
+
+/// The ids of a conversation's calls. Anthropic takes each once in a request, but many servers count from nought in
+/// every answer: an id that was used in an earlier turn is numbered on.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    /// Ids of the turns before, and the number that may be free behind each.
+    used: HashMap<String, u32>,
+    /// Of the turn that calls, and of its answers: (as Anthropic would take it, as it is sent).
+    renamed: Vec<(String, String)>,
+}
+
+impl Ids {
+    /// A turn begins, with these calls. The same id twice within one turn is left for upstream to refuse.
+    pub(super) fn turn<'i>(&mut self, calls: impl Iterator<Item = &'i JsonStr<'i>>) {
+        self.renamed.clear();
+        let mut sent = Vec::new();
+        for call in calls {
+            let id = legal_id(call).decode().into_owned();
+            let free = self.free(&id);
+            sent.push(free.clone().unwrap_or_else(|| id.clone()));
+            self.renamed.extend(free.map(|free| (id, free)));
+        }
+        self.used.extend(sent.into_iter().map(|id| (id, 2)));
+    }
+
+    /// The id as it is sent, of a call of this turn or of its answer.
+    pub(super) fn sent<'i>(&self, id: &'i JsonStr<'i>) -> JsonStr<'i> {
+        let id = legal_id(id);
+        match self.renamed.iter().find(|(legal, _)| id.is(legal)) {
+            Some((_, sent)) => JsonStr::quoted(sent),
+            None => id,
+        }
+    }
+
+    /// The id numbered on, if it was used before.
+    fn free(&mut self, id: &str) -> Option<String> {
+        let mut number = *self.used.get(id)?;
+        let free = loop {
+            let free = format!("{id}_{number}");
+            number = number.saturating_add(1);
+            if !self.used.contains_key(&free) {
+                break free;
+            }
+        };
+        self.used.insert(id.to_owned(), number);
+        Some(free)
+    }
 }
 
 /// Makes up the id of a call that came without one: from the message it is in and its place there.

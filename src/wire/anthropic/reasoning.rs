@@ -8,6 +8,7 @@ use crate::wire::prompt::{BlockKind, Effort, Prompt, Role, Thinking};
 
 use super::encode::at_field;
 use super::names::is_vendors;
+use super::turns::is_hollow;
 
 /// What a request says of thinking and of length.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -83,10 +84,10 @@ const MAX_TOKENS_DEFAULT: u64 = 4096;
 fn limit(prompt: &Prompt<'_>, caps: &Capabilities, losses: &mut Losses) -> Result<(u64, bool), Refusal> {
     let most = caps.max_output_tokens;
     match prompt.max_tokens {
-        Some(0) => Err(Refusal::field("max_tokens", "max_tokens: must be at least 1")),
+        Some(0) => Err(Refusal::field(prompt.called.max_tokens, "must be at least 1")),
         Some(wanted) => match most {
             Some(most) if most < wanted => {
-                losses.field("max_tokens", "cut to the most the model can answer with");
+                losses.field(prompt.called.max_tokens, "cut to the most the model can answer with");
                 Ok((most.max(1), false))
             }
             _ => Ok((wanted, false)),
@@ -102,7 +103,7 @@ fn limit(prompt: &Prompt<'_>, caps: &Capabilities, losses: &mut Losses) -> Resul
 fn effort(prompt: &Prompt<'_>, caps: &Capabilities, losses: &mut Losses) -> Option<Effort> {
     let levels = &caps.effort;
     let wanted = match (prompt.effort, prompt.thinking) {
-        (Some(Effort::None), _) | (None, None | Some(Thinking::Disabled | Thinking::Adaptive)) => return None,
+        (None, None | Some(Thinking::Disabled | Thinking::Adaptive)) => return None,
         (Some(effort), _) => effort,
         // A budget for a model that only knows levels.
         (None, Some(Thinking::Budget(budget))) => {
@@ -120,7 +121,8 @@ fn effort(prompt: &Prompt<'_>, caps: &Capabilities, losses: &mut Losses) -> Opti
         }
         return None;
     };
-    if prompt.effort.is_some_and(|asked| asked != level) {
+    // `thinking` tells what became of the wish for none.
+    if prompt.effort.is_some_and(|asked| asked != level && asked != Effort::None) {
         losses.field(at_field(prompt, "reasoning_effort", "output_config.effort"), "the nearest level the model takes");
     }
     Some(level)
@@ -184,10 +186,13 @@ fn effort_of(budget: u64) -> Effort {
     }
 }
 
-/// Whether the conversation stands inside a run of tool calls whose thinking the client did not send back. Models
-/// with budgets refuse that: "Expected `thinking` or `redacted_thinking`, but found `tool_use`".
+/// Whether the conversation stands inside an answer whose thinking the client did not send back: a run of tool calls,
+/// or the beginning of an answer that is to be continued. Models with budgets refuse that: "Expected `thinking` or
+/// `redacted_thinking`, but found `tool_use`".
 fn lost_thinking(prompt: &Prompt<'_>) -> bool {
-    let Some(last) = prompt.turns.iter().rev().find(|turn| turn.role == Role::Assistant) else {
+    let mut turns = prompt.turns.iter().rev().filter(|turn| !is_hollow(turn)).peekable();
+    let is_begun = turns.peek().is_some_and(|turn| turn.role == Role::Assistant);
+    let Some(last) = turns.find(|turn| turn.role == Role::Assistant) else {
         return false;
     };
     let calls = last.blocks.iter().any(|b| matches!(b.kind, BlockKind::ToolUse { .. }));
@@ -202,5 +207,5 @@ fn lost_thinking(prompt: &Prompt<'_>) -> bool {
         | BlockKind::Refusal(_)
         | BlockKind::Foreign { .. } => false,
     });
-    calls && !thought
+    (calls || is_begun) && !thought
 }

@@ -8,6 +8,7 @@ use crate::wire::loss::Refusal;
 use crate::wire::prompt::{BlockKind, Choice, Function, Prompt, Role, Tool};
 
 use super::encode::{Body, Structure, at_field};
+use super::schema;
 
 impl Body<'_, '_> {
     /// Writes `tools` and `tool_choice`, or neither.
@@ -44,7 +45,7 @@ impl Body<'_, '_> {
             w.key("description").str("Gives the answer. Its input is the whole answer.");
             w.key("input_schema");
             let at = at_field(self.prompt, "response_format", "output_config.format");
-            input_schema(Some(schema), 0, w).map_err(|refusal| Refusal::field(at, refusal.message))?;
+            w.json(&input_schema(Some(schema), 0).map_err(|refusal| Refusal::field(at, refusal.message))?);
             w.end_object();
         }
         w.end_array();
@@ -59,25 +60,44 @@ impl Body<'_, '_> {
         if let Some(description) = function.description.as_ref().filter(|d| !d.is_empty()) {
             w.key("description").lit(description);
         }
+        let schema = input_schema(function.schema.as_ref(), function.at)?;
         w.key("input_schema");
-        input_schema(function.schema.as_ref(), function.at, w)?;
-        if function.strict == Some(true) {
-            if self.target.capabilities.structured_outputs {
-                w.key("strict").bool(true);
-            } else {
-                self.losses.at(function.at, "the model does not hold arguments to their schema");
+        if self.strict(function) {
+            if schema::rewrite(&schema, w)? {
+                self.losses.at(function.at, "keywords the model does not enforce were moved into descriptions");
             }
+            w.key("strict").bool(true);
+        } else {
+            w.json(&schema);
         }
         self.cache(function.cache, function.at, w);
         w.end_object();
         Ok(name.decode().into_owned())
     }
 
+    /// Whether a function may be sent as one whose arguments are held to their schema, if the client asks for that.
+    fn strict(&mut self, function: &Function<'_>) -> bool {
+        if function.strict != Some(true) {
+            return false;
+        }
+        let takes = self.target.capabilities.structured_outputs;
+        if !takes || self.strict == STRICT_TOOLS_MAX {
+            let why = match takes {
+                true => "no more than twenty tools may be strict",
+                false => "the model does not hold arguments to their schema",
+            };
+            self.losses.at(function.at, why);
+            return false;
+        }
+        self.strict += 1;
+        true
+    }
+
     /// A request without tools. Older models refuse a history of calls then, so the tools are made up from it, and
     /// must not be used.
     fn no_tools(&mut self, w: &mut Writer<'_>) -> Result<(), Refusal> {
         if let Some(Choice::Any | Choice::Tool(_)) = self.prompt.choice {
-            return Err(Refusal::field("tool_choice", "tool_choice: forces a call, but there are no tools"));
+            return Err(Refusal::field(self.prompt.called.choice, "a call is forced, but there are no tools"));
         }
         let called = called(self.prompt);
         if called.is_empty() {
@@ -123,8 +143,8 @@ pub(super) fn is_forced(prompt: &Prompt<'_>) -> bool {
 /// Checks that the model takes the choice.
 pub(super) fn check_choice(body: &Body<'_, '_>) -> Result<(), Refusal> {
     if is_forced(body.prompt) && !body.target.capabilities.forced_tool_choice {
-        let at = at_field(body.prompt, "tool_choice", "tool_choice");
-        return Err(Refusal::field(at, "tool_choice: this model cannot be forced to call a tool; use `auto`"));
+        let message = "this model cannot be forced to call a tool; use `auto`";
+        return Err(Refusal::field(body.prompt.called.choice, message));
     }
     Ok(())
 }
@@ -145,18 +165,16 @@ fn called<'p>(prompt: &'p Prompt<'_>) -> Vec<JsonStr<'p>> {
     names
 }
 
-/// Writes a schema whose root is an object, as every tool's must be. Nothing else of it is touched.
-fn input_schema(schema: Option<&Json<'_>>, at: usize, w: &mut Writer<'_>) -> Result<(), Refusal> {
-    let Some(schema) = schema.filter(|schema| schema.as_str().trim() != "{}") else {
-        w.raw(r#"{"type":"object","properties":{}}"#);
-        return Ok(());
+/// A schema whose root is an object, as every tool's must be. Nothing else of it is touched.
+fn input_schema<'s>(schema: Option<&'s Json<'_>>, at: usize) -> Result<Json<'s>, Refusal> {
+    let Some(schema) = schema else {
+        return Ok(Json::raw(NO_ARGUMENTS));
     };
     if schema.kind() != Kind::Object {
         return Err(Refusal::at(at, "a tool's schema must be an object"));
     }
     let mut cursor = schema.cursor();
-    let mut typed = false;
-    let mut refers = false;
+    let (mut typed, mut refers, mut empty) = (false, false, true);
     cursor.object()?;
     while let Some(key) = cursor.key()? {
         let value = cursor.skip()?;
@@ -167,14 +185,22 @@ fn input_schema(schema: Option<&Json<'_>>, at: usize, w: &mut Writer<'_>) -> Res
             typed = true;
         }
         refers |= key.is("$ref");
+        empty = false;
     }
     if typed {
-        w.json(schema);
+        Ok(schema.borrow())
     } else if refers {
-        return Err(Refusal::at(at, "a tool's schema must not be a `$ref`: write the object out"));
+        Err(Refusal::at(at, "a tool's schema must not be a `$ref`: write the object out"))
+    } else if empty {
+        Ok(Json::raw(NO_ARGUMENTS))
     } else {
         let rest = schema.as_str().trim_start().strip_prefix('{').unwrap_or_default();
-        w.json(&Json::raw(format!("{{\"type\":\"object\",{rest}")));
+        Ok(Json::raw(format!("{{\"type\":\"object\",{rest}")))
     }
-    Ok(())
 }
+
+/// The schema of a tool that takes nothing, or says nothing of what it takes.
+const NO_ARGUMENTS: &str = r#"{"type":"object","properties":{}}"#;
+
+/// Most strict tools in a request: with more of them Anthropic refuses it whole.
+const STRICT_TOOLS_MAX: usize = 20;

@@ -11,7 +11,7 @@ use crate::wire::loss::Refusal;
 use crate::wire::prompt::{Block, BlockKind, Role, Turn};
 
 use super::encode::Body;
-use super::names::{is_vendors, legal_id};
+use super::names::is_vendors;
 
 /// Where the writing of turns stands.
 #[derive(Default)]
@@ -31,13 +31,16 @@ impl<'p> Body<'p, '_> {
         }
         let mut turns = self.prompt.turns.as_slice();
         while let Some((last, before)) = turns.split_last()
-            && last.role == Role::Assistant
+            && last.role != Role::User
             && is_hollow(last)
         {
-            self.losses.at(last.at, "an empty assistant message says nothing");
+            if last.role == Role::Assistant {
+                self.losses.at(last.at, EMPTY);
+            }
             turns = before;
         }
         let mut run = Run::default();
+        let inline = self.target.capabilities.inline_system;
         w.key("messages").array();
         for (i, turn) in turns.iter().enumerate() {
             match turn.role {
@@ -47,6 +50,9 @@ impl<'p> Body<'p, '_> {
                 }
                 Role::User => {
                     self.user_turn(turn, &mut run, w)?;
+                    for held in run.held.iter().filter(|held| inline && !is_hollow(held)) {
+                        self.losses.at(held.at, "moved behind the user's words: an answer has to follow it");
+                    }
                     self.instruct(&mut run, false, w)?;
                 }
                 Role::Assistant => {
@@ -122,7 +128,7 @@ impl<'p> Body<'p, '_> {
         let mut answers: HashMap<String, usize> = HashMap::new();
         for block in &turn.blocks {
             if let BlockKind::ToolResult { id, .. } = &block.kind {
-                answers.insert(legal_id(id).decode().into_owned(), block.at);
+                answers.insert(self.ids.sent(id).decode().into_owned(), block.at);
             }
         }
         unanswered(&run.calls, &answers)?;
@@ -137,7 +143,7 @@ impl<'p> Body<'p, '_> {
         let mut blocks = Vec::with_capacity(turn.blocks.len());
         for block in &turn.blocks {
             if let BlockKind::ToolResult { id, .. } = &block.kind
-                && answers.get(legal_id(id).decode().as_ref()).is_some_and(|last| *last != block.at)
+                && answers.get(self.ids.sent(id).decode().as_ref()).is_some_and(|last| *last != block.at)
             {
                 self.losses.at(block.at, "a later result answers the same call");
             } else {
@@ -160,49 +166,53 @@ impl<'p> Body<'p, '_> {
         w: &mut Writer<'_>,
     ) -> Result<(), Refusal> {
         if is_hollow(turn) {
-            self.losses.at(turn.at, "an empty assistant message says nothing");
+            self.losses.at(turn.at, EMPTY);
             return Ok(());
         }
         if is_last && !self.target.capabilities.prefill {
             let message = "this model does not support continuing an assistant message: end with a user message";
             return Err(Refusal::at(turn.at, message));
         }
+        self.ids.turn(turn.blocks.iter().filter_map(called_id));
         for block in &turn.blocks {
-            if let BlockKind::ToolUse { id, .. } = &block.kind {
-                run.calls.push((legal_id(id).decode().into_owned(), block.at));
+            if let Some(id) = called_id(block) {
+                run.calls.push((self.ids.sent(id).decode().into_owned(), block.at));
             } else if let BlockKind::ToolResult { .. } = block.kind {
                 return Err(Refusal::at(block.at, "only user messages may hold tool results"));
             }
         }
         w.object().key("role").str("assistant").key("content");
-        let trimmed = if is_last { self.trimmed(turn) } else { None };
-        match (&trimmed, turn.blocks.split_last()) {
-            (Some(end), Some((_, before))) => {
-                let mut blocks: Vec<&Block<'_>> = before.iter().collect();
-                blocks.push(end);
-                self.blocks(turn, &blocks, w)?;
-            }
-            _ => self.blocks(turn, &turn.blocks.iter().collect::<Vec<_>>(), w)?,
-        }
+        let mut blocks: Vec<&Block<'_>> = turn.blocks.iter().collect();
+        let trimmed = if is_last { self.trimmed(&mut blocks) } else { None };
+        blocks.extend(&trimmed);
+        self.blocks(turn, &blocks, w)?;
         w.end_object();
         run.last = Some(Role::Assistant);
         Ok(())
     }
 
-    /// The last block of a message that the model is to continue, without the white space at its end: "final
-    /// assistant content cannot end with trailing whitespace". `None`: nothing to cut.
-    fn trimmed(&mut self, turn: &Turn<'_>) -> Option<Block<'static>> {
-        let last = turn.blocks.last()?;
-        let BlockKind::Text(text) = &last.kind else {
-            return None;
-        };
-        let text = text.decode();
-        let cut = text.trim_end();
-        if cut.len() == text.len() {
-            return None;
+    /// Cuts the white space at the end of a message that the model is to continue: "final assistant content cannot end
+    /// with trailing whitespace". Blank blocks go; a last one that has to be cut is taken out and returned, cut.
+    fn trimmed(&mut self, blocks: &mut Vec<&Block<'_>>) -> Option<Block<'static>> {
+        while let Some(last) = blocks.pop() {
+            let BlockKind::Text(text) = &last.kind else {
+                blocks.push(last);
+                return None;
+            };
+            let text = text.decode();
+            let cut = text.trim_end();
+            if cut.len() == text.len() && !cut.is_empty() {
+                blocks.push(last);
+                return None;
+            }
+            if !text.is_empty() {
+                self.losses.at(last.at, "white space at the end of the answer's beginning is cut");
+            }
+            if !cut.is_empty() {
+                return Some(Block { kind: BlockKind::Text(JsonStr::quoted(cut)), cache: last.cache, at: last.at });
+            }
         }
-        self.losses.at(last.at, "white space at the end of the answer's beginning is cut");
-        Some(Block { kind: BlockKind::Text(JsonStr::quoted(cut)), cache: last.cache, at: last.at })
+        None
     }
 
     /// Writes a message's content: a string where it is one plain text, else blocks.
@@ -229,6 +239,9 @@ impl<'p> Body<'p, '_> {
     }
 }
 
+/// Why an assistant's message is left out.
+const EMPTY: &str = "an empty assistant message says nothing";
+
 /// Refuses a history that goes on although a call has no answer.
 fn unanswered(calls: &[(String, usize)], answers: &HashMap<String, usize>) -> Result<(), Refusal> {
     match calls.iter().find(|(id, _)| !answers.contains_key(id)) {
@@ -238,7 +251,7 @@ fn unanswered(calls: &[(String, usize)], answers: &HashMap<String, usize>) -> Re
 }
 
 /// Whether nothing of a turn would be written.
-fn is_hollow(turn: &Turn<'_>) -> bool {
+pub(super) fn is_hollow(turn: &Turn<'_>) -> bool {
     turn.blocks.iter().all(|block| match &block.kind {
         BlockKind::Text(text) | BlockKind::Refusal(text) => text.is_blank(),
         BlockKind::Thinking { signature, .. } => !signature.as_ref().is_some_and(is_vendors),
@@ -248,6 +261,10 @@ fn is_hollow(turn: &Turn<'_>) -> bool {
             false
         }
     })
+}
+
+fn called_id<'b>(block: &'b Block<'b>) -> Option<&'b JsonStr<'b>> {
+    if let BlockKind::ToolUse { id, .. } = &block.kind { Some(id) } else { None }
 }
 
 fn is_assistants(block: &Block<'_>) -> bool {

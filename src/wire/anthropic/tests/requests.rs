@@ -225,7 +225,7 @@ fn ec6_ec46_instructions_keep_their_boundaries() {
     check(&asking(r#""system":"S\u00e9""#), nothing, &format!(r#"{head}"system":"S\u00e9",{Q}"#), "");
     let two = asking(r#""system":[{"type":"text","text":"a"},{"type":"text","text":" "},{"type":"text","text":"b"}]"#);
     let expect = r#""system":[{"type":"text","text":"a"},{"type":"text","text":"b"}],"#;
-    check(&two, nothing, &format!("{head}{expect}{Q}"), "");
+    check(&two, nothing, &format!("{head}{expect}{Q}"), "system[1]");
 }
 
 #[test]
@@ -476,7 +476,7 @@ fn ec31_effort_is_never_more_than_asked() {
     check(
         &asking(""),
         |p, c| (p.effort = Some(Effort::None), levels(c)).0,
-        &format!(r#""max_tokens":4096,"thinking":{{"type":"disabled"}},{Q}"#),
+        &format!(r#""max_tokens":4096,"thinking":{{"type":"disabled"}},"output_config":{{"effort":"low"}},{Q}"#),
         "",
     );
     check(&asking(""), |p, _| p.effort = Some(Effort::High), &format!(r#""max_tokens":4096,{Q}"#), "reasoning_effort");
@@ -564,8 +564,8 @@ fn ec35_who_the_user_is() {
         check(&body, nothing, &format!(r#""max_tokens":4096,{sent}{Q}"#), lost);
     };
     user("u-1", r#""metadata":{"user_id":"u-1"},"#, "");
-    user("a@b.c", "", "user");
-    user("{\\\"mail\\\":\\\"x.y@corp.example\\\"}", "", "user");
+    user("a@b.c", "", "metadata.user_id");
+    user("{\\\"mail\\\":\\\"x.y@corp.example\\\"}", "", "metadata.user_id");
     user("@handle", r#""metadata":{"user_id":"@handle"},"#, "");
     let (got, ..) = encoded(&asking(&format!(r#""metadata":{{"user_id":"{}"}}"#, "x".repeat(300))), nothing).unwrap();
     assert!(!got.contains("xxx"), "hashed: {got}");
