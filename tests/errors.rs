@@ -1,6 +1,8 @@
 //! What a client is told when it is wrong: the right status, in the form of its own format, and the upstream never
 //! hears of it.
 
+use serde_json::{Value, json};
+
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::http::{Reply, Request};
 use crate::support::samples::{CHAT, MESSAGES, SIDES, Side};
@@ -199,7 +201,7 @@ fn models_are_listed_in_both_shapes() {
     assert_eq!(openai.status, 200, "{}", openai.text());
     let body = openai.json();
     assert_eq!(body["object"], "list", "{body}");
-    let ids = |body: &serde_json::Value| -> Vec<String> {
+    let ids = |body: &Value| -> Vec<String> {
         body["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()).collect()
     };
     assert!(ids(&body).contains(&"gpt-5-mini".to_owned()), "{body}");
@@ -279,4 +281,26 @@ fn the_demo_fails_when_told_to_and_then_answers_again() {
             assert_eq!(ask("hello"), 200, "after {status}");
         }
     }
+}
+
+// covers EC18 3.5/repaired
+#[test]
+fn a_call_without_a_result_is_refused_or_given_one_as_configured() {
+    const UNANSWERED: &str = r#"{"model":"m","messages":[{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"user","content":"b"}],"tools":[{"type":"function","function":{"name":"f"}}]}"#;
+    let upstream = Upstream::answering(|_, _| Script::json(200, SIDES[1].reply));
+    let start = |more: &Value| {
+        let setup = Setup::new().provider_with("p", SIDES[1].format, &upstream, more).env("P_API_KEY", "key-one");
+        setup.model("m", &[("p", "upstream-model")]).start()
+    };
+    let reply = start(&json!({})).post(CHAT, UNANSWERED);
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    assert!(SIDES[0].error_message(&reply).contains("`c1` has no answer"), "{}", reply.text());
+    assert_eq!(upstream.count(), 0, "the upstream never hears of it");
+
+    let mending = json!({ "error_handling": { "422": { "action": "auto_fix_tool_responses" } } });
+    let reply = start(&mending).post(CHAT, UNANSWERED);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let sent = upstream.seen().remove(0).json();
+    let expect = json!([{ "type": "tool_result", "tool_use_id": "c1" }, { "type": "text", "text": "b" }]);
+    assert_eq!(sent["messages"][2]["content"], expect);
 }

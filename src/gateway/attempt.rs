@@ -66,8 +66,7 @@ impl Gateway {
         repair: bool,
     ) -> Result<Delivery, Box<Failure>> {
         let model = request.resolved.upstream_model(route);
-        let outbound = if repair { repaired(request, route, &model)? } else { outbound(request, route, &model)? };
-        let Outbound { parts, memory, dropped, losses } = outbound;
+        let Outbound { parts, memory, dropped, losses } = said(request, route, &model, repair)?;
         let answer = match &route.address {
             Address::Builtin => demo(route, parts),
             Address::Http { origin, path, ready } => {
@@ -126,7 +125,17 @@ fn path_of(path: &str, model: &str) -> Result<PathAndQuery, Box<Failure>> {
     })
 }
 
-/// Says the request the way the route wants it.
+/// Says the request the way the route wants it; what has no result, and so cannot be said in another format, may be
+/// given one.
+fn said(request: &Request<'_>, route: &Route, model: &str, repair: bool) -> Result<Outbound, Box<Failure>> {
+    match outbound(request, route, model) {
+        Ok(_) if repair => repaired(request, route, model),
+        Err(refused) if route.policy.mends_tool_calls() => repaired(request, route, model).map_err(|_| refused),
+        said => said,
+    }
+}
+
+/// Says it as it is.
 fn outbound(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbound, Box<Failure>> {
     if request.inbound.format == route.format {
         verbatim(request, route, model)

@@ -250,6 +250,14 @@ pub struct Policy {
     pub key_cooldown: Duration,
 }
 
+impl Policy {
+    /// Whether tool calls without a result may be given one.
+    #[must_use]
+    pub fn mends_tool_calls(&self) -> bool {
+        self.actions.iter().any(|(_, action, _)| *action == Action::AutoFixToolResponses)
+    }
+}
+
 /// The seed's names for what an upstream status does (SEED.md 3.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
