@@ -32,6 +32,7 @@ pub(super) fn encode(
         names: Vec::new(),
         renamed: HashSet::new(),
         surplus,
+        short: false,
         strict: 0,
         ids: Ids::default(),
     };
@@ -71,6 +72,8 @@ pub(super) struct Body<'p, 't> {
     renamed: HashSet<String>,
     /// Cache breakpoints to leave out before the last four.
     pub(super) surplus: usize,
+    /// A breakpoint of five minutes has been written.
+    short: bool,
     /// Strict tools written so far.
     pub(super) strict: usize,
     pub(super) ids: Ids,
@@ -128,8 +131,16 @@ impl<'p> Body<'p, '_> {
             return;
         }
         w.key("cache_control").object().key("type").str("ephemeral");
-        if cache == Cache::OneHour {
-            w.key("ttl").str("1h");
+        match cache {
+            Cache::FiveMinutes => self.short = true,
+            // Tools, system, messages: "a ttl='1h' cache_control block must not come after a ttl='5m'" one.
+            Cache::OneHour if self.short => {
+                self.losses
+                    .at(at, "kept for five minutes, like what stands before it: longer may not come after shorter");
+            }
+            Cache::OneHour => {
+                w.key("ttl").str("1h");
+            }
         }
         w.end_object();
     }

@@ -74,12 +74,12 @@ impl<'a> Message<'a> {
                 }
                 "reasoning_details" | "thinking_blocks" => message.details = Some(place(c)?),
                 "is_error" => message.is_error = c.opt_bool()?.unwrap_or(false),
-                "cache_control" => message.cache = parts_in::cache(c)?,
+                "cache_control" => message.cache = parts_in::cache(c, losses)?,
                 "audio" => {
                     return Err(Refusal::at(at, "audio of an earlier answer cannot be carried to this model"));
                 }
-                // Notes on an earlier answer's text, echoed back.
-                "annotations" => {
+                // Notes on an earlier answer's text, echoed back; and that an answer goes on, which being last says.
+                "annotations" | "prefix" => {
                     c.skip()?;
                 }
                 _ => unknown(c, at, losses)?,
@@ -257,7 +257,7 @@ impl<'a> History<'a, '_> {
                 "id" => id = c.opt_str()?,
                 "type" => kind = c.opt_str()?,
                 "function" => function = Some(self.function(c)?),
-                "cache_control" => cache = parts_in::cache(c)?,
+                "cache_control" => cache = parts_in::cache(c, self.losses)?,
                 // The place in a list that is read in order.
                 "index" => {
                     c.skip()?;

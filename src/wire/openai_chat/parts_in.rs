@@ -54,7 +54,7 @@ struct Part<'a> {
 fn part<'a>(c: &mut Cursor<'a>, body: &'a str, losses: &mut Losses) -> Result<Block<'a>, Refusal> {
     let at = c.at();
     let start = c.clone();
-    let part = Part::read(c)?;
+    let part = Part::read(c, losses)?;
     let kind = part.kind.ok_or_else(|| Refusal::at(at, "a content part needs a `type`"))?;
     let word = kind.decode().into_owned();
     let place = |cursor: Option<Cursor<'a>>| cursor.ok_or_else(|| Refusal::at(at, format!("the part has no `{word}`")));
@@ -63,7 +63,10 @@ fn part<'a>(c: &mut Cursor<'a>, body: &'a str, losses: &mut Losses) -> Result<Bl
         "refusal" => BlockKind::Refusal(part.text.unwrap_or_default()),
         "image_url" => image(place(part.image)?, body, losses)?,
         "file" => file(place(part.file)?, body, losses)?,
-        "thinking" => BlockKind::Thinking { text: thoughts(place(part.thinking)?)?, signature: part.signature },
+        "thinking" => {
+            let text = thoughts(place(part.thinking)?, losses)?;
+            BlockKind::Thinking { text, signature: part.signature }
+        }
         "redacted_thinking" => BlockKind::RedactedThinking { data: part.data.unwrap_or_default() },
         _ => {
             let json = start.clone().skip()?;
@@ -77,7 +80,7 @@ fn part<'a>(c: &mut Cursor<'a>, body: &'a str, losses: &mut Losses) -> Result<Bl
 }
 
 impl<'a> Part<'a> {
-    fn read(c: &mut Cursor<'a>) -> Result<Self, Refusal> {
+    fn read(c: &mut Cursor<'a>, losses: &mut Losses) -> Result<Self, Refusal> {
         let mut part = Self::default();
         c.object()?;
         while let Some(key) = c.key()? {
@@ -91,7 +94,7 @@ impl<'a> Part<'a> {
                 "thinking" => part.thinking = c.opt_skip()?.map(|_| start),
                 "signature" => part.signature = c.opt_str()?,
                 "data" => part.data = c.opt_str()?,
-                "cache_control" | "prompt_cache_breakpoint" => part.cache = cache(c)?.or(part.cache),
+                "cache_control" | "prompt_cache_breakpoint" => part.cache = cache(c, losses)?.or(part.cache),
                 _ => part.odd = c.opt_skip()?.map(|_| at).or(part.odd),
             }
         }
@@ -100,7 +103,7 @@ impl<'a> Part<'a> {
 }
 
 /// Reads `cache_control` (OpenRouter, LiteLLM) or `prompt_cache_breakpoint`.
-pub(super) fn cache(c: &mut Cursor<'_>) -> Result<Option<Cache>, JsonError> {
+pub(super) fn cache(c: &mut Cursor<'_>, losses: &mut Losses) -> Result<Option<Cache>, JsonError> {
     if c.peek()? != Kind::Object {
         c.skip()?;
         return Ok(None);
@@ -108,23 +111,33 @@ pub(super) fn cache(c: &mut Cursor<'_>) -> Result<Option<Cache>, JsonError> {
     let mut cache = Cache::FiveMinutes;
     c.object()?;
     while let Some(key) = c.key()? {
+        let at = c.at();
         let value = c.skip()?;
-        if key.is("ttl") && ["\"1h\"", "\"12h\""].contains(&value.as_str()) {
-            cache = Cache::OneHour;
+        if !key.is("ttl") {
+            continue;
+        }
+        match value.as_str() {
+            "\"1h\"" => cache = Cache::OneHour,
+            "\"12h\"" => {
+                losses.at(at, "kept for an hour, which is the longest");
+                cache = Cache::OneHour;
+            }
+            "\"5m\"" | "null" => {}
+            _ => losses.at(at, "kept for five minutes, as if nothing was said"),
         }
     }
     Ok(Some(cache))
 }
 
 /// Reads thinking: a text (LiteLLM), or a list of texts (Mistral).
-fn thoughts<'a>(mut c: Cursor<'a>) -> Result<JsonStr<'a>, Refusal> {
+fn thoughts<'a>(mut c: Cursor<'a>, losses: &mut Losses) -> Result<JsonStr<'a>, Refusal> {
     if c.peek()? == Kind::Str {
         return Ok(c.str()?);
     }
     let mut all = JsonStr::default();
     c.array()?;
     while c.item()? {
-        if let Some(text) = Part::read(&mut c)?.text {
+        if let Some(text) = Part::read(&mut c, losses)?.text {
             all.push(&text);
         }
     }

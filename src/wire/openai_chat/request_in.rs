@@ -203,7 +203,7 @@ impl<'a> Reader<'a, '_> {
             match key.decode().as_ref() {
                 "type" => kind = c.opt_str()?,
                 "function" => function = Some(self.function(c)?),
-                "cache_control" => cache = parts_in::cache(c)?,
+                "cache_control" => cache = parts_in::cache(c, self.losses)?,
                 // Belongs to a tool of another kind, or is lost with a function.
                 _ => odd = c.opt_skip()?.map(|_| at).or(odd),
             }
@@ -236,7 +236,7 @@ impl<'a> Reader<'a, '_> {
                 "description" => function.description = c.opt_str()?.filter(|text| !text.is_empty()),
                 "parameters" => function.schema = schema(c)?,
                 "strict" => function.strict = c.opt_bool()?,
-                "cache_control" => function.cache = parts_in::cache(c)?,
+                "cache_control" => function.cache = parts_in::cache(c, self.losses)?,
                 _ => unknown(c, at, self.losses)?,
             }
         }
