@@ -52,6 +52,7 @@ pub(crate) fn quirks(stated: &[Option<&QuirkFlags>]) -> Quirks {
         set(&mut all.reasoning_replay, word(&flags.reasoning_replay, &REASONING_REPLAYS));
         set(&mut all.tool_id, word(&flags.tool_id, &TOOL_IDS));
         set(&mut all.user_max_len, flags.user_max_len.map(Num::count));
+        set(&mut all.user_emails, flags.user_emails);
         set(&mut all.prompt_cache_breakpoint, flags.prompt_cache_breakpoint);
         set(&mut all.top_k, flags.top_k);
         set(&mut all.empty_content, flags.empty_content);
@@ -89,6 +90,7 @@ pub(crate) fn show_quirks(all: &Quirks) -> Value {
         "reasoning_replay": name(all.reasoning_replay, &REASONING_REPLAYS),
         "tool_id": name(all.tool_id, &TOOL_IDS),
         "user_max_len": all.user_max_len,
+        "user_emails": all.user_emails,
         "prompt_cache_breakpoint": all.prompt_cache_breakpoint,
         "top_k": all.top_k,
         "empty_content": all.empty_content,

@@ -183,6 +183,7 @@ pub(crate) struct QuirkFlags {
     pub(crate) reasoning_replay: Option<String>,
     pub(crate) tool_id: Option<String>,
     pub(crate) user_max_len: Option<Num>,
+    pub(crate) user_emails: Option<bool>,
     pub(crate) prompt_cache_breakpoint: Option<bool>,
     pub(crate) top_k: Option<bool>,
     pub(crate) empty_content: Option<bool>,

@@ -87,6 +87,8 @@ pub struct Quirks {
     pub tool_id: ToolId,
     /// Longest `user` in characters; longer ones are hashed.
     pub user_max_len: u64,
+    /// May be told who the user is even where that is an e-mail address.
+    pub user_emails: bool,
     /// Takes `prompt_cache_breakpoint`.
     pub prompt_cache_breakpoint: bool,
     /// Takes `top_k` (not OpenAI itself).
@@ -113,6 +115,7 @@ impl Default for Quirks {
             reasoning_replay: ReasoningReplay::None,
             tool_id: ToolId::Any,
             user_max_len: 64,
+            user_emails: false,
             prompt_cache_breakpoint: false,
             top_k: false,
             empty_content: false,

@@ -309,7 +309,7 @@ impl<'p> Body<'p, '_> {
             return;
         };
         let text = user.decode();
-        if has_email(&text) {
+        if !self.target.quirks.user_emails && has_email(&text) {
             self.losses.field(at, "looks like an e-mail address, which Anthropic must not be sent");
         } else if self.sends("metadata", at) {
             w.key("metadata").object().key("user_id");
