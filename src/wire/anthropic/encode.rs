@@ -39,7 +39,10 @@ pub(super) fn encode(
     check_choice(&body)?;
     let structure = body.structure()?;
     let forced = is_forced(prompt) || matches!(structure, Structure::Tool { .. });
-    let reasoning = Reasoning::settle(prompt, target, forced, body.losses)?;
+    let mut reasoning = Reasoning::settle(prompt, target, forced, body.losses)?;
+    if reasoning.thinking.is_some() && !body.sends("thinking", at_field(prompt, "reasoning_effort", "thinking")) {
+        reasoning.thinking = None;
+    }
     let mut w = Writer::new(out);
     w.object().key("model").str(target.model).key("max_tokens").int(reasoning.max_tokens);
     if prompt.stream {
@@ -199,10 +202,7 @@ impl<'p> Body<'p, '_> {
         structure: &Structure<'_>,
         w: &mut Writer<'_>,
     ) -> Result<(), Refusal> {
-        let client = at_field(self.prompt, "reasoning_effort", "thinking");
-        if let Some(thinking) = reasoning.thinking
-            && self.sends("thinking", client)
-        {
+        if let Some(thinking) = reasoning.thinking {
             w.key("thinking").object().key("type");
             match thinking {
                 Thinking::Disabled => w.str("disabled"),
