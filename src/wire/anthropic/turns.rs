@@ -10,7 +10,7 @@ use crate::wire::json::{JsonStr, Writer};
 use crate::wire::loss::Refusal;
 use crate::wire::prompt::{Block, BlockKind, Role, Turn};
 
-use super::encode::Body;
+use super::encode::{BLANK, Body};
 use super::names::is_vendors;
 
 /// Where the writing of turns stands.
@@ -55,6 +55,7 @@ impl<'p> Body<'p, '_> {
                     }
                     self.instruct(&mut run, false, w)?;
                 }
+                Role::Assistant if is_hollow(turn) => self.losses.at(turn.at, EMPTY),
                 Role::Assistant => {
                     self.instruct(&mut run, true, w)?;
                     self.assistant_turn(turn, &mut run, i + 1 == turns.len(), w)?;
@@ -79,6 +80,10 @@ impl<'p> Body<'p, '_> {
         unanswered(&run.calls, &HashMap::new())?;
         for turn in std::mem::take(&mut run.held) {
             if is_hollow(turn) {
+                let is_empty = |block: &Block<'_>| matches!(&block.kind, BlockKind::Text(text) if text.is_empty());
+                if !turn.blocks.iter().all(is_empty) {
+                    self.losses.at(turn.at, BLANK);
+                }
                 continue;
             }
             if inline && matches!(run.last, Some(Role::User | Role::System)) {
@@ -165,10 +170,6 @@ impl<'p> Body<'p, '_> {
         is_last: bool,
         w: &mut Writer<'_>,
     ) -> Result<(), Refusal> {
-        if is_hollow(turn) {
-            self.losses.at(turn.at, EMPTY);
-            return Ok(());
-        }
         if is_last && !self.target.capabilities.prefill {
             let message = "this model does not support continuing an assistant message: end with a user message";
             return Err(Refusal::at(turn.at, message));
