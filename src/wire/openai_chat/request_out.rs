@@ -1,11 +1,13 @@
 //! Writes a request's top level and its tools (CONVERSION 10.1, 4, 5.1). Messages are written next door.
 
+use std::collections::HashSet;
+
 use crate::wire::caps::{Capabilities, MaxTokensField, Quirks};
 use crate::wire::json::{Cursor, Json, JsonStr, Kind, Writer};
 use crate::wire::loss::{Losses, Refusal};
 use crate::wire::openai_chat::{messages_out, names};
 use crate::wire::prompt::{Choice, Effort, Function, Output, Prompt, Thinking, Tier, Tool};
-use crate::wire::{Memory, Target};
+use crate::wire::{Format, Memory, Target};
 
 /// Writes a request for a route.
 pub(super) fn encode(
@@ -21,11 +23,14 @@ pub(super) fn encode(
     let mut body = Body { prompt, can: target.capabilities, quirks: target.quirks, w, losses };
     messages_out::encode(prompt, target, &mut body.w, body.losses)?;
     let mut memory = Memory::default();
-    body.tools(&mut memory)?;
+    let effort = body.effort();
+    body.tools(effort, &mut memory)?;
     body.output(&mut memory)?;
     body.limits()?;
     body.sampling();
-    body.effort();
+    if let Some(level) = effort {
+        body.w.key("reasoning_effort").str(level.as_str());
+    }
     body.bookkeeping();
     body.stream();
     body.w.end_object();
@@ -42,17 +47,30 @@ struct Body<'p, 'o, 'l> {
 }
 
 impl<'o> Body<'_, 'o, '_> {
-    /// Begins a field, unless the provider is never sent it.
-    fn field(&mut self, name: &'static str) -> Option<&mut Writer<'o>> {
-        if self.quirks.drop_params.iter().any(|dropped| dropped == name) {
-            self.losses.field(name, "this provider does not take it");
+    /// A field's path as the client knows it.
+    fn path(&self, chat: &'static str, anthropic: &'static str) -> &'static str {
+        match self.prompt.from {
+            Format::OpenaiChat => chat,
+            Format::Anthropic => anthropic,
+        }
+    }
+
+    /// Begins a field, unless the provider is never sent it. `path` is what the client called it.
+    fn field(&mut self, name: &'static str, path: &'static str) -> Option<&mut Writer<'o>> {
+        if !self.takes(name) {
+            self.losses.field(path, "this provider does not take it");
             return None;
         }
         self.w.key(name);
         Some(&mut self.w)
     }
 
-    fn tools(&mut self, memory: &mut Memory) -> Result<(), Refusal> {
+    fn takes(&self, name: &str) -> bool {
+        self.quirks.drop_params.iter().all(|dropped| dropped != name)
+    }
+
+    fn tools(&mut self, effort: Option<Effort>, memory: &mut Memory) -> Result<(), Refusal> {
+        self.check_tools(effort)?;
         if self.prompt.tools.is_empty() {
             if self.prompt.choice.is_some() {
                 self.losses.field("tool_choice", "there are no tools to choose from");
@@ -80,7 +98,8 @@ impl<'o> Body<'_, 'o, '_> {
         }
         self.w.end_array();
         if self.prompt.parallel == Some(false)
-            && let Some(w) = self.field("parallel_tool_calls")
+            && let Some(w) = self
+                .field("parallel_tool_calls", self.path("parallel_tool_calls", "tool_choice.disable_parallel_tool_use"))
         {
             w.bool(false);
         }
@@ -90,12 +109,31 @@ impl<'o> Body<'_, 'o, '_> {
         }
     }
 
+    /// Checks that names are unique, and that this endpoint lets the model call at all.
+    fn check_tools(&self, effort: Option<Effort>) -> Result<(), Refusal> {
+        let thinks = effort.map_or(self.can.reasoning_default_on, |level| level != Effort::None);
+        if !self.prompt.tools.is_empty() && self.can.tools_need_responses_api && thinks {
+            let message = "this model calls tools here only with its thinking off: disable it, or use another route";
+            return Err(Refusal::field("tools", message));
+        }
+        let mut names = HashSet::new();
+        for tool in &self.prompt.tools {
+            if let Tool::Function(function) = tool
+                && !names.insert(function.name.decode())
+            {
+                let message = format!("two tools are called `{}`: their names must differ", function.name.decode());
+                return Err(Refusal::at(function.at, message));
+            }
+        }
+        Ok(())
+    }
+
     fn choice(&mut self, choice: &Choice<'_>) -> Result<(), Refusal> {
         if matches!(choice, Choice::Any | Choice::Tool(_)) && !self.can.forced_tool_choice {
             return Err(Refusal::field("tool_choice", "this model cannot be made to call a tool"));
         }
         let any = if self.quirks.tool_choice_required { "required" } else { "any" };
-        let Some(w) = self.field("tool_choice") else {
+        let Some(w) = self.field("tool_choice", "tool_choice") else {
             return Ok(());
         };
         match choice {
@@ -115,19 +153,23 @@ impl<'o> Body<'_, 'o, '_> {
         let Some(output) = &self.prompt.output else {
             return Ok(());
         };
+        let path = self.path("response_format", "output_config.format");
         match output {
             Output::Json => {
-                if let Some(w) = self.field("response_format") {
+                if let Some(w) = self.field("response_format", path) {
                     w.object().key("type").str("json_object").end_object();
                 }
             }
             Output::Schema { name, schema, strict } if self.can.structured_outputs => {
-                let strict = *strict != Some(false) && is_strict(schema);
-                if let Some(w) = self.field("response_format") {
+                let (wanted, strict) = (*strict == Some(true), is_strict(schema));
+                if wanted && !strict {
+                    self.losses.field(path, STRICT);
+                }
+                if let Some(w) = self.field("response_format", path) {
                     w.object().key("type").str("json_schema").key("json_schema").object();
                     w.key("name").lit(&schema_name(name.as_ref()));
                     w.key("schema").json(schema);
-                    w.key("strict").bool(strict);
+                    w.key("strict").bool(wanted && strict);
                     w.end_object().end_object();
                 }
             }
@@ -142,10 +184,11 @@ impl<'o> Body<'_, 'o, '_> {
         schema: &Json<'_>,
         memory: &mut Memory,
     ) -> Result<(), Refusal> {
+        let path = self.path("response_format", "output_config.format");
         if !self.prompt.tools.is_empty() || !self.can.forced_tool_choice {
-            return Err(Refusal::field("output_config", "this model takes no JSON Schema for its answer"));
+            return Err(Refusal::field(path, "this model takes no JSON Schema for its answer"));
         }
-        self.losses.field("output_config", "the model takes no schema: it is made to call a tool of that shape");
+        self.losses.field(path, "the model takes no schema: it is made to call a tool of that shape");
         let name = schema_name(name);
         let w = &mut self.w;
         w.key("tools").array().object().key("type").str("function").key("function").object();
@@ -172,22 +215,23 @@ impl<'o> Body<'_, 'o, '_> {
                 MaxTokensField::MaxTokens => "max_tokens",
                 MaxTokensField::MaxCompletionTokens => "max_completion_tokens",
             };
-            if let Some(w) = self.field(name) {
+            if let Some(w) = self.field(name, "max_tokens") {
                 w.int(wanted.min(most));
             }
         }
         if self.prompt.stop.is_empty() {
             return Ok(());
         }
+        let path = self.path("stop", "stop_sequences");
         if !self.can.stop {
-            self.losses.field("stop_sequences", "this model takes no stop sequences");
+            self.losses.field(path, "this model takes no stop sequences");
             return Ok(());
         }
         if STOP_MAX < self.prompt.stop.len() {
-            self.losses.field("stop_sequences", "only the first four are sent: the format takes no more");
+            self.losses.field(path, "only the first four are sent: the format takes no more");
         }
         let stop = &self.prompt.stop;
-        if let Some(w) = self.field("stop") {
+        if let Some(w) = self.field("stop", path) {
             w.array();
             for sequence in stop.iter().take(STOP_MAX) {
                 w.lit(sequence);
@@ -210,39 +254,49 @@ impl<'o> Body<'_, 'o, '_> {
                 self.losses.field(name, "this model takes only one of temperature and top_p");
             } else if name == "top_k" && !self.quirks.top_k {
                 self.losses.field(name, "this provider does not take it");
-            } else if let Some(w) = self.field(name) {
+            } else if let Some(w) = self.field(name, name) {
                 w.json(value);
             }
         }
     }
 
-    /// How hard to think. No wish is no wish: the model's own default is not spelled out.
-    fn effort(&mut self) {
+    /// How hard to think, if that is to be said. No wish is no wish: the model's own default is not spelled out.
+    fn effort(&mut self) -> Option<Effort> {
         let budget = |tokens| match tokens {
             0..=2048 => Effort::Low,
             2049..=12_000 => Effort::Medium,
             12_001..=24_000 => Effort::High,
             _ => Effort::Xhigh,
         };
-        let (wanted, place) = match (self.prompt.thinking, self.prompt.effort) {
-            (Some(Thinking::Disabled), _) => (Effort::None, "thinking"),
-            (_, Some(effort)) => (effort, "effort"),
-            (Some(Thinking::Budget(tokens)), None) => (budget(tokens), "thinking.budget_tokens"),
-            (Some(Thinking::Adaptive) | None, None) => return,
-        };
-        match nearest(wanted, &self.can.effort) {
-            Some(level) => {
-                if level != wanted || place == "thinking.budget_tokens" {
-                    self.losses.field(place, "sent as the nearest level of effort this model takes");
+        let level = self.path("reasoning_effort", "output_config.effort");
+        let (wanted, path) = match (self.prompt.thinking, self.prompt.effort) {
+            (Some(Thinking::Disabled), effort) => {
+                if effort.is_some_and(|effort| effort != Effort::None) {
+                    self.losses.field(level, "thinking is off, and effort is only told as thinking here");
                 }
-                if let Some(w) = self.field("reasoning_effort") {
-                    w.str(level.as_str());
-                }
+                (Effort::None, "thinking")
             }
+            (thinking, Some(effort)) => {
+                if let Some(Thinking::Budget(_)) = thinking {
+                    self.losses.field("thinking.budget_tokens", "the level of effort is sent instead");
+                }
+                (effort, level)
+            }
+            (Some(Thinking::Budget(tokens)), None) => (budget(tokens), "thinking.budget_tokens"),
+            (Some(Thinking::Adaptive) | None, None) => return None,
+        };
+        let nearest = nearest(wanted, &self.can.effort).filter(|_| self.takes("reasoning_effort"));
+        match nearest {
+            Some(level) if level != wanted || path == "thinking.budget_tokens" => {
+                self.losses.field(path, "sent as the nearest level of effort this model takes");
+            }
+            Some(_) => {}
             // A model without levels does not think, which is what was asked for.
-            None if wanted == Effort::None => {}
-            None => self.losses.field(place, "this model takes no level of effort"),
+            None if wanted == Effort::None && !self.can.reasoning_default_on => {}
+            None if wanted == Effort::None => self.losses.field(path, "this model always thinks"),
+            None => self.losses.field(path, "this model takes no level of effort"),
         }
+        nearest
     }
 
     fn bookkeeping(&mut self) {
@@ -250,20 +304,21 @@ impl<'o> Body<'_, 'o, '_> {
             let most = usize::try_from(self.quirks.user_max_len).unwrap_or(usize::MAX);
             let text = user.decode();
             let fits = text.chars().nth(most).is_none();
-            if !fits {
-                self.losses.field("metadata.user_id", "too long for this provider: sent as its hash");
-            }
-            if let Some(w) = self.field("user") {
+            let path = self.path("user", "metadata.user_id");
+            if most == 0 {
+                self.losses.field(path, "this provider does not take it");
+            } else if let Some(w) = self.field("user", path) {
                 if fits {
                     w.lit(user);
                 } else {
                     w.str(names::sha256_hex(&text).get(..most.min(64)).unwrap_or_default());
+                    self.losses.field(path, "too long for this provider: sent as its hash");
                 }
             }
         }
         // `auto` is what both vendors do unasked.
         if self.prompt.tier == Some(Tier::Standard)
-            && let Some(w) = self.field("service_tier")
+            && let Some(w) = self.field("service_tier", "service_tier")
         {
             w.str("default");
         }
@@ -274,14 +329,15 @@ impl<'o> Body<'_, 'o, '_> {
             return;
         }
         self.w.key("stream").bool(true);
-        // Asked for whether the client wants it or not: usage is accounted.
-        if self.quirks.stream_options
-            && let Some(w) = self.field("stream_options")
-        {
-            w.object().key("include_usage").bool(true).end_object();
+        // Asked for whether the client wants it or not: usage is accounted. So to leave it out loses nothing of theirs.
+        if self.quirks.stream_options && self.takes("stream_options") {
+            self.w.key("stream_options").object().key("include_usage").bool(true).end_object();
         }
     }
 }
+
+/// Why a schema is not strict.
+const STRICT: &str = "not held to strictly: that needs every object closed and every property required here";
 
 /// A tool's name as this format takes it.
 pub(super) fn tool_name<'n>(name: &'n JsonStr<'n>) -> JsonStr<'n> {
@@ -325,7 +381,7 @@ fn write_function(
         if strict_tools && function.schema.as_ref().is_some_and(is_strict) {
             w.key("strict").bool(true);
         } else {
-            losses.at(function.at, "`strict` needs every object closed and every property required here");
+            losses.at(function.at, if strict_tools { STRICT } else { "this provider takes no `strict`" });
         }
     }
     w.end_object().end_object();

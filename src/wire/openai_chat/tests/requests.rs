@@ -618,11 +618,11 @@ fn ec50_thinking_becomes_effort() {
     check(Some(Thinking::Budget(32_000)), None, &[], "", "thinking.budget_tokens");
     check(Some(Thinking::Adaptive), None, &all, "", "");
     check(Some(Thinking::Adaptive), Some(Medium), &all, "medium", "");
-    check(Some(Thinking::Disabled), Some(High), &all, "none", "");
+    check(Some(Thinking::Disabled), Some(High), &all, "none", "output_config.effort");
     check(Some(Thinking::Disabled), None, &[Low, High], "low", "thinking");
     check(Some(Thinking::Disabled), None, &[], "", "");
-    check(None, Some(Effort::Max), &all, "high", "effort");
-    check(None, Some(Low), &[Off, Medium], "medium", "effort");
+    check(None, Some(Effort::Max), &all, "high", "output_config.effort");
+    check(None, Some(Low), &[Off, Medium], "medium", "output_config.effort");
 }
 
 #[test]
@@ -691,7 +691,7 @@ fn the_shape_of_an_answer_is_asked_for_as_the_model_takes_it() {
     let none = Capabilities { structured_outputs: false, ..Capabilities::default() };
     let (written, memory, lost) = write(&prompt, &none, &Quirks::default()).unwrap();
     assert!(written.contains(r#""tool_choice":{"type":"function","function":{"name":"response"}}"#), "{written}");
-    assert_eq!((memory.unwrap_tool.as_deref(), lost.as_str()), (Some("response"), "output_config"));
+    assert_eq!((memory.unwrap_tool.as_deref(), lost.as_str()), (Some("response"), "output_config.format"));
 }
 
 #[test]
