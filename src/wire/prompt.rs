@@ -187,7 +187,8 @@ pub enum BlockKind<'a> {
         content: Vec<Block<'a>>,
         is_error: bool,
     },
-    /// What the model thought. A signature vouches for it to the vendor that wrote it, and to nobody else.
+    /// What the model thought. A signature vouches for it to the vendor that wrote it, and to nobody else; one that
+    /// begins with [`ENVELOPE`] vouches for nothing.
     Thinking {
         text: JsonStr<'a>,
         signature: Option<JsonStr<'a>>,
@@ -203,6 +204,10 @@ pub enum BlockKind<'a> {
         json: Json<'a>,
     },
 }
+
+/// Begins a signature that we made, because the upstream gave none and the client's type demands one. Whoever sees it
+/// come back knows that no vendor vouches for the block.
+pub const ENVELOPE: &str = "mp1.";
 
 /// A tool call's arguments: JSON in one format, a string that spells JSON in another.
 #[derive(Clone, Debug)]

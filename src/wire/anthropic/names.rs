@@ -6,10 +6,7 @@ use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD, HEXLOWER};
 use ring::digest::{Context, SHA256, digest};
 
 use crate::wire::json::JsonStr;
-
-/// Begins a signature that we made, because the upstream gave none and the type demands one. Whoever sees it come
-/// back knows that no vendor vouches for the block, and never sends it to Anthropic.
-pub(super) const ENVELOPE: &str = "mp1.";
+pub(super) use crate::wire::prompt::ENVELOPE;
 
 /// Begins an id that we made from one Anthropic would refuse.
 const ID_PREFIX: &str = "toolu_mp_";

@@ -1,7 +1,9 @@
 //! Writes turns as messages (CONVERSION 10.1).
 //!
 //! One user turn may become several messages: each tool's answer is its own, and what a tool message cannot hold (an
-//! image) follows in the user message after the whole run of them.
+//! image) follows in the user message after the whole run of them. Nothing may come between calls and their answers.
+
+use std::collections::HashMap;
 
 use crate::wire::Target;
 use crate::wire::caps::{Quirks, ReasoningField, ReasoningReplay, SystemRole};
@@ -9,7 +11,7 @@ use crate::wire::json::{JsonStr, Writer};
 use crate::wire::loss::{Losses, Refusal};
 use crate::wire::openai_chat::reply::spelled;
 use crate::wire::openai_chat::{names, request_out};
-use crate::wire::prompt::{Args, Block, BlockKind, Prompt, Role, Source, Turn};
+use crate::wire::prompt::{Args, Block, BlockKind, ENVELOPE, Prompt, Role, Source, Tool, Turn};
 
 /// Writes the `messages` of a request.
 pub(super) fn encode(
@@ -19,7 +21,11 @@ pub(super) fn encode(
     losses: &mut Losses,
 ) -> Result<(), Refusal> {
     let system = instructions(prompt, losses);
-    let mut history = History { target, quirks: target.quirks, w, losses, folded: Vec::new() };
+    if loses_marks(prompt, target.quirks) {
+        losses.field("cache_control", "this provider takes no cache breakpoint there");
+    }
+    let quirks = target.quirks;
+    let mut history = History { target, quirks, w, losses, folded: Vec::new(), held: Vec::new(), calls: false };
     history.w.key("messages").array();
     match target.quirks.system_role {
         _ if system.is_empty() => {}
@@ -29,14 +35,22 @@ pub(super) fn encode(
     }
     for (turn, is_last) in prompt.turns.iter().zip((0..prompt.turns.len()).rev().map(|left| left == 0)) {
         match turn.role {
+            Role::System if history.calls => history.held.push(turn),
             Role::System => history.inline_system(turn)?,
-            Role::User => history.user(turn)?,
+            Role::User => {
+                history.user(turn)?;
+                history.release()?;
+            }
             Role::Assistant if is_last && !target.capabilities.prefill => {
                 return Err(Refusal::at(turn.at, "this model does not continue an assistant message"));
             }
-            Role::Assistant => history.assistant(turn)?,
+            Role::Assistant => {
+                history.release()?;
+                history.assistant(turn)?;
+            }
         }
     }
+    history.release()?;
     let rest = std::mem::take(&mut history.folded);
     if !rest.is_empty() {
         history.message("user", &rest)?;
@@ -73,24 +87,44 @@ struct History<'t, 'w, 'o, 'p> {
     losses: &'w mut Losses,
     /// Instructions that wait for the first user message, for models that know no other role.
     folded: Vec<&'p Block<'p>>,
+    /// Instructions that wait for the answers to open calls.
+    held: Vec<&'p Turn<'p>>,
+    /// Calls wait for their answers.
+    calls: bool,
 }
 
 impl<'p> History<'_, '_, '_, 'p> {
     /// Writes a message of these blocks.
     fn message(&mut self, role: &str, blocks: &[&Block<'_>]) -> Result<(), Refusal> {
         self.w.object().key("role").str(role).key("content");
-        self.content(blocks)?;
+        self.content(blocks, false)?;
         self.w.end_object();
+        Ok(())
+    }
+
+    /// Writes the instructions that had to wait.
+    fn release(&mut self) -> Result<(), Refusal> {
+        self.calls = false;
+        for turn in std::mem::take(&mut self.held) {
+            self.inline_system(turn)?;
+        }
         Ok(())
     }
 
     /// A system message between turns; where the model takes none, a user message that says what it is.
     fn inline_system(&mut self, turn: &Turn<'_>) -> Result<(), Refusal> {
-        let blocks: Vec<&Block<'_>> = turn.blocks.iter().collect();
+        let blocks: Vec<&Block<'_>> = turn.blocks.iter().filter(says_something).collect();
+        if blocks.is_empty() {
+            return Ok(());
+        }
         let role = match (self.target.capabilities.inline_system, self.quirks.system_role) {
             (true, SystemRole::System) => "system",
             (true, SystemRole::Developer) => "developer",
             (false, _) | (true, SystemRole::User) => {
+                if let Some(block) = blocks.iter().find(|block| text_of(block).is_none()) {
+                    return Err(misplaced(block));
+                }
+                self.losses.at(turn.at, "written as the user's words: the model takes no system message here");
                 let mut text = JsonStr::quoted("<system>");
                 text.push(&joined(&texts(&blocks)));
                 text.push(&JsonStr::quote("</system>"));
@@ -103,10 +137,20 @@ impl<'p> History<'_, '_, '_, 'p> {
 
     fn user(&mut self, turn: &'p Turn<'p>) -> Result<(), Refusal> {
         let (answers, own): (Vec<&Block<'_>>, Vec<&Block<'_>>) =
-            turn.blocks.iter().partition(|block| matches!(block.kind, BlockKind::ToolResult { .. }));
+            turn.blocks.iter().filter(says_something).partition(|block| answered(block).is_some());
+        if answers.is_empty() && own.is_empty() {
+            return Err(Refusal::at(turn.at, "a user message must not be empty"));
+        }
         let mut rest = std::mem::take(&mut self.folded);
-        for answer in answers {
-            rest.extend(self.answer(answer)?);
+        let last: HashMap<_, usize> =
+            answers.iter().filter_map(|block| Some((answered(block)?.decode(), block.at))).collect();
+        for answer in &answers {
+            let counts = answered(answer).is_some_and(|id| last.get(&id.decode()) == Some(&answer.at));
+            if !counts {
+                self.losses.at(answer.at, "a later result answers the same call");
+            } else {
+                rest.extend(self.answer(answer)?);
+            }
         }
         rest.extend(own);
         if rest.is_empty() {
@@ -130,7 +174,7 @@ impl<'p> History<'_, '_, '_, 'p> {
         let is_text = |block: &&Block<'_>| matches!(&block.kind, BlockKind::Text(_)) || is_text_document(block);
         let mut hoisted = Vec::new();
         if all.iter().all(is_text) || self.quirks.tool_result_images {
-            self.content(&all)?;
+            self.content(&all, block.cache.is_some())?;
         } else {
             let mut words = Vec::new();
             for block in &all {
@@ -153,24 +197,31 @@ impl<'p> History<'_, '_, '_, 'p> {
         Ok(hoisted)
     }
 
-    /// Writes content: a string where the provider wants one or one text is all there is, else parts.
-    fn content(&mut self, blocks: &[&Block<'_>]) -> Result<(), Refusal> {
+    /// Writes content: a string where the provider wants one or one text is all there is, else parts. `marked`: a cache
+    /// breakpoint stands after all of it.
+    fn content(&mut self, blocks: &[&Block<'_>], marked: bool) -> Result<(), Refusal> {
         let all_text = blocks.iter().all(|block| matches!(block.kind, BlockKind::Text(_)) || is_text_document(block));
-        let marks = self.quirks.prompt_cache_breakpoint && blocks.iter().any(|block| block.cache.is_some());
-        let whole = self.quirks.content_as_string || (blocks.len() < 2 && !marks);
+        let marks = self.quirks.prompt_cache_breakpoint && (marked || blocks.iter().any(|block| block.cache.is_some()));
+        let whole = blocks.is_empty() || (!marks && (self.quirks.content_as_string || blocks.len() < 2));
         if all_text && whole {
             self.w.lit(&joined(&texts(blocks)));
             return Ok(());
         }
         self.w.array();
-        for block in blocks {
-            self.part(block)?;
+        for (block, left) in blocks.iter().zip((0..blocks.len()).rev()) {
+            self.part(block, marked && left == 0)?;
         }
         self.w.end_array();
         Ok(())
     }
 
-    fn part(&mut self, block: &Block<'_>) -> Result<(), Refusal> {
+    fn part(&mut self, block: &Block<'_>, marked: bool) -> Result<(), Refusal> {
+        if let BlockKind::Document { source, context: Some(context), .. } = &block.kind
+            && !matches!(source, Source::Text(_))
+            && !context.is_blank()
+        {
+            self.w.object().key("type").str("text").key("text").lit(context).end_object();
+        }
         self.w.object();
         match &block.kind {
             BlockKind::Text(text) => {
@@ -198,7 +249,8 @@ impl<'p> History<'_, '_, '_, 'p> {
             BlockKind::Foreign { .. } => return Err(foreign(block)),
         }
         // OpenAI refuses the mark on images, whatever its schema says.
-        if self.quirks.prompt_cache_breakpoint && block.cache.is_some() && !matches!(block.kind, BlockKind::Image(_)) {
+        let marked = marked || block.cache.is_some();
+        if self.quirks.prompt_cache_breakpoint && marked && !matches!(block.kind, BlockKind::Image(_)) {
             self.w.key("prompt_cache_breakpoint").object().key("mode").str("explicit").end_object();
         }
         self.w.end_object();
@@ -236,8 +288,16 @@ impl<'p> History<'_, '_, '_, 'p> {
         let mut said = Said::default();
         for block in &turn.blocks {
             match &block.kind {
-                BlockKind::Text(text) | BlockKind::Refusal(text) => said.text.push(text),
-                BlockKind::Thinking { text, .. } => said.thoughts.push((block.at, text)),
+                BlockKind::Text(text) | BlockKind::Refusal(text) => {
+                    if !said.calls.is_empty() && !text.is_empty() {
+                        self.losses.at(block.at, "text after a call is told before it");
+                    }
+                    said.text.push(text);
+                }
+                BlockKind::Thinking { text, signature } => {
+                    let sealed = signature.as_ref().is_some_and(|s| !s.literal().starts_with(ENVELOPE));
+                    said.thoughts.push(Thought { at: block.at, text, sealed });
+                }
                 BlockKind::ToolUse { id, name, input } => said.calls.push((id, name, input)),
                 BlockKind::RedactedThinking { .. } => {
                     self.losses.at(block.at, "redacted thinking means nothing to another vendor");
@@ -262,13 +322,18 @@ impl<'p> History<'_, '_, '_, 'p> {
         if let Some((field, text)) = replay {
             self.w.key(field).lit(&text);
         }
-        self.calls(&said);
+        self.write_calls(&said);
+        self.calls = !said.calls.is_empty();
         self.w.end_object();
         Ok(())
     }
 
     /// The thinking that goes back, and the field for it. What does not is a loss.
+    ///
+    /// What another vendor sealed is that vendor's, and goes nowhere else; but a turn of calls without thinking is
+    /// refused where thinking must accompany them, so there it is better than none.
     fn replay(&mut self, said: &Said<'_>) -> Option<(&'static str, JsonStr<'static>)> {
+        let calls = !said.calls.is_empty();
         let field = match self.quirks.reasoning_field {
             ReasoningField::ReasoningContent => Some("reasoning_content"),
             ReasoningField::Reasoning => Some("reasoning"),
@@ -276,20 +341,23 @@ impl<'p> History<'_, '_, '_, 'p> {
         };
         let field = field.filter(|_| match self.quirks.reasoning_replay {
             ReasoningReplay::None => false,
-            ReasoningReplay::ToolTurns => !said.calls.is_empty(),
+            ReasoningReplay::ToolTurns => calls,
             ReasoningReplay::Always => true,
         });
         let mut text = JsonStr::default();
-        for (at, thought) in &said.thoughts {
-            match field {
-                Some(_) => text.push(thought),
-                None => self.losses.at(*at, "this provider takes no thinking back"),
+        for thought in &said.thoughts {
+            if field.is_none() {
+                self.losses.at(thought.at, "this provider takes no thinking back");
+            } else if thought.sealed && !calls {
+                self.losses.at(thought.at, "thinking that another vendor sealed stays with that vendor");
+            } else {
+                text.push(thought.text);
             }
         }
         field.map(|field| (field, text.into_owned())).filter(|(_, text)| !text.is_empty())
     }
 
-    fn calls(&mut self, said: &Said<'_>) {
+    fn write_calls(&mut self, said: &Said<'_>) {
         if said.calls.is_empty() {
             return;
         }
@@ -318,8 +386,15 @@ impl<'p> History<'_, '_, '_, 'p> {
 struct Said<'b> {
     /// Several texts are one text.
     text: JsonStr<'b>,
-    thoughts: Vec<(usize, &'b JsonStr<'b>)>,
+    thoughts: Vec<Thought<'b>>,
     calls: Vec<(&'b JsonStr<'b>, &'b JsonStr<'b>, &'b Args<'b>)>,
+}
+
+struct Thought<'b> {
+    at: usize,
+    text: &'b JsonStr<'b>,
+    /// Signed by its vendor.
+    sealed: bool,
 }
 
 fn data_url(media_type: &JsonStr<'_>, data: &JsonStr<'_>) -> JsonStr<'static> {
@@ -328,6 +403,33 @@ fn data_url(media_type: &JsonStr<'_>, data: &JsonStr<'_>) -> JsonStr<'static> {
     url.push(&JsonStr::quote(";base64,"));
     url.push(data);
     url
+}
+
+/// The call that a block answers.
+fn answered<'b>(block: &'b Block<'_>) -> Option<&'b JsonStr<'b>> {
+    if let BlockKind::ToolResult { id, .. } = &block.kind { Some(id) } else { None }
+}
+
+/// Whether there is anything in a block. An empty text is refused by some providers, and says nothing to any.
+fn says_something(block: &&Block<'_>) -> bool {
+    !matches!(&block.kind, BlockKind::Text(text) if text.is_empty())
+}
+
+/// Whether a cache breakpoint stands where none can be written.
+fn loses_marks(prompt: &Prompt<'_>, quirks: &Quirks) -> bool {
+    let takes = quirks.prompt_cache_breakpoint;
+    let is_lost = |block: &Block<'_>, role: Role| {
+        let keeps = takes && role != Role::Assistant && !matches!(block.kind, BlockKind::Image(_));
+        block.cache.is_some() && !keeps
+    };
+    let is_any_lost = |block: &Block<'_>, role: Role| {
+        let inner = if let BlockKind::ToolResult { content, .. } = &block.kind { content.as_slice() } else { &[] };
+        is_lost(block, role) || inner.iter().any(|block| is_lost(block, role))
+    };
+    let tools = prompt.tools.iter().any(|tool| matches!(tool, Tool::Function(function) if function.cache.is_some()));
+    tools
+        || prompt.system.iter().any(|block| is_any_lost(block, Role::System))
+        || prompt.turns.iter().any(|turn| turn.blocks.iter().any(|block| is_any_lost(block, turn.role)))
 }
 
 fn is_text_document(block: &Block<'_>) -> bool {
