@@ -11,7 +11,7 @@ use crate::wire::json::{JsonStr, Writer};
 use crate::wire::loss::{Losses, Refusal};
 use crate::wire::openai_chat::reply::spelled;
 use crate::wire::openai_chat::{names, request_out};
-use crate::wire::prompt::{Args, Block, BlockKind, ENVELOPE, Prompt, Role, Source, Tool, Turn};
+use crate::wire::prompt::{Args, Block, BlockKind, Cache, ENVELOPE, Prompt, Role, Source, Tool, Turn};
 
 /// Writes the `messages` of a request.
 pub(super) fn encode(
@@ -31,7 +31,12 @@ pub(super) fn encode(
         _ if system.is_empty() => {}
         SystemRole::System => history.message("system", &system)?,
         SystemRole::Developer => history.message("developer", &system)?,
-        SystemRole::User => history.folded = system,
+        SystemRole::User => {
+            if let Some(block) = system.first() {
+                history.losses.at(block.at, USERS);
+            }
+            history.folded = system;
+        }
     }
     for (turn, is_last) in prompt.turns.iter().zip((0..prompt.turns.len()).rev().map(|left| left == 0)) {
         match turn.role {
@@ -46,15 +51,13 @@ pub(super) fn encode(
             }
             Role::Assistant => {
                 history.release()?;
+                history.unfold()?;
                 history.assistant(turn)?;
             }
         }
     }
     history.release()?;
-    let rest = std::mem::take(&mut history.folded);
-    if !rest.is_empty() {
-        history.message("user", &rest)?;
-    }
+    history.unfold()?;
     history.w.end_array();
     Ok(())
 }
@@ -97,9 +100,17 @@ impl<'p> History<'_, '_, '_, 'p> {
     /// Writes a message of these blocks.
     fn message(&mut self, role: &str, blocks: &[&Block<'_>]) -> Result<(), Refusal> {
         self.w.object().key("role").str(role).key("content");
-        self.content(blocks, false)?;
+        self.content(blocks, None)?;
         self.w.end_object();
         Ok(())
+    }
+
+    /// Writes the instructions that no user message has taken in, before the model speaks.
+    fn unfold(&mut self) -> Result<(), Refusal> {
+        match std::mem::take(&mut self.folded) {
+            folded if folded.is_empty() => Ok(()),
+            folded => self.message("user", &folded),
+        }
     }
 
     /// Writes the instructions that had to wait.
@@ -124,7 +135,7 @@ impl<'p> History<'_, '_, '_, 'p> {
                 if let Some(block) = blocks.iter().find(|block| text_of(block).is_none()) {
                     return Err(misplaced(block));
                 }
-                self.losses.at(turn.at, "written as the user's words: the model takes no system message here");
+                self.losses.at(turn.at, USERS);
                 let mut text = JsonStr::quoted("<system>");
                 text.push(&joined(&texts(&blocks)));
                 text.push(&JsonStr::quote("</system>"));
@@ -174,7 +185,7 @@ impl<'p> History<'_, '_, '_, 'p> {
         let is_text = |block: &&Block<'_>| matches!(&block.kind, BlockKind::Text(_)) || is_text_document(block);
         let mut hoisted = Vec::new();
         if all.iter().all(is_text) || self.quirks.tool_result_images {
-            self.content(&all, block.cache.is_some())?;
+            self.content(&all, block.cache)?;
         } else {
             let mut words = Vec::new();
             for block in &all {
@@ -183,7 +194,11 @@ impl<'p> History<'_, '_, '_, 'p> {
                     BlockKind::Document { .. } if !is_text_document(block) => {
                         words.push(JsonStr::quote("[document attached below]"));
                     }
-                    BlockKind::Text(_) | BlockKind::Document { .. } => words.extend(text_of(block)),
+                    BlockKind::Text(_) => words.extend(text_of(block)),
+                    BlockKind::Document { .. } => {
+                        self.losses.at(block.at, PLAIN);
+                        words.extend(text_of(block));
+                    }
                     BlockKind::ToolUse { .. } | BlockKind::ToolResult { .. } => return Err(misplaced(block)),
                     BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } => return Err(misplaced(block)),
                     BlockKind::Refusal(_) => return Err(misplaced(block)),
@@ -197,25 +212,29 @@ impl<'p> History<'_, '_, '_, 'p> {
         Ok(hoisted)
     }
 
-    /// Writes content: a string where the provider wants one or one text is all there is, else parts. `marked`: a cache
-    /// breakpoint stands after all of it.
-    fn content(&mut self, blocks: &[&Block<'_>], marked: bool) -> Result<(), Refusal> {
+    /// Writes content: a string where the provider wants one or one text is all there is, else parts. `mark`: the cache
+    /// breakpoint after all of it.
+    fn content(&mut self, blocks: &[&Block<'_>], mark: Option<Cache>) -> Result<(), Refusal> {
         let all_text = blocks.iter().all(|block| matches!(block.kind, BlockKind::Text(_)) || is_text_document(block));
-        let marks = self.quirks.prompt_cache_breakpoint && (marked || blocks.iter().any(|block| block.cache.is_some()));
+        let marks =
+            self.quirks.prompt_cache_breakpoint && (mark.is_some() || blocks.iter().any(|block| block.cache.is_some()));
         let whole = blocks.is_empty() || (!marks && (self.quirks.content_as_string || blocks.len() < 2));
         if all_text && whole {
+            for block in blocks.iter().filter(|block| is_text_document(block)) {
+                self.losses.at(block.at, PLAIN);
+            }
             self.w.lit(&joined(&texts(blocks)));
             return Ok(());
         }
         self.w.array();
         for (block, left) in blocks.iter().zip((0..blocks.len()).rev()) {
-            self.part(block, marked && left == 0)?;
+            self.part(block, block.cache.or(mark.filter(|_| left == 0)))?;
         }
         self.w.end_array();
         Ok(())
     }
 
-    fn part(&mut self, block: &Block<'_>, marked: bool) -> Result<(), Refusal> {
+    fn part(&mut self, block: &Block<'_>, mark: Option<Cache>) -> Result<(), Refusal> {
         if let BlockKind::Document { source, context: Some(context), .. } = &block.kind
             && !matches!(source, Source::Text(_))
             && !context.is_blank()
@@ -233,6 +252,7 @@ impl<'p> History<'_, '_, '_, 'p> {
             }
             BlockKind::Document { source: Source::Text(_), .. } => {
                 let text = text_of(block).unwrap_or_default();
+                self.losses.at(block.at, PLAIN);
                 self.w.key("type").str("text").key("text").lit(&text);
             }
             BlockKind::Document { source, title, .. } => {
@@ -249,9 +269,15 @@ impl<'p> History<'_, '_, '_, 'p> {
             BlockKind::Foreign { .. } => return Err(foreign(block)),
         }
         // OpenAI refuses the mark on images, whatever its schema says.
-        let marked = marked || block.cache.is_some();
-        if self.quirks.prompt_cache_breakpoint && marked && !matches!(block.kind, BlockKind::Image(_)) {
-            self.w.key("prompt_cache_breakpoint").object().key("mode").str("explicit").end_object();
+        if self.quirks.prompt_cache_breakpoint
+            && let Some(cache) = mark.filter(|_| !matches!(block.kind, BlockKind::Image(_)))
+        {
+            self.w.key("prompt_cache_breakpoint").object().key("mode").str("explicit");
+            // Theirs last half an hour or twelve.
+            if cache == Cache::OneHour {
+                self.w.key("ttl").str("12h");
+            }
+            self.w.end_object();
         }
         self.w.end_object();
         Ok(())
@@ -347,7 +373,7 @@ impl<'p> History<'_, '_, '_, 'p> {
         let mut text = JsonStr::default();
         for thought in &said.thoughts {
             if field.is_none() {
-                self.losses.at(thought.at, "this provider takes no thinking back");
+                self.losses.at(thought.at, "this provider takes no thinking back here");
             } else if thought.sealed && !calls {
                 self.losses.at(thought.at, "thinking that another vendor sealed stays with that vendor");
             } else {
@@ -431,6 +457,12 @@ fn loses_marks(prompt: &Prompt<'_>, quirks: &Quirks) -> bool {
         || prompt.system.iter().any(|block| is_any_lost(block, Role::System))
         || prompt.turns.iter().any(|turn| turn.blocks.iter().any(|block| is_any_lost(block, turn.role)))
 }
+
+/// Why an instruction is not what it was.
+const USERS: &str = "written as the user's words: the model takes no system message here";
+
+/// Why a document is not what it was.
+const PLAIN: &str = "a document of text becomes plain text";
 
 fn is_text_document(block: &Block<'_>) -> bool {
     matches!(&block.kind, BlockKind::Document { source: Source::Text(_), .. })

@@ -88,10 +88,7 @@ impl<'o> Body<'_, 'o, '_> {
                 Tool::Foreign { kind, at, .. } => {
                     return Err(Refusal::at(
                         *at,
-                        format!(
-                            "the tool `{}` runs at its own vendor and cannot be offered to this model",
-                            kind.decode()
-                        ),
+                        format!("the tool `{}` is its own vendor's and cannot be offered to this model", kind.decode()),
                     ));
                 }
             }
@@ -131,6 +128,10 @@ impl<'o> Body<'_, 'o, '_> {
     fn choice(&mut self, choice: &Choice<'_>) -> Result<(), Refusal> {
         if matches!(choice, Choice::Any | Choice::Tool(_)) && !self.can.forced_tool_choice {
             return Err(Refusal::field("tool_choice", "this model cannot be made to call a tool"));
+        }
+        // It is what models do anyway, and those that cannot be forced refuse the field itself.
+        if matches!(choice, Choice::Auto) && !self.can.forced_tool_choice {
+            return Ok(());
         }
         let any = if self.quirks.tool_choice_required { "required" } else { "any" };
         let Some(w) = self.field("tool_choice", "tool_choice") else {
@@ -248,14 +249,25 @@ impl<'o> Body<'_, 'o, '_> {
             let Some(value) = value else {
                 continue;
             };
-            if !self.can.sampling {
-                self.losses.field(name, "this model chooses its own sampling");
+            // 1 is the default, and leaving it out says the same.
+            let is_default = name != "top_k" && value.as_f64() == Some(1.0);
+            let why = if !self.can.sampling {
+                Some("this model chooses its own sampling")
             } else if name == "top_p" && both && !self.can.temperature_and_top_p {
-                self.losses.field(name, "this model takes only one of temperature and top_p");
+                Some("this model takes only one of temperature and top_p")
             } else if name == "top_k" && !self.quirks.top_k {
-                self.losses.field(name, "this provider does not take it");
-            } else if let Some(w) = self.field(name, name) {
-                w.json(value);
+                Some("this provider does not take it")
+            } else {
+                None
+            };
+            match why {
+                Some(_) if is_default => {}
+                Some(why) => self.losses.field(name, why),
+                None => {
+                    if let Some(w) = self.field(name, name) {
+                        w.json(value);
+                    }
+                }
             }
         }
     }
@@ -292,6 +304,7 @@ impl<'o> Body<'_, 'o, '_> {
             }
             Some(_) => {}
             // A model without levels does not think, which is what was asked for.
+            None if !self.takes("reasoning_effort") => self.losses.field(path, "this provider does not take it"),
             None if wanted == Effort::None && !self.can.reasoning_default_on => {}
             None if wanted == Effort::None => self.losses.field(path, "this model always thinks"),
             None => self.losses.field(path, "this model takes no level of effort"),
@@ -388,17 +401,19 @@ fn write_function(
     Ok(())
 }
 
-/// Writes a schema, whose root must say that it is an object.
+/// Writes a schema, whose root must say that it is an object and list its properties: OpenAI refuses one that does not
+/// ("object schema missing properties"), as that of a tool without arguments often is.
 fn write_parameters(schema: &Json<'_>, at: usize, w: &mut Writer<'_>) -> Result<(), Refusal> {
     let mut c = schema.cursor();
     c.object().map_err(|_| Refusal::at(at, "a tool's schema must be an object"))?;
-    let (mut has_type, mut has_ref) = (false, false);
+    let (mut has_type, mut has_ref, mut has_properties) = (false, false, false);
     while let Some(key) = c.key().map_err(|e| Refusal::at(at, e.to_string()))? {
         has_type |= key.is("type");
         has_ref |= key.is("$ref");
+        has_properties |= key.is("properties");
         c.skip().map_err(|e| Refusal::at(at, e.to_string()))?;
     }
-    if has_type {
+    if has_type && (has_properties || has_ref) {
         w.json(schema);
         return Ok(());
     }
@@ -406,8 +421,13 @@ fn write_parameters(schema: &Json<'_>, at: usize, w: &mut Writer<'_>) -> Result<
         return Err(Refusal::at(at, "a tool's schema must be an object itself, not a reference to one"));
     }
     let rest = schema.as_str().trim_start_matches('{').trim_start();
+    let missing = match (has_type, has_properties) {
+        (false, false) => r#""type":"object","properties":{}"#,
+        (false, true) => r#""type":"object""#,
+        (true, _) => r#""properties":{}"#,
+    };
     let comma = if rest.starts_with('}') { "" } else { "," };
-    w.json(&Json::raw(format!("{{\"type\":\"object\"{comma}{rest}")));
+    w.json(&Json::raw(format!("{{{missing}{comma}{rest}")));
     Ok(())
 }
 
@@ -486,6 +506,6 @@ fn strict_at(c: &mut Cursor<'_>) -> Result<bool, crate::wire::json::JsonError> {
             }
         }
     }
-    let required: std::collections::HashSet<String> = required.into_iter().collect();
+    let required: HashSet<String> = required.into_iter().collect();
     Ok(strict && (!is_object || (closed && has.iter().all(|name| required.contains(name)))))
 }
