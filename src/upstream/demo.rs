@@ -486,7 +486,7 @@ mod tests {
             }
         };
         if is_stream {
-            let mut decoder = (format.codec().decoder)();
+            let mut decoder = (format.codec().decoder)(&Memory::default());
             let mut framer = Framer::new(1 << 20);
             for chunk in chunks {
                 framer.push(chunk);
@@ -500,7 +500,7 @@ mod tests {
             decoder.finish(&mut see);
         } else {
             let whole = chunks.concat();
-            (format.codec().decode_reply)(std::str::from_utf8(&whole).unwrap(), &mut see);
+            (format.codec().decode_reply)(std::str::from_utf8(&whole).unwrap(), &Memory::default(), &mut see);
         }
         kinds.retain(|k| *k != "usage");
         (text, kinds)

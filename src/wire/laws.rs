@@ -15,24 +15,25 @@ use crate::wire::{Format, Memory, Target};
 /// Any bytes yield a grammatical stream of the client's format; any chunking gives the same; and who reads it again sees
 /// a fault exactly where there was one.
 ///
-/// The first byte chooses the formats, the second the cuts.
+/// The first byte chooses the formats, and whether thinking may stand in tags; the second the cuts.
 pub fn stream(data: &[u8]) {
     let [choice, cuts, input @ ..] = data else {
         return;
     };
     let format = |bit: u8| if choice & bit == 0 { Format::OpenaiChat } else { Format::Anthropic };
     let (from, to) = (format(1), format(2));
-    let (whole, fault) = translated(from, to, &[input]);
+    let memory =
+        Memory { model: "m".into(), seed: 7, include_usage: true, think_tags: choice & 4 != 0, ..Memory::default() };
+    let (whole, fault) = translated(from, to, &memory, &[input]);
     let size = usize::from(*cuts).max(1);
     let chunks: Vec<&[u8]> = input.chunks(size).collect();
-    assert_eq!(translated(from, to, &chunks).0, whole, "a cut changes nothing");
+    assert_eq!(translated(from, to, &memory, &chunks).0, whole, "a cut changes nothing");
     let again = faults(to, &whole);
     assert_eq!(again, fault, "a fault is told, and only a fault: {}", String::from_utf8_lossy(&whole));
 }
 
-fn translated(from: Format, to: Format, chunks: &[&[u8]]) -> (Vec<u8>, bool) {
-    let memory = Memory { model: "m".into(), seed: 7, include_usage: true, ..Memory::default() };
-    let mut translator = StreamTranslator::new(from, to, &memory);
+fn translated(from: Format, to: Format, memory: &Memory, chunks: &[&[u8]]) -> (Vec<u8>, bool) {
+    let mut translator = StreamTranslator::new(from, to, memory);
     let mut framer = Framer::new(FRAME_BYTES_MAX);
     let mut out = Vec::new();
     for chunk in chunks {
@@ -54,7 +55,7 @@ fn translated(from: Format, to: Format, chunks: &[&[u8]]) -> (Vec<u8>, bool) {
 fn faults(format: Format, stream: &[u8]) -> bool {
     let mut grammar = Grammar::default();
     let mut fault = false;
-    let mut decoder = (format.codec().decoder)();
+    let mut decoder = (format.codec().decoder)(&Memory::default());
     let mut framer = Framer::new(FRAME_BYTES_MAX);
     framer.push(Bytes::copy_from_slice(stream));
     let mut watch = |event: Event<'_>| {

@@ -92,10 +92,10 @@ pub struct Codec {
     /// Writes a request for a route.
     pub encode_request: fn(&Prompt<'_>, &Target<'_>, &mut Vec<u8>, &mut Losses) -> Result<Memory, Refusal>,
     /// Reads a whole reply into events of the grammar. Never panics; what is no reply becomes a `Fault`.
-    pub decode_reply: for<'a> fn(&'a str, &mut dyn Sink<'a>),
+    pub decode_reply: for<'a> fn(&'a str, &Memory, &mut dyn Sink<'a>),
     /// Writes a whole reply.
     pub encode_reply: fn(&Reply<'_>, &Memory, &mut Vec<u8>),
-    pub decoder: fn() -> Box<dyn StreamDecoder>,
+    pub decoder: fn(&Memory) -> Box<dyn StreamDecoder>,
     pub encoder: fn(&Memory) -> Box<dyn StreamEncoder>,
     /// The status a client of this format is given for a fault.
     pub status: fn(&Fault) -> u16,
@@ -176,6 +176,8 @@ pub struct Memory {
     pub hide_thinking: bool,
     /// The answer is to be the input of this tool, unwrapped into text: how schemas reach models without them.
     pub unwrap_tool: Option<String>,
+    /// The upstream's text may begin with its thinking, in tags.
+    pub think_tags: bool,
 }
 
 impl Memory {

@@ -33,7 +33,7 @@ pub fn request(
 /// Writes a whole reply of one format as another's. `Err`: it was an error, or no reply at all.
 pub fn reply(from: Format, to: Format, body: &str, memory: &Memory) -> Result<(Vec<u8>, Usage), Fault> {
     let mut reply = Reply::default();
-    (from.codec().decode_reply)(body, &mut reply);
+    (from.codec().decode_reply)(body, memory, &mut reply);
     if let Some(fault) = reply.fault {
         return Err(fault);
     }
@@ -48,7 +48,7 @@ pub fn reply_as_stream(from: Format, to: Format, body: &str, memory: &Memory) ->
     let mut encoder = (to.codec().encoder)(memory);
     let mut seen = Seen::default();
     let mut out = Vec::with_capacity(body.len() + 512);
-    (from.codec().decode_reply)(body, &mut |event: Event<'_>| seen.pass(&event, encoder.as_mut(), &mut out));
+    (from.codec().decode_reply)(body, memory, &mut |event: Event<'_>| seen.pass(&event, encoder.as_mut(), &mut out));
     match seen.fault {
         Some(fault) => Err(fault),
         None => Ok((out, seen.usage)),
@@ -85,7 +85,7 @@ pub struct Seen {
 impl StreamTranslator {
     #[must_use]
     pub fn new(from: Format, to: Format, memory: &Memory) -> Self {
-        Self { decoder: (from.codec().decoder)(), encoder: (to.codec().encoder)(memory), seen: Seen::default() }
+        Self { decoder: (from.codec().decoder)(memory), encoder: (to.codec().encoder)(memory), seen: Seen::default() }
     }
 
     /// Takes one frame; appends what the client is to read of it.

@@ -44,6 +44,13 @@ impl<'a> JsonStr<'a> {
         JsonStr::quote(text).into_owned()
     }
 
+    /// Takes a literal that was put together from letters of others, each of them whole.
+    #[must_use]
+    pub fn spelled(literal: String) -> JsonStr<'static> {
+        let has_escape = literal.contains('\\');
+        JsonStr { literal: Cow::Owned(literal), has_escape }
+    }
+
     /// The literal without its quotes, escapes and all.
     #[must_use]
     pub fn literal(&self) -> &str {

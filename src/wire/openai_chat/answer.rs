@@ -8,10 +8,12 @@
 //! start ─▶ (thinking │ text │ call …)* ─▶ finished ─▶ end          fault: from anywhere
 //! ```
 
+use crate::wire::Memory;
 use crate::wire::event::{Delta, Event, Open, Reason, Sink, Stop, Usage};
 use crate::wire::fault::Fault;
 use crate::wire::json::{Json, JsonStr};
 use crate::wire::openai_chat::names;
+use crate::wire::openai_chat::tags::{Split, Tags};
 use crate::wire::prompt::Args;
 
 /// What has been told of an answer.
@@ -31,6 +33,8 @@ pub(super) struct Answer {
     refused: bool,
     /// Tells answers apart where ids have to be made up.
     salt: String,
+    /// Finds the thinking in the text, where that may be.
+    tags: Tags,
 }
 
 /// The block that is open.
@@ -74,6 +78,10 @@ struct Call {
 }
 
 impl Answer {
+    pub(super) fn new(memory: &Memory) -> Self {
+        Self { tags: if memory.think_tags { Tags::sought() } else { Tags::default() }, ..Self::default() }
+    }
+
     pub(super) fn has_started(&self) -> bool {
         self.started
     }
@@ -88,7 +96,7 @@ impl Answer {
 
     /// Whether nothing of it has been shown yet.
     pub(super) fn is_blank(&self) -> bool {
-        self.block == Block::None && self.calls.is_empty()
+        self.block == Block::None && self.calls.is_empty() && self.tags.is_blank()
     }
 
     pub(super) fn start<'a>(
@@ -115,6 +123,19 @@ impl Answer {
     }
 
     pub(super) fn text<'a>(&mut self, text: JsonStr<'a>, sink: &mut dyn Sink<'a>) {
+        let Split { thought, text } = self.tags.split(text);
+        self.thinking(thought, sink);
+        self.say(text, sink);
+    }
+
+    /// Tells the text that was held because a tag might have begun with it.
+    fn settle(&mut self, sink: &mut dyn Sink<'_>) {
+        let Split { thought, text } = self.tags.rest();
+        self.thinking(thought, sink);
+        self.say(text, sink);
+    }
+
+    fn say<'a>(&mut self, text: JsonStr<'a>, sink: &mut dyn Sink<'a>) {
         if !text.is_empty() && self.enter(Block::Text, sink) {
             sink.event(Event::Delta(Delta::Text(text)));
         }
@@ -123,7 +144,8 @@ impl Answer {
     /// The model's refusal is text to its reader, and decides why the answer ended.
     pub(super) fn refusal<'a>(&mut self, text: JsonStr<'a>, sink: &mut dyn Sink<'a>) {
         self.refused |= !text.is_empty();
-        self.text(text, sink);
+        self.settle(sink);
+        self.say(text, sink);
     }
 
     pub(super) fn thinking<'a>(&mut self, text: JsonStr<'a>, sink: &mut dyn Sink<'a>) {
@@ -162,6 +184,7 @@ impl Answer {
 
     /// Takes a fragment of a call.
     pub(super) fn call<'a>(&mut self, piece: Piece<'a>, sink: &mut dyn Sink<'a>) {
+        self.settle(sink);
         if self.over {
             return;
         }
@@ -245,6 +268,7 @@ impl Answer {
     }
 
     pub(super) fn end(&mut self, sink: &mut dyn Sink<'_>) {
+        self.settle(sink);
         self.flush_calls(sink);
         if self.over {
             return;
@@ -350,6 +374,7 @@ impl Answer {
 
     /// A block that is all there when it opens.
     fn lone<'a>(&mut self, open: Open<'a>, sink: &mut dyn Sink<'a>) {
+        self.settle(sink);
         self.flush_calls(sink);
         if self.over {
             return;

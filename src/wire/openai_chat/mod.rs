@@ -12,6 +12,7 @@ mod reply;
 mod request_in;
 mod request_out;
 mod stream;
+mod tags;
 mod usage;
 
 use crate::wire::Codec;
@@ -67,7 +68,7 @@ pub(super) static CODEC: Codec = Codec {
     encode_request: request_out::encode,
     decode_reply: reply::decode,
     encode_reply: reply::encode,
-    decoder: || Box::new(stream::Decoder::default()),
+    decoder: |memory| Box::new(stream::Decoder::new(memory)),
     encoder: |memory| Box::new(stream::Encoder::new(memory)),
     status: fault::status,
     encode_fault: fault::encode,

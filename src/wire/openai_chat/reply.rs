@@ -11,8 +11,8 @@ use crate::wire::prompt::Args;
 use crate::wire::reply::{Reply, ReplyBlock};
 
 /// Reads a whole reply into events.
-pub(super) fn decode<'a>(text: &'a str, sink: &mut dyn Sink<'a>) {
-    let mut answer = Answer::default();
+pub(super) fn decode<'a>(text: &'a str, memory: &Memory, sink: &mut dyn Sink<'a>) {
+    let mut answer = Answer::new(memory);
     if let Err(error) = read(text, &mut answer, sink) {
         answer.fault(Fault::garbage(format!("the upstream's reply cannot be read: {error}")), sink);
     }

@@ -22,7 +22,7 @@ pub(super) fn encode(
     w.key("model").str(target.model);
     let mut body = Body { prompt, can: target.capabilities, quirks: target.quirks, w, losses };
     messages_out::encode(prompt, target, &mut body.w, body.losses)?;
-    let mut memory = Memory::default();
+    let mut memory = Memory { think_tags: target.quirks.think_tags, ..Memory::default() };
     let effort = body.effort();
     body.tools(effort, &mut memory)?;
     body.output(&mut memory)?;
@@ -420,14 +420,12 @@ fn write_parameters(schema: &Json<'_>, at: usize, w: &mut Writer<'_>) -> Result<
     if has_ref {
         return Err(Refusal::at(at, "a tool's schema must be an object itself, not a reference to one"));
     }
-    let rest = schema.as_str().trim_start_matches('{').trim_start();
-    let missing = match (has_type, has_properties) {
-        (false, false) => r#""type":"object","properties":{}"#,
-        (false, true) => r#""type":"object""#,
-        (true, _) => r#""properties":{}"#,
-    };
-    let comma = if rest.starts_with('}') { "" } else { "," };
-    w.json(&Json::raw(format!("{{{missing}{comma}{rest}")));
+    let whole = schema.as_str().trim();
+    let inside = whole.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default().trim();
+    let first = if has_type { "" } else { r#""type":"object""# };
+    let last = if has_properties { "" } else { r#""properties":{}"# };
+    let members: Vec<&str> = [first, inside, last].into_iter().filter(|members| !members.is_empty()).collect();
+    w.json(&Json::raw(format!("{{{}}}", members.join(","))));
     Ok(())
 }
 

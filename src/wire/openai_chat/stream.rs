@@ -47,6 +47,10 @@ impl StreamDecoder for Decoder {
 }
 
 impl Decoder {
+    pub(super) fn new(memory: &Memory) -> Self {
+        Self { answer: Answer::new(memory) }
+    }
+
     /// The mark of a complete answer, also where no reason was given for its end.
     fn done(&mut self, sink: &mut dyn Sink<'_>) {
         if self.answer.has_started() {

@@ -6,6 +6,7 @@ mod requests;
 
 use bytes::Bytes;
 
+use crate::wire::Memory;
 use crate::wire::event::{Event, Grammar};
 use crate::wire::json::JsonStr;
 use crate::wire::prompt::Args;
@@ -18,7 +19,7 @@ use super::CODEC;
 fn whole(body: &str) -> Reply<'static> {
     let mut reply = Reply::default();
     let mut grammar = Grammar::default();
-    (CODEC.decode_reply)(body, &mut |event: Event<'_>| {
+    (CODEC.decode_reply)(body, &Memory::default(), &mut |event: Event<'_>| {
         assert_eq!(grammar.step(&event), Ok(()), "{event:?} in {body}");
         crate::wire::event::Sink::event(&mut reply, lasting(event));
     });
@@ -42,7 +43,7 @@ fn frames(chunks: &[&[u8]]) -> Vec<Frame> {
 
 /// Reads a stream, checking its grammar; hands every event over as text and folds them.
 fn streamed(frames: &[Frame]) -> (Vec<String>, Reply<'static>) {
-    let mut decoder = (CODEC.decoder)();
+    let mut decoder = (CODEC.decoder)(&Memory::default());
     let mut grammar = Grammar::default();
     let mut reply = Reply::default();
     let mut events = Vec::new();
@@ -63,8 +64,8 @@ fn streamed(frames: &[Frame]) -> (Vec<String>, Reply<'static>) {
 }
 
 /// Writes a stream of the events that another stream holds.
-fn translated(frames: &[Frame], memory: &crate::wire::Memory) -> Vec<u8> {
-    let mut decoder = (CODEC.decoder)();
+fn translated(frames: &[Frame], memory: &Memory) -> Vec<u8> {
+    let mut decoder = (CODEC.decoder)(&Memory::default());
     let mut encoder = (CODEC.encoder)(memory);
     let mut out = Vec::new();
     for frame in frames {

@@ -523,7 +523,7 @@ fn a_delta_costs_no_allocation() {
         ),
     ];
     for (open, delta) in deltas {
-        let mut decoder = (CODEC.decoder)();
+        let mut decoder = (CODEC.decoder)(&Memory::default());
         let mut encoder = (CODEC.encoder)(&Memory::default());
         let mut out = Vec::with_capacity(4096);
         for data in [START, open, delta] {

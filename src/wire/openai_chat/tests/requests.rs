@@ -653,7 +653,7 @@ fn ec51_tools_and_their_choice_are_written() {
     let base = Prompt { tools, choice: Some(Choice::None), parallel: Some(false), ..asked() };
     let (written, _, _) = write(&base, &Capabilities::default(), &Quirks::default()).unwrap();
     let expect = format!(
-        r#","tools":[{{"type":"function","function":{{"name":"a","parameters":{closed},"strict":true}}}},{{"type":"function","function":{{"name":"b","parameters":{{"type":"object","properties":{{}} }}}}}}],"parallel_tool_calls":false,"tool_choice":"none"}}"#
+        r#","tools":[{{"type":"function","function":{{"name":"a","parameters":{closed},"strict":true}}}},{{"type":"function","function":{{"name":"b","parameters":{{"type":"object","properties":{{}}}}}}}}],"parallel_tool_calls":false,"tool_choice":"none"}}"#
     );
     assert!(written.ends_with(&expect), "{written}");
     let any = Quirks { tool_choice_required: false, ..Quirks::default() };
