@@ -58,6 +58,7 @@ pub(crate) fn quirks(stated: &[Option<&QuirkFlags>]) -> Quirks {
         set(&mut all.empty_content, flags.empty_content);
         set(&mut all.drop_params, flags.drop_params.clone());
         set(&mut all.think_tags, flags.think_tags);
+        set(&mut all.thought_signatures, flags.thought_signatures);
     }
     all
 }
@@ -96,6 +97,7 @@ pub(crate) fn show_quirks(all: &Quirks) -> Value {
         "empty_content": all.empty_content,
         "drop_params": all.drop_params,
         "think_tags": all.think_tags,
+        "thought_signatures": all.thought_signatures,
     })
 }
 

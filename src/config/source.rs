@@ -189,6 +189,7 @@ pub(crate) struct QuirkFlags {
     pub(crate) empty_content: Option<bool>,
     pub(crate) drop_params: Option<Vec<String>>,
     pub(crate) think_tags: Option<bool>,
+    pub(crate) thought_signatures: Option<bool>,
 }
 
 /// A number, also where it is written as a string.

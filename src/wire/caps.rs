@@ -99,6 +99,8 @@ pub struct Quirks {
     pub drop_params: Vec<String>,
     /// Answers carry `<think>…</think>` inside their text.
     pub think_tags: bool,
+    /// Calls carry a signature that has to come back with them (Gemini).
+    pub thought_signatures: bool,
 }
 
 impl Default for Quirks {
@@ -121,6 +123,7 @@ impl Default for Quirks {
             empty_content: false,
             drop_params: Vec::new(),
             think_tags: false,
+            thought_signatures: false,
         }
     }
 }

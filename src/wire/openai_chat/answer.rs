@@ -63,6 +63,8 @@ pub(super) struct Piece<'a> {
     pub(super) id: Option<JsonStr<'a>>,
     pub(super) name: Option<JsonStr<'a>>,
     pub(super) args: Option<JsonStr<'a>>,
+    /// Vouches for the thinking behind the call.
+    pub(super) signature: Option<JsonStr<'a>>,
     /// Another call stood before it in the same list, so without an index it is not a continuation.
     pub(super) another: bool,
 }
@@ -72,6 +74,7 @@ struct Call {
     index: Option<u64>,
     id: JsonStr<'static>,
     name: JsonStr<'static>,
+    signature: Option<JsonStr<'static>>,
     /// Arguments that wait for the call to be opened.
     held: JsonStr<'static>,
     braces: Braces,
@@ -213,6 +216,7 @@ impl Answer {
             }
         } else {
             call.hold(piece.id, piece.name, &args);
+            call.signature = call.signature.take().or(piece.signature.map(JsonStr::into_owned));
             self.held_bytes = self.held_bytes.saturating_add(args.literal().len());
             if HELD_BYTES_MAX < self.held_bytes {
                 return self
@@ -349,7 +353,11 @@ impl Answer {
         }
         let held = std::mem::take(&mut call.held);
         self.held_bytes = self.held_bytes.saturating_sub(held.literal().len());
-        sink.event(Event::Open(Open::ToolUse { id: call.id.clone(), name: call.name.clone() }));
+        let id = match &call.signature {
+            Some(signature) => names::sealed_id(&call.id, signature),
+            None => call.id.clone(),
+        };
+        sink.event(Event::Open(Open::ToolUse { id, name: call.name.clone() }));
         if !held.is_empty() {
             sink.event(Event::Delta(Delta::Args(Args::Text(held))));
         }

@@ -316,7 +316,8 @@ fn calls<'a>(mut list: Cursor<'a>, answer: &mut Answer, sink: &mut dyn Sink<'a>)
                     }
                 }
                 "custom" => custom = object(&mut list)?.is_some(),
-                // The type says no more than the member does; seals of thoughts are the vendor's.
+                "extra_content" => piece.signature = signature(&mut list)?,
+                // The type says no more than the member does.
                 _ => {
                     list.skip()?;
                 }
@@ -331,6 +332,28 @@ fn calls<'a>(mut list: Cursor<'a>, answer: &mut Answer, sink: &mut dyn Sink<'a>)
         }
     }
     Ok(())
+}
+
+/// Gemini's signature of the thinking behind a call: `{"google":{"thought_signature":…}}`.
+fn signature<'a>(extra: &mut Cursor<'a>) -> Result<Option<JsonStr<'a>>, JsonError> {
+    let mut found = None;
+    let Some(mut extra) = object(extra)? else {
+        return Ok(found);
+    };
+    extra.object()?;
+    while let Some(vendor) = extra.key()? {
+        let Some(mut google) = object(&mut extra)?.filter(|_| vendor.is("google")) else {
+            continue;
+        };
+        google.object()?;
+        while let Some(key) = google.key()? {
+            match key.is("thought_signature") {
+                true => found = word(&mut google)?.filter(|text| !text.is_empty()),
+                false => drop(google.skip()?),
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Whether no name stands in a call, of whatever kind it is.

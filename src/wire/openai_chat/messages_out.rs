@@ -179,7 +179,8 @@ impl<'p> History<'_, '_, '_, 'p> {
             self.losses.at(block.at, "the format cannot mark an answer as an error: its words have to say it");
         }
         self.w.object().key("role").str("tool");
-        self.w.key("tool_call_id").lit(&names::tool_id(id, self.quirks.tool_id));
+        let (id, _) = names::unsealed(id);
+        self.w.key("tool_call_id").lit(&names::tool_id(&id, self.quirks.tool_id));
         self.w.key("content");
         let all: Vec<&Block<'_>> = content.iter().collect();
         let is_text = |block: &&Block<'_>| matches!(&block.kind, BlockKind::Text(_)) || is_text_document(block);
@@ -388,10 +389,14 @@ impl<'p> History<'_, '_, '_, 'p> {
             return;
         }
         self.w.key("tool_calls").array();
+        let takes = self.quirks.thought_signatures;
+        // One signature stands for all calls of a turn. Where another model made them there is none to check.
+        let mut unsigned = takes && said.calls.iter().all(|(id, ..)| names::unsealed(id).1.is_none());
         for (id, name, input) in &said.calls {
             let text = spelled(input);
             self.w.object();
-            self.w.key("id").lit(&names::tool_id(id, self.quirks.tool_id));
+            let (id, signature) = names::unsealed(id);
+            self.w.key("id").lit(&names::tool_id(&id, self.quirks.tool_id));
             self.w.key("type").str("function");
             self.w.key("function").object();
             self.w.key("name").lit(&request_out::tool_name(name));
@@ -401,11 +406,20 @@ impl<'p> History<'_, '_, '_, 'p> {
             } else {
                 self.w.lit(&text)
             };
-            self.w.end_object().end_object();
+            self.w.end_object();
+            let unchecked = std::mem::take(&mut unsigned).then(|| JsonStr::quote(UNCHECKED));
+            if let Some(signature) = signature.or(unchecked).filter(|_| takes) {
+                self.w.key("extra_content").object().key("google").object();
+                self.w.key("thought_signature").lit(&signature).end_object().end_object();
+            }
+            self.w.end_object();
         }
         self.w.end_array();
     }
 }
+
+/// What Google's documents tell to send for calls that Gemini did not make.
+const UNCHECKED: &str = "skip_thought_signature_validator";
 
 /// An assistant turn, sorted into the places the format has.
 #[derive(Default)]

@@ -3,7 +3,7 @@
 //! Everything made up here is a function of what it stands for, so that both halves of a pair agree and one
 //! conversation means the same bytes every time.
 
-use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD, HEXLOWER};
 use ring::digest::{SHA256, digest};
 
 use crate::wire::caps::ToolId;
@@ -75,6 +75,30 @@ pub(super) fn tool_id<'i>(id: &'i JsonStr<'i>, rule: ToolId) -> JsonStr<'i> {
     }
 }
 
+/// A call's id that keeps the signature of the thinking behind the call: clients of other formats have no other place
+/// for it, and bring every id back.
+pub(super) fn sealed_id(id: &JsonStr<'_>, signature: &JsonStr<'_>) -> JsonStr<'static> {
+    let spelled = BASE64URL_NOPAD.encode(signature.decode().as_bytes());
+    let mut sealed = id.borrow().into_owned();
+    sealed.push(&JsonStr::quote(&format!("{SEAL}{spelled}")));
+    sealed
+}
+
+/// An id as the upstream knows it, and the signature it kept.
+pub(super) fn unsealed<'i>(id: &'i JsonStr<'i>) -> (JsonStr<'i>, Option<JsonStr<'static>>) {
+    let kept = id.literal().rsplit_once(SEAL).and_then(|(own, spelled)| {
+        let signature = String::from_utf8(BASE64URL_NOPAD.decode(spelled.as_bytes()).ok()?).ok()?;
+        Some((JsonStr::spelled(own.to_owned()), JsonStr::quoted(&signature)))
+    });
+    match kept {
+        Some((own, signature)) => (own, Some(signature)),
+        None => (id.borrow(), None),
+    }
+}
+
+/// Stands between an id and the signature it keeps. Anthropic takes such an id as it is.
+const SEAL: &str = "_mp_seal_";
+
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
@@ -107,6 +131,17 @@ mod tests {
         assert_ne!(tool_id(&dot, ToolId::Anthropic), tool_id(&colon, ToolId::Anthropic));
         let fine = JsonStr::quote("call_1");
         assert_eq!(tool_id(&fine, ToolId::Anthropic), fine);
+    }
+
+    #[test]
+    fn an_id_keeps_a_signature_and_gives_it_back() {
+        let (id, seal) = (JsonStr::quote("call_1"), JsonStr::quote(r#"Ab+/=="\"#));
+        let sealed = sealed_id(&id, &seal);
+        assert!(sealed.literal().bytes().all(is_word), "{sealed:?}");
+        assert_eq!(unsealed(&sealed), (id.borrow(), Some(seal)));
+        for plain in ["call_1", "", "a_mp_seal_!", "a_mp_seal_gA"] {
+            assert_eq!(unsealed(&JsonStr::quote(plain)), (JsonStr::quote(plain), None));
+        }
     }
 
     #[test]
