@@ -194,6 +194,23 @@ fn the_next_route_may_speak_the_other_format() {
     }
 }
 
+// covers 5.4/fallback
+#[test]
+fn each_route_is_sent_the_clients_own_request() {
+    let [chat, messages] = SIDES;
+    let thought = r#"{"type":"thinking","thinking":"Hm.","signature":"EqQB"}"#;
+    let request = format!(
+        r#"{{"model":"m", "max_tokens":9,"messages":[{{"role":"user","content":"hi"}},{{"role":"assistant","content":[{thought},{{"type":"text","text":"ho","cache_control":{{"type":"ephemeral"}}}}]}},{{"role":"user","content":"so?"}}]}}"#
+    );
+    let first = Upstream::answering(move |_, _| Script::json(500, chat.error("api_error", "something broke")));
+    let second = Upstream::start();
+    let gateway = two_routes((&chat, &first), (&messages, &second));
+    let reply = gateway.post(messages.path, request.as_str());
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert!(!first.last().text().contains("EqQB"), "{}", first.last().text());
+    assert_eq!(second.last().text(), request.replace(r#""m""#, r#""upstream-model""#));
+}
+
 #[test]
 fn a_dead_port_and_a_closed_door_give_way() {
     for side in SIDES {

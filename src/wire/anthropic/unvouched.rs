@@ -4,11 +4,16 @@
 use bytes::Bytes;
 use memchr::memmem;
 
+use super::kind_of;
 use super::names::ENVELOPE;
 use crate::wire::json::{Cursor, JsonError, Kind};
 use crate::wire::splice::Edit;
 
-/// The blocks to take out. A message that holds nothing else keeps them: it may not become empty.
+/// What to take out: blocks, and messages that hold nothing else. A conversation that would be left without a message
+/// keeps them.
+///
+/// Models that think by budget refuse a call whose thinking is gone, so where that was ours, thinking is turned off for
+/// this request.
 pub(super) fn unvouched(body: &[u8]) -> Vec<Edit> {
     // Almost no request has one; a search is cheaper than a scan.
     match memmem::find(body, ENVELOPE.as_bytes()).map(|_| std::str::from_utf8(body)) {
@@ -20,51 +25,107 @@ pub(super) fn unvouched(body: &[u8]) -> Vec<Edit> {
 fn edits(body: &str) -> Result<Vec<Edit>, JsonError> {
     let mut cursor = Cursor::new(body);
     let mut edits = Vec::new();
+    let mut budget = None;
+    let mut bare = false;
     cursor.object()?;
     while let Some(key) = cursor.key()? {
-        if !key.is("messages") || cursor.peek()? != Kind::Array {
-            cursor.skip()?;
-            continue;
-        }
-        cursor.array()?;
-        while cursor.item()? {
-            message(&mut cursor, &mut edits)?;
+        match (key.decode().as_ref(), cursor.peek()?) {
+            ("messages", Kind::Array) => bare = messages(&mut cursor, &mut edits)?,
+            ("thinking", Kind::Object) => {
+                let enabled = kind_of(&cursor)?.is_some_and(|kind| kind.is("enabled"));
+                let from = cursor.at();
+                cursor.skip()?;
+                budget = enabled.then(|| Edit { from, to: cursor.passed(), with: Bytes::from_static(OFF) });
+            }
+            _ => drop(cursor.skip()?),
         }
     }
+    edits.extend(budget.filter(|_| bare));
     Ok(edits)
 }
 
-fn message(cursor: &mut Cursor<'_>, edits: &mut Vec<Edit>) -> Result<(), JsonError> {
-    if cursor.peek()? != Kind::Object {
-        return cursor.skip().map(drop);
+const OFF: &[u8] = br#"{"type":"disabled"}"#;
+
+/// An item of a list: where it begins and ends, and whether it goes.
+type Item = (usize, usize, bool);
+
+/// Takes the messages; whether the last answer is left with a call and without the thinking before it.
+fn messages(cursor: &mut Cursor<'_>, edits: &mut Vec<Edit>) -> Result<bool, JsonError> {
+    let mut items: Vec<Item> = Vec::new();
+    let mut bare = false;
+    cursor.array()?;
+    while cursor.item()? {
+        let from = cursor.at();
+        let message = Message::read(cursor)?;
+        let gone = !message.blocks.is_empty() && message.blocks.iter().all(|(_, _, ours)| *ours);
+        items.push((from, cursor.passed(), gone));
+        if message.is_answer && !gone {
+            bare = message.calls && !message.thinks && message.blocks.iter().any(|(_, _, ours)| *ours);
+        }
+        if !gone {
+            cut(&message.blocks, edits);
+        }
     }
-    cursor.object()?;
-    while let Some(key) = cursor.key()? {
-        if !key.is("content") || cursor.peek()? != Kind::Array {
+    cut(&items, edits);
+    Ok(bare)
+}
+
+/// Takes items out of a list, unless none would be left.
+fn cut(items: &[Item], edits: &mut Vec<Edit>) {
+    let Some(last) = items.iter().rposition(|(_, _, goes)| !goes) else {
+        return;
+    };
+    // Up to the next item; one with nothing kept after it goes from the end of the last that is kept.
+    for (item, next) in items.iter().zip(items.iter().skip(1)).take(last).filter(|(item, _)| item.2) {
+        edits.push(Edit { from: item.0, to: next.0, with: Bytes::new() });
+    }
+    if let (Some(kept), Some(end)) = (items.get(last), items.last().filter(|item| item.2)) {
+        edits.push(Edit { from: kept.1, to: end.1, with: Bytes::new() });
+    }
+}
+
+#[derive(Default)]
+struct Message {
+    /// The assistant's.
+    is_answer: bool,
+    blocks: Vec<Item>,
+    calls: bool,
+    /// There is thinking that Anthropic vouches for.
+    thinks: bool,
+}
+
+impl Message {
+    fn read(cursor: &mut Cursor<'_>) -> Result<Self, JsonError> {
+        let mut message = Self::default();
+        if cursor.peek()? != Kind::Object {
             cursor.skip()?;
-            continue;
+            return Ok(message);
         }
-        // Where each block begins and ends, and whether it is ours.
-        let mut blocks: Vec<(usize, usize, bool)> = Vec::new();
-        cursor.array()?;
-        while cursor.item()? {
-            let from = cursor.at();
-            let ours = is_ours(cursor)?;
-            blocks.push((from, cursor.passed(), ours));
+        cursor.object()?;
+        while let Some(key) = cursor.key()? {
+            match (key.decode().as_ref(), cursor.peek()?) {
+                ("role", Kind::Str) => message.is_answer = cursor.str()?.is("assistant"),
+                ("content", Kind::Array) => {
+                    cursor.array()?;
+                    while cursor.item()? {
+                        message.block(cursor)?;
+                    }
+                }
+                _ => drop(cursor.skip()?),
+            }
         }
-        if blocks.iter().all(|(_, _, ours)| *ours) {
-            continue;
-        }
-        // Up to the next block; one with nothing kept after it goes from the end of the last that is kept.
-        let last = blocks.iter().rposition(|(_, _, ours)| !ours).unwrap_or_default();
-        for (block, next) in blocks.iter().zip(blocks.iter().skip(1)).take(last).filter(|(b, _)| b.2) {
-            edits.push(Edit { from: block.0, to: next.0, with: Bytes::new() });
-        }
-        if let (Some(kept), Some(end)) = (blocks.get(last), blocks.last().filter(|b| b.2)) {
-            edits.push(Edit { from: kept.1, to: end.1, with: Bytes::new() });
-        }
+        Ok(message)
     }
-    Ok(())
+
+    fn block(&mut self, cursor: &mut Cursor<'_>) -> Result<(), JsonError> {
+        let kind = if cursor.peek()? == Kind::Object { kind_of(cursor)? } else { None }.unwrap_or_default();
+        let from = cursor.at();
+        let ours = is_ours(cursor)?;
+        self.blocks.push((from, cursor.passed(), ours));
+        self.calls |= kind.is("tool_use");
+        self.thinks |= !ours && (kind.is("thinking") || kind.is("redacted_thinking"));
+        Ok(())
+    }
 }
 
 /// Takes a block, and tells whether it is thinking that we signed.
@@ -114,7 +175,39 @@ mod tests {
         check(&[TEXT, OURS], &[TEXT]);
         check(&[OURS, OURS, TEXT, OURS, THEIRS, OURS, OURS], &[TEXT, THEIRS]);
         check(&[THEIRS, TEXT], &[THEIRS, TEXT]);
-        check(&[OURS], &[OURS]);
+    }
+
+    #[track_caller]
+    fn check_body(before: &str, after: &str) {
+        let edits = unvouched(before.as_bytes()).into_iter().collect();
+        let got = splice(&Bytes::copy_from_slice(before.as_bytes()), edits).into_bytes();
+        assert_eq!(std::str::from_utf8(&got).unwrap(), after);
+    }
+
+    #[test]
+    fn a_message_of_nothing_else_goes_with_it() {
+        let only = format!(r#"{{"role":"assistant","content":[{OURS}]}}"#);
+        let (hi, ho) = (r#"{"role":"user","content":"hi"}"#, r#"{"role":"user","content":"ho"}"#);
+        let body = |messages: &[&str]| format!(r#"{{"messages":[{}]}}"#, messages.join(" , "));
+        check_body(&body(&[hi, &only, ho]), &body(&[hi, ho]));
+        check_body(&body(&[hi, &only]), &body(&[hi]));
+        check_body(&body(&[&only]), &body(&[&only]));
+    }
+
+    // covers 5.4/ours
+    #[test]
+    fn a_budget_is_taken_back_where_a_call_lost_its_thinking() {
+        const CALL: &str = r#"{"type":"tool_use","id":"a","name":"f","input":{}}"#;
+        let body = |thinking: &str, blocks: &[&str]| {
+            let blocks = blocks.join(",");
+            format!(r#"{{"thinking":{thinking},"messages":[{{"content":[{blocks}],"role":"assistant"}}]}}"#)
+        };
+        let (on, off) = (r#"{"budget_tokens":1024,"type":"enabled"}"#, r#"{"type":"disabled"}"#);
+        check_body(&body(on, &[OURS, CALL]), &body(off, &[CALL]));
+        check_body(&body(on, &[OURS, TEXT]), &body(on, &[TEXT]));
+        check_body(&body(on, &[OURS, THEIRS, CALL]), &body(on, &[THEIRS, CALL]));
+        let adaptive = r#"{"type":"adaptive"}"#;
+        check_body(&body(adaptive, &[OURS, CALL]), &body(adaptive, &[CALL]));
     }
 
     #[test]

@@ -216,7 +216,7 @@ impl Answer {
             }
         } else {
             call.hold(piece.id, piece.name, &args);
-            call.signature = call.signature.take().or(piece.signature.map(JsonStr::into_owned));
+            call.signature = call.signature.take().or_else(|| piece.signature.map(JsonStr::into_owned));
             self.held_bytes = self.held_bytes.saturating_add(args.literal().len());
             if HELD_BYTES_MAX < self.held_bytes {
                 return self

@@ -124,7 +124,7 @@ impl<'p> History<'_, '_, '_, 'p> {
 
     /// A system message between turns; where the model takes none, a user message that says what it is.
     fn inline_system(&mut self, turn: &Turn<'_>) -> Result<(), Refusal> {
-        let blocks: Vec<&Block<'_>> = turn.blocks.iter().filter(says_something).collect();
+        let blocks: Vec<&Block<'_>> = turn.blocks.iter().filter(|block| says_something(block)).collect();
         if blocks.is_empty() {
             return Ok(());
         }
@@ -148,7 +148,7 @@ impl<'p> History<'_, '_, '_, 'p> {
 
     fn user(&mut self, turn: &'p Turn<'p>) -> Result<(), Refusal> {
         let (answers, own): (Vec<&Block<'_>>, Vec<&Block<'_>>) =
-            turn.blocks.iter().filter(says_something).partition(|block| answered(block).is_some());
+            turn.blocks.iter().filter(|block| says_something(block)).partition(|block| answered(block).is_some());
         if answers.is_empty() && own.is_empty() {
             return Err(Refusal::at(turn.at, "a user message must not be empty"));
         }
@@ -229,7 +229,7 @@ impl<'p> History<'_, '_, '_, 'p> {
         }
         self.w.array();
         for (block, left) in blocks.iter().zip((0..blocks.len()).rev()) {
-            self.part(block, block.cache.or(mark.filter(|_| left == 0)))?;
+            self.part(block, block.cache.or_else(|| mark.filter(|_| left == 0)))?;
         }
         self.w.end_array();
         Ok(())
@@ -451,7 +451,7 @@ fn answered<'b>(block: &'b Block<'_>) -> Option<&'b JsonStr<'b>> {
 }
 
 /// Whether there is anything in a block. An empty text is refused by some providers, and says nothing to any.
-fn says_something(block: &&Block<'_>) -> bool {
+fn says_something(block: &Block<'_>) -> bool {
     !matches!(&block.kind, BlockKind::Text(text) if text.is_empty())
 }
 
