@@ -227,6 +227,34 @@ fn versions_and_betas_go_up_and_credentials_do_not() {
     }
 }
 
+// covers 10.1/version-header EC40
+#[test]
+fn versions_and_betas_stay_with_their_format() {
+    for side in SIDES {
+        let other = side.other();
+        let upstream = Upstream::start();
+        let gateway = Setup::new()
+            .provider("p", other.format, &upstream)
+            .env("P_API_KEY", "key-one")
+            .model("m", &[("p", "upstream-model")])
+            .start();
+        let request = Request::post(side.path, side.request)
+            .with_key()
+            .header("anthropic-version", "2026-10-21")
+            .header("anthropic-beta", "one-2026-01-01")
+            .header("x-claude-code-session-id", "s");
+        let reply = gateway.send(&request);
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let seen = upstream.last().headers;
+        for name in ["anthropic-beta", "x-claude-code-session-id"] {
+            assert_eq!(seen.one(name), None, "{name} stays here");
+        }
+        // A request of ours may hold sampling parameters, which only this version takes.
+        let ours = (other.path == MESSAGES).then_some("2023-06-01");
+        assert_eq!(seen.one("anthropic-version"), ours);
+    }
+}
+
 #[test]
 fn many_requests_share_one_connection() {
     for side in SIDES {
@@ -265,4 +293,26 @@ fn fields_that_are_never_sent_are_taken_out_and_told() {
     assert_eq!((reply.status, reply.headers.one("x-model-proxy-dropped")), (200, None));
     let reply = gateway(r#""on_lossy":"reject","#).post(side.path, request);
     assert_eq!((reply.status, upstream.count()), (400, 2));
+}
+
+#[test]
+fn a_field_that_is_never_sent_is_not_changed_first() {
+    let side = SIDES[1];
+    let upstream = Upstream::start();
+    let drops = serde_json::json!({ "quirks": { "drop_params": ["thinking"] } });
+    let gateway = Setup::new()
+        .provider_with("p", side.format, &upstream, &drops)
+        .env("P_API_KEY", "key-one")
+        .model("m", &[("p", "up")])
+        .start();
+    let ours = r#"{"type":"thinking","thinking":"t","signature":"mp1.abc"},"#;
+    let call = r#"{"type":"tool_use","id":"a","name":"f","input":{}}"#;
+    let body = |thinking: &str, model: &str, thought: &str| {
+        format!(
+            r#"{{"max_tokens":9{thinking},"model":"{model}","messages":[{{"role":"assistant","content":[{thought}{call}]}}]}}"#
+        )
+    };
+    let asked = body(r#","thinking":{"type":"enabled","budget_tokens":1024}"#, "m", ours);
+    assert_eq!(gateway.post(side.path, asked.as_str()).status, 200);
+    assert_eq!(upstream.last().text(), body("", "up", ""));
 }

@@ -154,7 +154,10 @@ fn verbatim(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
     if lost.is_empty() {
         return Ok(Outbound { parts: head.apply(body, edits), memory: None, dropped: String::new(), losses: 0 });
     }
-    edits.extend(head.remove(body, &lost));
+    let cuts = head.remove(body, &lost);
+    // What goes as a whole need not be changed first.
+    edits.retain(|e| e.from == e.to || !cuts.iter().any(|cut| cut.from <= e.from && e.to <= cut.to));
+    edits.extend(cuts);
     let dropped = told(request, || lost.join(", "))?;
     Ok(Outbound { parts: head.apply(body, edits), memory: None, dropped, losses: lost.len() })
 }
