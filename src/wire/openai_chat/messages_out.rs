@@ -133,7 +133,8 @@ impl<'p> History<'_, '_, '_, 'p> {
             (true, SystemRole::Developer) => "developer",
             (false, _) | (true, SystemRole::User) => {
                 if let Some(block) = blocks.iter().find(|block| text_of(block).is_none()) {
-                    return Err(misplaced(block));
+                    let known = !matches!(block.kind, BlockKind::Foreign { .. });
+                    return Err(if known { misplaced(block) } else { foreign(block) });
                 }
                 self.losses.at(turn.at, USERS);
                 let mut text = JsonStr::quoted("<system>");

@@ -24,8 +24,9 @@ pub(super) fn encode(
     messages_out::encode(prompt, target, &mut body.w, body.losses)?;
     let mut memory = Memory { think_tags: target.quirks.think_tags, ..Memory::default() };
     let effort = body.effort();
-    body.tools(effort, &mut memory)?;
-    body.output(&mut memory)?;
+    let shape = body.shape()?;
+    body.tools(effort, shape.as_ref(), &mut memory)?;
+    body.output();
     body.limits()?;
     body.sampling();
     if let Some(level) = effort {
@@ -34,7 +35,14 @@ pub(super) fn encode(
     body.bookkeeping();
     body.stream();
     body.w.end_object();
+    memory.unwrap_tool = shape.map(|shape| shape.name);
     Ok(memory)
+}
+
+/// The tool that a model without schemas is made to call: its input is the answer.
+struct Shape<'p> {
+    name: String,
+    schema: &'p Json<'p>,
 }
 
 /// The request being written.
@@ -46,7 +54,7 @@ struct Body<'p, 'o, 'l> {
     losses: &'l mut Losses,
 }
 
-impl<'o> Body<'_, 'o, '_> {
+impl<'p, 'o> Body<'p, 'o, '_> {
     /// A field's path as the client knows it.
     fn path(&self, chat: &'static str, anthropic: &'static str) -> &'static str {
         match self.prompt.from {
@@ -69,9 +77,10 @@ impl<'o> Body<'_, 'o, '_> {
         self.quirks.drop_params.iter().all(|dropped| dropped != name)
     }
 
-    fn tools(&mut self, effort: Option<Effort>, memory: &mut Memory) -> Result<(), Refusal> {
+    fn tools(&mut self, effort: Option<Effort>, shape: Option<&Shape<'_>>, memory: &mut Memory) -> Result<(), Refusal> {
         self.check_tools(effort)?;
-        if self.prompt.tools.is_empty() {
+        let alone = self.prompt.tools.is_empty();
+        if alone && shape.is_none() {
             if self.prompt.choice.is_some() {
                 self.losses.field("tool_choice", "there are no tools to choose from");
             }
@@ -93,16 +102,25 @@ impl<'o> Body<'_, 'o, '_> {
                 }
             }
         }
+        if let Some(Shape { name, schema }) = shape {
+            self.w.object().key("type").str("function").key("function").object().key("name").str(name);
+            self.w.key("description").str("Gives the answer. Its input is the whole answer.");
+            self.w.key("parameters").json(schema).end_object().end_object();
+        }
         self.w.end_array();
-        if self.prompt.parallel == Some(false)
-            && let Some(w) = self
-                .field("parallel_tool_calls", self.path("parallel_tool_calls", "tool_choice.disable_parallel_tool_use"))
+        let path = self.path("parallel_tool_calls", "tool_choice.disable_parallel_tool_use");
+        if (self.prompt.parallel == Some(false) || (shape.is_some() && !alone))
+            && let Some(w) = self.field("parallel_tool_calls", path)
         {
             w.bool(false);
         }
-        match &self.prompt.choice {
-            Some(choice) => self.choice(choice),
-            None => Ok(()),
+        match (shape, &self.prompt.choice) {
+            (Some(shape), choice) if alone || matches!(choice, Some(Choice::None)) => {
+                self.choice(&Choice::Tool(JsonStr::quote(&shape.name)))
+            }
+            (Some(_), _) => self.choice(&Choice::Any),
+            (None, Some(choice)) => self.choice(choice),
+            (None, None) => Ok(()),
         }
     }
 
@@ -149,19 +167,40 @@ impl<'o> Body<'_, 'o, '_> {
         Ok(())
     }
 
-    /// The shape of the answer. A model that takes no schema is given a tool of that shape, and must call it.
-    fn output(&mut self, memory: &mut Memory) -> Result<(), Refusal> {
-        let Some(output) = &self.prompt.output else {
-            return Ok(());
+    /// The shape of the answer, where only a tool can give it one.
+    fn shape(&mut self) -> Result<Option<Shape<'p>>, Refusal> {
+        let Some(Output::Schema { name, schema, .. }) = &self.prompt.output else {
+            return Ok(None);
         };
+        if self.can.structured_outputs {
+            return Ok(None);
+        }
         let path = self.path("response_format", "output_config.format");
-        match output {
-            Output::Json => {
+        let tools = &self.prompt.tools;
+        if !tools.is_empty() && matches!(self.prompt.choice, Some(Choice::Any | Choice::Tool(_))) {
+            self.losses.field(path, "a forced call leaves no answer to shape");
+            return Ok(None);
+        }
+        if !self.can.forced_tool_choice || !self.takes("tool_choice") {
+            return Err(Refusal::field(path, "this model takes no JSON Schema for its answer"));
+        }
+        self.losses.field(path, "the model takes no schema: it is made to call a tool of that shape");
+        let mut name = schema_name(name.as_ref()).decode().into_owned();
+        while tools.iter().any(|tool| matches!(tool, Tool::Function(function) if function.name.is(&name))) {
+            name.insert(0, '_');
+        }
+        Ok(Some(Shape { name: names::short_tool_name(&name).unwrap_or(name), schema }))
+    }
+
+    fn output(&mut self) {
+        let path = self.path("response_format", "output_config.format");
+        match &self.prompt.output {
+            Some(Output::Json) => {
                 if let Some(w) = self.field("response_format", path) {
                     w.object().key("type").str("json_object").end_object();
                 }
             }
-            Output::Schema { name, schema, strict } if self.can.structured_outputs => {
+            Some(Output::Schema { name, schema, strict }) if self.can.structured_outputs => {
                 let (wanted, strict) = (*strict == Some(true), is_strict(schema));
                 if wanted && !strict {
                     self.losses.field(path, STRICT);
@@ -174,33 +213,8 @@ impl<'o> Body<'_, 'o, '_> {
                     w.end_object().end_object();
                 }
             }
-            Output::Schema { name, schema, .. } => self.output_tool(name.as_ref(), schema, memory)?,
+            Some(Output::Schema { .. }) | None => {}
         }
-        Ok(())
-    }
-
-    fn output_tool(
-        &mut self,
-        name: Option<&JsonStr<'_>>,
-        schema: &Json<'_>,
-        memory: &mut Memory,
-    ) -> Result<(), Refusal> {
-        let path = self.path("response_format", "output_config.format");
-        if !self.prompt.tools.is_empty() || !self.can.forced_tool_choice {
-            return Err(Refusal::field(path, "this model takes no JSON Schema for its answer"));
-        }
-        self.losses.field(path, "the model takes no schema: it is made to call a tool of that shape");
-        let name = schema_name(name);
-        let w = &mut self.w;
-        w.key("tools").array().object().key("type").str("function").key("function").object();
-        w.key("name").lit(&name);
-        w.key("description").str("Gives the answer.");
-        w.key("parameters").json(schema);
-        w.end_object().end_object().end_array();
-        w.key("tool_choice").object().key("type").str("function");
-        w.key("function").object().key("name").lit(&name).end_object().end_object();
-        memory.unwrap_tool = Some(name.decode().into_owned());
-        Ok(())
     }
 
     fn limits(&mut self) -> Result<(), Refusal> {
