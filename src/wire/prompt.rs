@@ -13,6 +13,7 @@
 //! - Blocks remember the byte where they stand, so that a refusal can name the place.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use crate::wire::Format;
 use crate::wire::json::{Json, JsonStr};
@@ -109,12 +110,15 @@ impl Prompt<'_> {
             match turn.role {
                 Role::Assistant => open.extend(turn.blocks.iter().filter_map(Block::call_id)),
                 Role::User => {
-                    let answers = || turn.blocks.iter().filter_map(|b| Some((b.answered_id()?, b.at)));
-                    if let Some((id, at)) = answers().find(|(id, _)| !open.contains(id)) {
+                    let answers: Vec<_> = turn.blocks.iter().filter_map(|b| Some((b.answered_id()?, b.at))).collect();
+                    // Sets: a history may hold as many calls as a request has room for.
+                    let asked: HashSet<&str> = open.iter().map(AsRef::as_ref).collect();
+                    let answered: HashSet<&str> = answers.iter().map(|(id, _)| id.as_ref()).collect();
+                    if let Some((id, at)) = answers.iter().find(|(id, _)| !asked.contains(id.as_ref())) {
                         let message = format!("this tool result is for `{id}`, which no call before it has as its id");
-                        return Err(Refusal::at(at, message));
+                        return Err(Refusal::at(*at, message));
                     }
-                    if let Some(id) = open.iter().find(|id| !answers().any(|(answer, _)| answer == **id)) {
+                    if let Some(id) = open.iter().find(|id| !answered.contains(id.as_ref())) {
                         let message = format!("the tool call `{id}` has no result before the history goes on");
                         return Err(Refusal::at(turn.at, message));
                     }

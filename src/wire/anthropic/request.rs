@@ -14,7 +14,8 @@ use super::content::{Where, cache, content, is_set, lose, members};
 use super::{FIELDS, kind_of};
 
 pub(super) fn decode<'a>(body: &'a str, losses: &mut Losses) -> Result<Prompt<'a>, Refusal> {
-    let mut reader = Reader { prompt: Prompt::new(Format::Anthropic), leading: Vec::new(), answers: false };
+    let mut reader =
+        Reader { prompt: Prompt::new(Format::Anthropic), leading: Vec::new(), answers: false, calls: false };
     let mut cursor = Cursor::new(body);
     cursor.object()?;
     while let Some(key) = cursor.key()? {
@@ -38,6 +39,8 @@ struct Reader<'a> {
     leading: Vec<Block<'a>>,
     /// The last turn holds a tool's answer.
     answers: bool,
+    /// The last turn holds a call.
+    calls: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -81,7 +84,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Keeps what the waist promises: instructions before the first turn belong to `system`; a call's answers and the
-    /// user's words after them are one turn, answers first.
+    /// user's words after them are one turn, answers first. Assistant messages after one that calls are one with it, as
+    /// they are to Anthropic: elsewhere the answers would have to come between them.
     fn add(&mut self, turn: Turn<'a>) {
         let turns = &mut self.prompt.turns;
         if turn.role == Role::System
@@ -92,14 +96,19 @@ impl<'a> Reader<'a> {
             return;
         }
         let answers = turn.blocks.iter().any(is_answer);
+        let calls = turn.blocks.iter().any(is_call);
         match turns.last_mut() {
             Some(last) if last.role == Role::User && turn.role == Role::User && (self.answers || answers) => {
                 last.blocks.extend(turn.blocks);
                 self.answers = true;
             }
+            Some(last) if last.role == Role::Assistant && turn.role == Role::Assistant && self.calls => {
+                last.blocks.extend(turn.blocks);
+            }
             _ => {
                 turns.push(turn);
                 self.answers = answers;
+                self.calls = calls;
             }
         }
     }
@@ -285,6 +294,10 @@ fn may_stand(role: Role, kind: &BlockKind<'_>) -> bool {
         | BlockKind::Refusal(_)
         | BlockKind::Foreign { .. } => true,
     }
+}
+
+fn is_call(block: &Block<'_>) -> bool {
+    matches!(block.kind, BlockKind::ToolUse { .. })
 }
 
 fn is_answer(block: &Block<'_>) -> bool {
