@@ -123,9 +123,10 @@ const MAX_TOKENS_FIELDS: [(&str, MaxTokensField); 2] =
 const SYSTEM_ROLES: [(&str, SystemRole); 3] =
     [("system", SystemRole::System), ("developer", SystemRole::Developer), ("user", SystemRole::User)];
 
-const REASONING_FIELDS: [(&str, ReasoningField); 3] = [
+const REASONING_FIELDS: [(&str, ReasoningField); 4] = [
     ("reasoning_content", ReasoningField::ReasoningContent),
     ("reasoning", ReasoningField::Reasoning),
+    ("reasoning_details", ReasoningField::ReasoningDetails),
     ("none", ReasoningField::None),
 ];
 

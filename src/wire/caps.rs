@@ -147,6 +147,8 @@ pub enum SystemRole {
 pub enum ReasoningField {
     ReasoningContent,
     Reasoning,
+    /// OpenRouter's list: what a Claude thought goes back with its signature, and nothing else does.
+    ReasoningDetails,
     None,
 }
 

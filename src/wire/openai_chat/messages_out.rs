@@ -9,7 +9,7 @@ use crate::wire::Target;
 use crate::wire::caps::{Quirks, ReasoningField, ReasoningReplay, SystemRole};
 use crate::wire::json::{JsonStr, Writer};
 use crate::wire::loss::{Losses, Refusal};
-use crate::wire::openai_chat::reply::spelled;
+use crate::wire::openai_chat::reply::{Detail, spelled, write_detail};
 use crate::wire::openai_chat::{names, request_out};
 use crate::wire::prompt::{Args, Block, BlockKind, Cache, ENVELOPE, Prompt, Role, Source, Tool, Turn};
 
@@ -323,13 +323,13 @@ impl<'p> History<'_, '_, '_, 'p> {
                     said.text.push(text);
                 }
                 BlockKind::Thinking { text, signature } => {
-                    let sealed = signature.as_ref().is_some_and(|s| !s.literal().starts_with(ENVELOPE));
-                    said.thoughts.push(Thought { at: block.at, text, sealed });
+                    let signature = signature.as_ref().filter(|s| !s.literal().starts_with(ENVELOPE));
+                    said.thoughts.push(Thought { at: block.at, text: Some(text), signature, data: None });
+                }
+                BlockKind::RedactedThinking { data } => {
+                    said.thoughts.push(Thought { at: block.at, text: None, signature: None, data: Some(data) });
                 }
                 BlockKind::ToolUse { id, name, input } => said.calls.push((id, name, input)),
-                BlockKind::RedactedThinking { .. } => {
-                    self.losses.at(block.at, "redacted thinking means nothing to another vendor");
-                }
                 BlockKind::Image(_) | BlockKind::Document { .. } | BlockKind::ToolResult { .. } => {
                     return Err(misplaced(block));
                 }
@@ -347,8 +347,12 @@ impl<'p> History<'_, '_, '_, 'p> {
         } else {
             self.w.lit(&said.text);
         }
-        if let Some((field, text)) = replay {
-            self.w.key(field).lit(&text);
+        match replay {
+            Some(Replay::Text(field, text)) => {
+                self.w.key(field).lit(&text);
+            }
+            Some(Replay::Details(thoughts)) => self.write_details(&thoughts),
+            None => {}
         }
         self.write_calls(&said);
         self.calls = !said.calls.is_empty();
@@ -360,29 +364,51 @@ impl<'p> History<'_, '_, '_, 'p> {
     ///
     /// What another vendor sealed is that vendor's, and goes nowhere else; but a turn of calls without thinking is
     /// refused where thinking must accompany them, so there it is better than none.
-    fn replay(&mut self, said: &Said<'_>) -> Option<(&'static str, JsonStr<'static>)> {
+    fn replay<'b>(&mut self, said: &Said<'b>) -> Option<Replay<'b>> {
         let calls = !said.calls.is_empty();
-        let field = match self.quirks.reasoning_field {
-            ReasoningField::ReasoningContent => Some("reasoning_content"),
-            ReasoningField::Reasoning => Some("reasoning"),
-            ReasoningField::None => None,
-        };
-        let field = field.filter(|_| match self.quirks.reasoning_replay {
+        let back = match self.quirks.reasoning_replay {
             ReasoningReplay::None => false,
             ReasoningReplay::ToolTurns => calls,
             ReasoningReplay::Always => true,
-        });
+        };
+        let field = if back { self.quirks.reasoning_field } else { ReasoningField::None };
         let mut text = JsonStr::default();
+        let mut details = Vec::new();
         for thought in &said.thoughts {
-            if field.is_none() {
-                self.losses.at(thought.at, "this provider takes no thinking back here");
-            } else if thought.sealed && !calls {
-                self.losses.at(thought.at, "thinking that another vendor sealed stays with that vendor");
-            } else {
-                text.push(thought.text);
-            }
+            let sealed = thought.signature.is_some() || thought.data.is_some();
+            let why = match (field, thought.text) {
+                (ReasoningField::None, _) => "this provider takes no thinking back here",
+                (ReasoningField::ReasoningDetails, _) if sealed => {
+                    details.push(*thought);
+                    continue;
+                }
+                (ReasoningField::ReasoningDetails, _) => "thinking that nobody signed is not taken back",
+                (_, None) => "redacted thinking means nothing to another vendor",
+                (_, Some(_)) if sealed && !calls => "thinking that another vendor sealed stays with that vendor",
+                (_, Some(more)) => {
+                    text.push(more);
+                    continue;
+                }
+            };
+            self.losses.at(thought.at, why);
         }
-        field.map(|field| (field, text.into_owned())).filter(|(_, text)| !text.is_empty())
+        match field {
+            ReasoningField::ReasoningDetails if !details.is_empty() => Some(Replay::Details(details)),
+            ReasoningField::ReasoningContent if !text.is_empty() => {
+                Some(Replay::Text("reasoning_content", text.into_owned()))
+            }
+            ReasoningField::Reasoning if !text.is_empty() => Some(Replay::Text("reasoning", text.into_owned())),
+            ReasoningField::ReasoningDetails | ReasoningField::ReasoningContent => None,
+            ReasoningField::Reasoning | ReasoningField::None => None,
+        }
+    }
+
+    fn write_details(&mut self, thoughts: &[Thought<'_>]) {
+        self.w.key("reasoning_details").array();
+        for (Thought { text, signature, data, .. }, index) in thoughts.iter().copied().zip(0..) {
+            write_detail(&Detail { index, text, signature, data }, self.w);
+        }
+        self.w.end_array();
     }
 
     fn write_calls(&mut self, said: &Said<'_>) {
@@ -431,11 +457,22 @@ struct Said<'b> {
     calls: Vec<(&'b JsonStr<'b>, &'b JsonStr<'b>, &'b Args<'b>)>,
 }
 
+/// What of an assistant's thinking goes back.
+enum Replay<'b> {
+    /// As one text, in this field.
+    Text(&'static str, JsonStr<'static>),
+    Details(Vec<Thought<'b>>),
+}
+
+/// Something an assistant thought.
+#[derive(Clone, Copy)]
 struct Thought<'b> {
     at: usize,
-    text: &'b JsonStr<'b>,
-    /// Signed by its vendor.
-    sealed: bool,
+    text: Option<&'b JsonStr<'b>>,
+    /// Its vendor's.
+    signature: Option<&'b JsonStr<'b>>,
+    /// All there is of it where its vendor has sealed it.
+    data: Option<&'b JsonStr<'b>>,
 }
 
 fn data_url(media_type: &JsonStr<'_>, data: &JsonStr<'_>) -> JsonStr<'static> {
