@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 
 use crate::wire::Target;
-use crate::wire::caps::{Quirks, ReasoningField, ReasoningReplay, SystemRole};
+use crate::wire::caps::{Quirks, SystemRole};
 use crate::wire::json::{JsonStr, Writer};
 use crate::wire::loss::{Losses, Refusal};
-use crate::wire::openai_chat::reply::{Detail, spelled, write_detail};
-use crate::wire::openai_chat::{names, request_out};
-use crate::wire::prompt::{Args, Block, BlockKind, Cache, ENVELOPE, Prompt, Role, Source, Tool, Turn};
+use crate::wire::openai_chat::reply::spelled;
+use crate::wire::openai_chat::thinking_out::{Thought, replay};
+use crate::wire::openai_chat::{functions_out, names};
+use crate::wire::prompt::{Args, Block, BlockKind, Cache, Prompt, Role, Source, Tool, Turn};
 
 /// Writes the `messages` of a request.
 pub(super) fn encode(
@@ -322,12 +323,8 @@ impl<'p> History<'_, '_, '_, 'p> {
                     }
                     said.text.push(text);
                 }
-                BlockKind::Thinking { text, signature } => {
-                    let signature = signature.as_ref().filter(|s| !s.literal().starts_with(ENVELOPE));
-                    said.thoughts.push(Thought { at: block.at, text: Some(text), signature, data: None });
-                }
-                BlockKind::RedactedThinking { data } => {
-                    said.thoughts.push(Thought { at: block.at, text: None, signature: None, data: Some(data) });
+                BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } => {
+                    said.thoughts.extend(Thought::of(block));
                 }
                 BlockKind::ToolUse { id, name, input } => said.calls.push((id, name, input)),
                 BlockKind::Image(_) | BlockKind::Document { .. } | BlockKind::ToolResult { .. } => {
@@ -336,7 +333,7 @@ impl<'p> History<'_, '_, '_, 'p> {
                 BlockKind::Foreign { .. } => return Err(foreign(block)),
             }
         }
-        let replay = self.replay(&said);
+        let replay = replay(&said.thoughts, !said.calls.is_empty(), self.quirks, self.losses);
         if said.text.is_empty() && said.calls.is_empty() && replay.is_none() {
             self.losses.at(turn.at, "an assistant message without content is left out");
             return Ok(());
@@ -347,68 +344,13 @@ impl<'p> History<'_, '_, '_, 'p> {
         } else {
             self.w.lit(&said.text);
         }
-        match replay {
-            Some(Replay::Text(field, text)) => {
-                self.w.key(field).lit(&text);
-            }
-            Some(Replay::Details(thoughts)) => self.write_details(&thoughts),
-            None => {}
+        if let Some(replay) = replay {
+            replay.write(self.w);
         }
         self.write_calls(&said);
         self.calls = !said.calls.is_empty();
         self.w.end_object();
         Ok(())
-    }
-
-    /// The thinking that goes back, and the field for it. What does not is a loss.
-    ///
-    /// What another vendor sealed is that vendor's, and goes nowhere else; but a turn of calls without thinking is
-    /// refused where thinking must accompany them, so there it is better than none.
-    fn replay<'b>(&mut self, said: &Said<'b>) -> Option<Replay<'b>> {
-        let calls = !said.calls.is_empty();
-        let back = match self.quirks.reasoning_replay {
-            ReasoningReplay::None => false,
-            ReasoningReplay::ToolTurns => calls,
-            ReasoningReplay::Always => true,
-        };
-        let field = if back { self.quirks.reasoning_field } else { ReasoningField::None };
-        let mut text = JsonStr::default();
-        let mut details = Vec::new();
-        for thought in &said.thoughts {
-            let sealed = thought.signature.is_some() || thought.data.is_some();
-            let why = match (field, thought.text) {
-                (ReasoningField::None, _) => "this provider takes no thinking back here",
-                (ReasoningField::ReasoningDetails, _) if sealed => {
-                    details.push(*thought);
-                    continue;
-                }
-                (ReasoningField::ReasoningDetails, _) => "thinking that nobody signed is not taken back",
-                (_, None) => "redacted thinking means nothing to another vendor",
-                (_, Some(_)) if sealed && !calls => "thinking that another vendor sealed stays with that vendor",
-                (_, Some(more)) => {
-                    text.push(more);
-                    continue;
-                }
-            };
-            self.losses.at(thought.at, why);
-        }
-        match field {
-            ReasoningField::ReasoningDetails if !details.is_empty() => Some(Replay::Details(details)),
-            ReasoningField::ReasoningContent if !text.is_empty() => {
-                Some(Replay::Text("reasoning_content", text.into_owned()))
-            }
-            ReasoningField::Reasoning if !text.is_empty() => Some(Replay::Text("reasoning", text.into_owned())),
-            ReasoningField::ReasoningDetails | ReasoningField::ReasoningContent => None,
-            ReasoningField::Reasoning | ReasoningField::None => None,
-        }
-    }
-
-    fn write_details(&mut self, thoughts: &[Thought<'_>]) {
-        self.w.key("reasoning_details").array();
-        for (Thought { text, signature, data, .. }, index) in thoughts.iter().copied().zip(0..) {
-            write_detail(&Detail { index, text, signature, data }, self.w);
-        }
-        self.w.end_array();
     }
 
     fn write_calls(&mut self, said: &Said<'_>) {
@@ -426,7 +368,7 @@ impl<'p> History<'_, '_, '_, 'p> {
             self.w.key("id").lit(&names::tool_id(&id, self.quirks.tool_id));
             self.w.key("type").str("function");
             self.w.key("function").object();
-            self.w.key("name").lit(&request_out::tool_name(name));
+            self.w.key("name").lit(&functions_out::tool_name(name));
             self.w.key("arguments");
             if text.is_blank() {
                 self.w.str("{}")
@@ -455,24 +397,6 @@ struct Said<'b> {
     text: JsonStr<'b>,
     thoughts: Vec<Thought<'b>>,
     calls: Vec<(&'b JsonStr<'b>, &'b JsonStr<'b>, &'b Args<'b>)>,
-}
-
-/// What of an assistant's thinking goes back.
-enum Replay<'b> {
-    /// As one text, in this field.
-    Text(&'static str, JsonStr<'static>),
-    Details(Vec<Thought<'b>>),
-}
-
-/// Something an assistant thought.
-#[derive(Clone, Copy)]
-struct Thought<'b> {
-    at: usize,
-    text: Option<&'b JsonStr<'b>>,
-    /// Its vendor's.
-    signature: Option<&'b JsonStr<'b>>,
-    /// All there is of it where its vendor has sealed it.
-    data: Option<&'b JsonStr<'b>>,
 }
 
 fn data_url(media_type: &JsonStr<'_>, data: &JsonStr<'_>) -> JsonStr<'static> {

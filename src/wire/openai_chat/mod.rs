@@ -3,6 +3,7 @@
 mod answer;
 mod body;
 mod fault;
+mod functions_out;
 mod inspect;
 mod messages_in;
 mod messages_out;
@@ -13,6 +14,7 @@ mod request_in;
 mod request_out;
 mod stream;
 mod tags;
+mod thinking_out;
 mod usage;
 
 use crate::wire::Codec;
