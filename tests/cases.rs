@@ -100,6 +100,22 @@ fn every_rule_has_a_case_and_every_case_a_rule() {
     assert!(needless.is_empty(), "shown although the list says they cannot be: {needless:?}");
 }
 
+#[test]
+fn every_flag_is_a_rule() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/model.schema.json");
+    let schema: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let listed = rules();
+    for kind in ["capabilities", "quirks"] {
+        for (flag, value) in schema["$defs"][kind]["properties"].as_object().unwrap() {
+            // `thinking` is several flags.
+            let parts =
+                value["properties"].as_object().map(|parts| parts.keys().map(|part| format!("11/{flag}.{part}")));
+            let ids: Vec<String> = parts.map_or_else(|| vec![format!("11/{flag}")], Iterator::collect);
+            assert!(ids.iter().all(|id| listed.contains_key(id)), "{ids:?} are not in the list");
+        }
+    }
+}
+
 /// The listed rules, and whether one waits for a format that is not there.
 fn rules() -> BTreeMap<String, bool> {
     let text = fs::read_to_string(folder().join("rules.txt")).unwrap();
