@@ -26,7 +26,8 @@ pub(super) fn encode(
         losses.field("cache_control", "this provider takes no cache breakpoint there");
     }
     let quirks = target.quirks;
-    let mut history = History { target, quirks, w, losses, folded: Vec::new(), held: Vec::new(), calls: false };
+    let mut history =
+        History { target, quirks, w, losses, folded: Vec::new(), held: Vec::new(), calls: false, empty: true };
     history.w.key("messages").array();
     match target.quirks.system_role {
         _ if system.is_empty() => {}
@@ -60,7 +61,10 @@ pub(super) fn encode(
     history.release()?;
     history.unfold()?;
     history.w.end_array();
-    Ok(())
+    match history.empty {
+        true => Err(Refusal::field("messages", "at least one message with content is required")),
+        false => Ok(()),
+    }
 }
 
 /// The instructions that are meant for the model.
@@ -95,11 +99,14 @@ struct History<'t, 'w, 'o, 'p> {
     held: Vec<&'p Turn<'p>>,
     /// Calls wait for their answers.
     calls: bool,
+    /// No message has been written.
+    empty: bool,
 }
 
 impl<'p> History<'_, '_, '_, 'p> {
     /// Writes a message of these blocks.
     fn message(&mut self, role: &str, blocks: &[&Block<'_>]) -> Result<(), Refusal> {
+        self.empty = false;
         self.w.object().key("role").str(role).key("content");
         self.content(blocks, None)?;
         self.w.end_object();
@@ -141,6 +148,7 @@ impl<'p> History<'_, '_, '_, 'p> {
                 let mut text = JsonStr::quoted("<system>");
                 text.push(&joined(&texts(&blocks)));
                 text.push(&JsonStr::quote("</system>"));
+                self.empty = false;
                 self.w.object().key("role").str("user").key("content").lit(&text).end_object();
                 return Ok(());
             }
@@ -180,6 +188,7 @@ impl<'p> History<'_, '_, '_, 'p> {
         if *is_error {
             self.losses.at(block.at, "the format cannot mark an answer as an error: its words have to say it");
         }
+        self.empty = false;
         self.w.object().key("role").str("tool");
         let (id, _) = names::unsealed(id);
         self.w.key("tool_call_id").lit(&names::tool_id(&id, self.quirks.tool_id));
@@ -291,7 +300,10 @@ impl<'p> History<'_, '_, '_, 'p> {
             return Err(Refusal::at(at, "this model takes no images"));
         }
         match source {
-            Source::Base64 { media_type, data } => Ok(data_url(media_type, data)),
+            Source::Base64 { media_type, data } => match media_type.decode().as_ref() {
+                "image/jpeg" | "image/jpg" | "image/png" | "image/gif" | "image/webp" => data_url(media_type, data, at),
+                other => Err(Refusal::at(at, format!("an image must be jpeg, png, gif or webp, not `{other}`"))),
+            },
             Source::Url(url) => Ok(url.borrow()),
             Source::Text(_) | Source::File(_) => {
                 Err(Refusal::at(at, "a file kept by another vendor cannot be read by this model: send its bytes"))
@@ -304,7 +316,7 @@ impl<'p> History<'_, '_, '_, 'p> {
             return Err(Refusal::at(at, "this model takes no documents"));
         }
         match source {
-            Source::Base64 { media_type, data } => Ok(data_url(media_type, data)),
+            Source::Base64 { media_type, data } => data_url(media_type, data, at),
             Source::Url(_) => Err(Refusal::at(at, "this model takes no documents by URL: send their bytes")),
             Source::Text(text) => Ok(text.borrow()),
             Source::File(_) => {
@@ -338,6 +350,7 @@ impl<'p> History<'_, '_, '_, 'p> {
             self.losses.at(turn.at, "an assistant message without content is left out");
             return Ok(());
         }
+        self.empty = false;
         self.w.object().key("role").str("assistant").key("content");
         if said.text.is_empty() && !said.calls.is_empty() && !self.quirks.empty_content {
             self.w.null();
@@ -399,12 +412,23 @@ struct Said<'b> {
     calls: Vec<(&'b JsonStr<'b>, &'b JsonStr<'b>, &'b Args<'b>)>,
 }
 
-fn data_url(media_type: &JsonStr<'_>, data: &JsonStr<'_>) -> JsonStr<'static> {
+/// Base64 as both vendors take it; one of them would refuse anything else.
+fn data_url(media_type: &JsonStr<'_>, data: &JsonStr<'_>, at: usize) -> Result<JsonStr<'static>, Refusal> {
+    let text = data.decode();
+    let letters = text.trim_end_matches('=');
+    let is_letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    if letters.is_empty()
+        || text.len() - letters.len() > 2
+        || !text.len().is_multiple_of(4)
+        || !letters.bytes().all(is_letter)
+    {
+        return Err(Refusal::at(at, "the data is not base64"));
+    }
     let mut url = JsonStr::quoted("data:");
     url.push(media_type);
     url.push(&JsonStr::quote(";base64,"));
     url.push(data);
-    url
+    Ok(url)
 }
 
 /// The call that a block answers.
