@@ -315,6 +315,9 @@ pub(super) fn write_annotations(citations: &[UrlCitation], w: &mut Writer<'_>) {
 
 /// Counts the characters a literal means, without writing them out.
 pub(super) fn chars(text: &JsonStr<'_>) -> u64 {
+    if !text.has_escape() {
+        return text.literal().chars().count() as u64;
+    }
     let mut chars = text.literal().chars();
     let mut count = 0;
     while let Some(c) = chars.next() {
