@@ -459,7 +459,7 @@ mod tests {
             assert_eq!(grammar.step(&event), Ok(()), "{event:?}");
             let kind = match &event {
                 Event::Start { .. } | Event::Close | Event::Ping => return,
-                Event::Open(Open::Text) => "text",
+                Event::Open(Open::Text | Open::Refusal) => "text",
                 Event::Open(Open::Thinking) => "thinking",
                 Event::Open(Open::ToolUse { .. }) => "call",
                 Event::Open(Open::RedactedThinking { .. } | Open::Foreign { .. }) => "other",

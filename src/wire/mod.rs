@@ -25,6 +25,7 @@ mod repair;
 pub mod reply;
 pub mod splice;
 pub mod sse;
+mod think;
 pub mod translate;
 
 mod anthropic;
@@ -119,7 +120,16 @@ pub struct Codec {
 #[derive(Clone, Debug, Default)]
 pub struct Inspection {
     pub sign: Sign,
+    /// Which of several answers side by side have ended with this frame, a bit each.
+    pub finished: u128,
     pub usage: Option<event::Usage>,
+}
+
+impl Inspection {
+    fn of(sign: Sign, usage: Option<event::Usage>) -> Self {
+        let finished = u128::from(matches!(sign, Sign::Finished));
+        Self { sign, finished, usage }
+    }
 }
 
 /// How far a stream has come: what need not be asked again.
@@ -139,7 +149,7 @@ pub enum Sign {
     Quiet,
     /// The first such frame is the commit point.
     Output,
-    /// The answer is complete; a stream may end after it.
+    /// An answer is complete; if it was the last, the stream may end after it.
     Finished,
     /// The last frame there is.
     Over,
@@ -172,6 +182,8 @@ pub struct Memory {
     pub names: Vec<(String, String)>,
     /// The client spoke of `functions`, not tools.
     pub legacy_functions: bool,
+    /// The upstream writes its thinking into its text.
+    pub think_tags: bool,
     /// The client does not want to see thinking.
     pub hide_thinking: bool,
     /// The answer is to be the input of this tool, unwrapped into text: how schemas reach models without them.
@@ -195,6 +207,8 @@ pub trait StreamDecoder: Send + fmt::Debug {
     fn frame<'a>(&mut self, name: Option<&[u8]>, data: &'a str, sink: &mut dyn Sink<'a>);
     /// The bytes have ended: whatever is missing becomes a `Fault`.
     fn finish(&mut self, sink: &mut dyn Sink<'static>);
+    /// Whether nothing but counts can still come: an end of the bytes, however it comes about, then breaks nothing.
+    fn is_complete(&self) -> bool;
 }
 
 /// Writes a stream of one format, event by event.

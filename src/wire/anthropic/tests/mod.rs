@@ -86,6 +86,7 @@ fn lasting(event: Event<'_>) -> Event<'static> {
         Event::Start { id, model, usage } => Event::Start { id: id.map(own), model: model.map(own), usage },
         Event::Open(open) => Event::Open(match open {
             Open::Text => Open::Text,
+            Open::Refusal => Open::Refusal,
             Open::Thinking => Open::Thinking,
             Open::RedactedThinking { data } => Open::RedactedThinking { data: own(data) },
             Open::ToolUse { id, name } => Open::ToolUse { id: own(id), name: own(name) },
@@ -128,6 +129,7 @@ fn shown(reply: &Reply<'_>) -> String {
                 format!("call {} {} {args}", id.decode(), name.decode())
             }
             ReplyBlock::Text { text, citations } => format!("text {:?} {citations:?}", text.decode()),
+            ReplyBlock::Refusal { text } => format!("refusal {:?}", text.decode()),
             ReplyBlock::Thinking { text, signature } => {
                 format!("thinking {:?} {:?}", text.decode(), signature.as_ref().map(|s| s.decode().into_owned()))
             }
