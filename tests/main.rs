@@ -23,4 +23,5 @@ mod failover;
 mod floors;
 mod fuzz;
 mod load;
+mod replies;
 mod verbatim;

@@ -102,6 +102,7 @@ mod tests {
             assert_eq!(got, expect, "{pairs:?}");
         }
     }
+    // covers EC101 9.4/reset-formats
     #[test]
     fn reads_when_a_limit_is_over() {
         for (reset, millis) in [
