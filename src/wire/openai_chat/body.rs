@@ -203,7 +203,8 @@ impl<'a> Detail<'a> {
         cursor.object()?;
         while let Some(key) = cursor.key()? {
             match key.decode().as_ref() {
-                "text" | "summary" => detail.text = word(cursor)?,
+                // `thinking` in LiteLLM's `thinking_blocks`.
+                "text" | "summary" | "thinking" => detail.text = word(cursor)?,
                 "signature" => detail.signature = word(cursor)?,
                 "data" => detail.data = word(cursor)?,
                 "format" => detail.format = word(cursor)?,

@@ -271,6 +271,8 @@ impl<'a> History<'a, '_> {
             }
         }
         if let Some(kind) = kind.filter(|kind| !kind.is("function")) {
+            // Nothing can be made of the call, but its answer is no stray one.
+            self.expect(id, &JsonStr::default(), at)?;
             return Ok(Block::new(BlockKind::Foreign { kind, json: start.clone().skip()? }, at));
         }
         let (name, input) = function.ok_or_else(|| Refusal::at(at, "a tool call needs a `function`"))?;
