@@ -37,8 +37,8 @@ LIST = os.path.join(HERE, "fields.txt")
 TAGS = ("type", "role")
 LEAVES = {str: "string", int: "int", float: "number", bool: "bool", object: "any", Any: "any", type(None): "null"}
 LEAVES |= {datetime.datetime: "string", datetime.date: "string"}
-# Members whose content is listed elsewhere: a tool under `tools`, the message that a stream begins under `reply`.
-ELSEWHERE = {"(tool_definition).definition": "tool", "message_start.message": "message"}
+# Members whose content is listed elsewhere: a tool under `tools`, the blocks a stream begins with under `reply`.
+ELSEWHERE = {"(tool_definition).definition": "any", "message_start.message.content": "list:any"}
 # Python's own ways to hand over a file: never JSON.
 PYTHONS = (bytes, os.PathLike, typing.IO)
 
@@ -155,7 +155,8 @@ class Walk:
             found = [tags(cls, tag) for cls in objects]
             if all(found) and any(kinds != found[0] for kinds in found) and not is_one(objects):
                 for kind in {kind: None for kinds in found for kind in kinds}:
-                    self.object([cls for cls, kinds in zip(objects, found) if kind in kinds], path + several.format(kind), above)
+                    of_kind = [cls for cls, kinds in zip(objects, found) if kind in kinds]
+                    self.object(of_kind, path + several.format(kind), above)
                 return
         if objects:
             self.object(objects, path + one, above)
@@ -219,7 +220,8 @@ def main() -> int:
     if found == wanted:
         print(f"{wanted.count(chr(10))} fields, as the installed SDKs have them")
         return 0
-    sys.stdout.writelines(difflib.unified_diff(found.splitlines(True), wanted.splitlines(True), "fields.txt", "the SDKs"))
+    lines = difflib.unified_diff(found.splitlines(True), wanted.splitlines(True), "fields.txt", "the SDKs")
+    sys.stdout.writelines(lines)
     print("tests/sdk/fields.txt is not what the installed SDKs say: run tests/sdk/fields.py and settle each new field")
     return 1
 
