@@ -20,6 +20,7 @@ mod corpus;
 mod drain;
 mod errors;
 mod failover;
+mod fields;
 mod floors;
 mod fuzz;
 mod load;

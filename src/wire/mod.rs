@@ -36,7 +36,7 @@ use std::fmt;
 use caps::{Capabilities, Quirks};
 use event::{Event, Sink};
 use fault::Fault;
-use loss::{Field, Losses, Refusal};
+use loss::{Fields, Losses, Refusal};
 use prompt::Prompt;
 use reply::Reply;
 
@@ -86,8 +86,8 @@ impl fmt::Display for Format {
 #[derive(Debug)]
 pub struct Codec {
     pub name: &'static str,
-    /// The fate of every top-level request field.
-    pub fields: &'static [Field],
+    /// The fate of everything the format has.
+    pub fields: &'static Fields,
     /// Reads a request. What its own format knows and no other does is kept as `Foreign` or named in the losses.
     pub decode_request: for<'a> fn(&'a str, &mut Losses) -> Result<Prompt<'a>, Refusal>,
     /// Writes a request for a route.

@@ -171,6 +171,12 @@ impl<'p> History<'_, '_, '_, 'p> {
     }
 
     fn part(&mut self, block: &Block<'_>) -> Result<(), Refusal> {
+        if let BlockKind::Document { source, context: Some(context), .. } = &block.kind
+            && !matches!(source, Source::Text(_))
+            && !context.is_blank()
+        {
+            self.w.object().key("type").str("text").key("text").lit(context).end_object();
+        }
         self.w.object();
         match &block.kind {
             BlockKind::Text(text) => {
