@@ -60,7 +60,7 @@ const INSIDE: &[Field] = &[
     Field::carry("tool_choice(*).type|name|disable_parallel_tool_use"),
     Field::carry("tools[custom].type|name|description|input_schema|strict"),
     Field::carry("tools[custom].input_schema.type|properties|required"),
-    Field::ignore("tools[custom].cache_control", "other providers cache tools by themselves"),
+    Field::drop("tools[custom].cache_control", MARK),
     Field::drop("tools[custom].defer_loading", "no other format loads tools later"),
     Field::drop("tools[custom].allowed_callers", "elsewhere only the model calls tools"),
     Field::drop("tools[custom].input_examples", "no other format takes examples of a tool's input"),
@@ -85,28 +85,29 @@ const INSIDE: &[Field] = &[
     Field::drop("**.citations.enabled", CITATIONS),
     Field::drop("**.citations", CITATIONS),
     Field::carry("**.content[search_result].title|source|content|cache_control"),
-    Field::carry("**.content[search_result].cache_control.type"),
+    Field::carry("**.content[search_result].cache_control.type|ttl"),
     Field::carry("**.content[search_result].content[].text"),
     Field::drop("**.content[search_result]", "a search result becomes a plain document"),
+    Field::drop("**.source(content).content[text].cache_control", PLAIN),
+    Field::drop("**.source(content).content[text].type", PLAIN),
     Field::drop("**.cache_control.scope", "cache scopes are Anthropic's own"),
-    Field::ignore("**.cache_control.ttl", "elsewhere a breakpoint lasts as long as the provider likes"),
-    Field::carry("system[].cache_control.type"),
-    Field::ignore("**.source(content).content[text].cache_control", "the texts of a document become one"),
+    Field::carry("system[].cache_control.type|ttl"),
     Field::carry("**.content[text].type|text|cache_control"),
-    Field::carry("**.content[text].cache_control.type"),
+    Field::carry("**.content[text].cache_control.type|ttl"),
     Field::carry("**.content[image].type|source"),
-    Field::ignore("**.content[image].cache_control", "OpenAI refuses breakpoints on images"),
+    Field::drop("**.content[image].cache_control", MARK),
     Field::drop("**.content[image].transformations", "no other format transforms images"),
     Field::carry("**.content[document].type|source|title|context|cache_control"),
-    Field::carry("**.content[document].cache_control.type"),
+    Field::carry("**.content[document].cache_control.type|ttl"),
     Field::carry("**.source(base64).type|media_type|data"),
     Field::carry("**.content[image].source(url).type|url"),
     Field::refuse("**.content[document].source(url)", "this model takes no documents by URL"),
     Field::refuse("**.source(file)", "a file kept by another vendor cannot be read by this model"),
-    Field::carry("**.source(text).type|media_type|data"),
-    Field::carry("**.source(content).type|content"),
-    Field::carry("messages[].content[thinking].type|thinking"),
-    Field::ignore("messages[].content[thinking].signature", "vouches for the thinking to the vendor that signed it"),
+    Field::carry("**.source(text).data"),
+    Field::drop("**.source(text)", PLAIN),
+    Field::carry("**.source(content).content"),
+    Field::drop("**.source(content).type", PLAIN),
+    Field::drop("messages[].content[thinking]", "thinking that another vendor sealed stays with that vendor"),
     Field::drop("messages[].content[redacted_thinking]", "redacted thinking means nothing to another vendor"),
     Field::carry("messages[].content[tool_use].type|id|name|input"),
     Field::carry("messages[].content[tool_use].caller(direct).type"),
@@ -117,7 +118,9 @@ const INSIDE: &[Field] = &[
         "the format cannot mark an answer as an error: its words have to say it",
     ),
     Field::drop("messages[].content[*].toolset_name", "no other format has toolsets"),
-    Field::ignore("messages[].content[*].cache_control", "other providers cache calls and results by themselves"),
+    Field::carry("messages[].content[tool_result].cache_control"),
+    Field::carry("messages[].content[tool_result].cache_control.type|ttl"),
+    Field::drop("messages[].content[tool_use].cache_control", MARK),
 ];
 
 const REPLY: &[Field] = &[
@@ -203,6 +206,8 @@ const STREAM: &[Field] = &[
     Field::carry("error.error.type|message"),
 ];
 
+const MARK: &str = "this provider takes no cache breakpoint there";
+const PLAIN: &str = "a document of text becomes plain text";
 const FOREIGN: &str = "cannot be carried to this model";
 pub(super) const CITATIONS: &str = "citations have no place in other formats";
 const NAMED: &str = "the client is told the name it asked for";

@@ -48,7 +48,8 @@ pub(super) const REQUEST: &[Field] = &[
 ];
 
 const INSIDE: &[Field] = &[
-    Field::carry("messages[*].role|content|tool_calls|function_call|tool_call_id|refusal"),
+    Field::carry("messages[*].role|content|tool_calls|function_call|tool_call_id"),
+    Field::drop("messages[assistant].refusal", REFUSED),
     Field::carry("messages[assistant].reasoning_details|thinking_blocks"),
     Field::drop("messages[assistant].reasoning_content|reasoning", UNSIGNED),
     Field::carry("messages[assistant].reasoning_details[].text|signature|data|format"),
@@ -61,15 +62,23 @@ const INSIDE: &[Field] = &[
     Field::drop("messages[*].name", "no other format names the author of a message"),
     Field::carry("messages[*].cache_control"),
     Field::carry("messages[tool].is_error"),
+    Field::drop("service_tier=\"fast\"", "the best tier there is can be asked for, and no more"),
+    Field::drop("service_tier=\"priority\"", "the best tier there is can be asked for, and no more"),
     Field::drop("service_tier=\"flex\"", "no other format has this tier"),
     Field::drop("service_tier=\"scale\"", "no other format has this tier"),
     Field::refuse("messages[user].content[input_audio]", "has no counterpart on this route"),
     Field::refuse("messages[user].content[video_url]", "has no counterpart on this route"),
+    Field::carry("messages[assistant].content[refusal].refusal"),
+    Field::drop("messages[assistant].content[refusal]", REFUSED),
     Field::carry("messages[*].content[].type|text|cache_control|prompt_cache_breakpoint"),
     Field::carry("messages[*].content[*].type|text|cache_control|prompt_cache_breakpoint"),
+    Field::drop("messages[*].content[*].prompt_cache_breakpoint.ttl=\"12h\"", "kept for an hour, which is the longest"),
+    Field::drop(
+        "messages[*].content[*].prompt_cache_breakpoint.ttl=\"30m\"",
+        "kept for five minutes, as if nothing was said",
+    ),
     Field::carry("messages[*].content[].prompt_cache_breakpoint.mode|ttl"),
     Field::carry("messages[*].content[*].prompt_cache_breakpoint.mode|ttl"),
-    Field::carry("messages[assistant].content[refusal].refusal"),
     Field::carry("messages[assistant].content[thinking].thinking|signature"),
     Field::carry("messages[assistant].content[redacted_thinking].data"),
     Field::carry("messages[*].content[image_url].image_url"),
@@ -172,6 +181,7 @@ const STREAM: &[Field] = &[
     Field::carry("error.type|code"),
 ];
 
+const REFUSED: &str = "a refusal is text here, like any other";
 const UNSIGNED: &str = "thinking that Anthropic did not sign cannot go back to it";
 const NAMED: &str = "the client is told the name it asked for";
 const PARTS: &str = "a part of a count that is told whole";
