@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use model_proxy::wire::caps::{Capabilities, Quirks};
+use model_proxy::wire::event::{Event, Sink};
 use model_proxy::wire::loss::Losses;
-use model_proxy::wire::sse::{FRAME_BYTES_MAX, Framer};
+use model_proxy::wire::reply::Reply;
+use model_proxy::wire::sse::{FRAME_BYTES_MAX, Frame, Framer};
 use model_proxy::wire::translate::{self, StreamTranslator};
 use model_proxy::wire::{Format, Memory, Target};
 use serde_json::Value;
@@ -385,6 +387,62 @@ fn convert_stream(from: &Side, to: &Side, body: &[u8], cuts: &[usize]) -> (Vec<u
     translator.finish(&mut out);
     let fault = translator.seen().fault.clone();
     (out, fault.map(|f| f.message))
+}
+
+/// Every recorded stream, to either format: folding what is streamed gives what is given whole.
+#[test]
+fn recorded_streams_fold_into_their_whole_replies() {
+    let Some(items) = corpus("recorded_streams_fold_into_their_whole_replies") else {
+        return;
+    };
+    for side in SIDES {
+        for to in SIDES {
+            let mut tally = Tally::default();
+            for item in items.iter().filter(|i| i.side.path == side.path && i.kind == Kind::Stream) {
+                let whole = folded(side.format, to.format, &item.body);
+                let (stream, _) = convert_stream(&side, &to, &item.body, &[]);
+                let again = folded(to.format, to.format, &stream);
+                match (whole, again) {
+                    (Ok(whole), Ok(again)) if whole == again => tally.add("agree", &item.file),
+                    (Ok(whole), Ok(again)) => {
+                        eprintln!("{}\n  whole    {whole}\n  streamed {again}", item.file);
+                        tally.add("failed: they differ", &item.file);
+                    }
+                    (Err(_), Err(_)) if !item.is_complete() => tally.add("broken as recorded, both ways", &item.file),
+                    (whole, again) => tally.add(format!("failed: {:?}, {:?}", whole.err(), again.err()), &item.file),
+                }
+            }
+            tally.print(&format!("recorded streams and whole replies, {} to {}", side.format, to.format));
+            tally.expect_only(&["agree", "broken as recorded"]);
+            let streams = items.iter().filter(|i| i.side.path == side.path && i.kind == Kind::Stream).count();
+            assert!(streams <= tally.count("agree") + BROKEN_MOST, "most streams are whole answers");
+        }
+    }
+}
+
+/// How many recorded streams of one format break off at most.
+const BROKEN_MOST: usize = 12;
+
+/// A stream folded into one reply and written whole; `Err`: it breaks.
+fn folded(from: Format, to: Format, stream: &[u8]) -> Result<String, String> {
+    let mut framer = Framer::new(FRAME_BYTES_MAX);
+    framer.push(Bytes::copy_from_slice(stream));
+    let mut frames: Vec<Frame> = std::iter::from_fn(|| framer.next().map(Result::unwrap)).collect();
+    frames.extend(framer.finish());
+    let data = |frame: &Frame| Some(String::from_utf8(frame.data()?.into_owned()).unwrap());
+    let events: Vec<_> = frames.iter().filter_map(|f| Some((f.name(), data(f)?))).collect();
+    let mut decoder = (from.codec().decoder)();
+    let mut reply = Reply::default();
+    for (name, data) in &events {
+        decoder.frame(*name, data, &mut reply);
+    }
+    decoder.finish(&mut |event: Event<'static>| reply.event(event));
+    if let Some(fault) = reply.fault {
+        return Err(fault.message);
+    }
+    let mut out = Vec::new();
+    (to.codec().encode_reply)(&reply, &memory(), &mut out);
+    Ok(String::from_utf8(out).unwrap())
 }
 
 /// The corpus test sends chat and messages only; both paths are among the gateway's.

@@ -71,6 +71,7 @@ fn a_refused_key_gives_way_to_the_next_and_rests() {
     }
 }
 
+// covers EC99
 #[test]
 fn when_every_key_is_refused_it_is_our_trouble_and_not_the_clients() {
     for side in SIDES {
@@ -268,6 +269,7 @@ fn a_silent_route_gives_way_in_its_time() {
     }
 }
 
+// covers EC100 9.3/held_back
 #[test]
 fn a_stream_that_opens_with_an_error_has_not_begun() {
     for side in SIDES {
@@ -286,6 +288,7 @@ fn a_stream_that_opens_with_an_error_has_not_begun() {
     }
 }
 
+// covers EC100
 #[test]
 fn a_stream_with_nothing_but_an_error_is_an_error_to_the_client() {
     for side in SIDES {
@@ -468,6 +471,7 @@ fn under_200(side: &Side, seen: &Seen, kind: &str) -> Script {
     }
 }
 
+// covers EC94
 #[test]
 fn an_error_under_a_200_is_judged_as_what_it_says() {
     for side in SIDES {

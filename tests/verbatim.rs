@@ -47,6 +47,7 @@ const BODIES: &[&str] = &[
     r#"{"":1,"model":"m","max_tokens":9,"a\"b":{"\\":[]},"messages":[{"role":"user","content":"a"}],"mode":"x","models":["y"]}"#,
 ];
 
+// covers EC103 EC104
 #[test]
 fn requests_arrive_as_they_were_sent() {
     for side in SIDES {
@@ -103,6 +104,7 @@ fn replies_come_back_as_they_were_given() {
     }
 }
 
+// covers EC105
 #[test]
 fn streams_come_back_as_they_were_given_wherever_they_are_cut() {
     for side in SIDES {
@@ -141,6 +143,36 @@ fn events_that_nobody_knows_pass_through() {
     }
 }
 
+// covers EC102
+#[test]
+fn blocks_that_nobody_knows_pass_both_ways() {
+    let side = SIDES[1];
+    let (upstream, gateway) = pair(&side);
+    let body = r#"{"model":"m","max_tokens":9,"future_field":{"x":1e400},"messages":[{"role":"user","content":[{"type":"from_the_future","n":18446744073709551616,"model":"m"}]},{"role":"assistant","content":[{"type":"thinking","thinking":"hm","signature":"EqM="},{"type":"server_tool_use","id":"srvtoolu_1","name":"web_search","input":{ "b":1.0,"a":2 }}]},{"role":"user","content":"go on"}],"context_management":{"edits":[]}}"#;
+    check_request(&upstream, &gateway, side.path, body.as_bytes());
+    let reply = r#"{"id":"msg_1","type":"message","role":"assistant","model":"up","content":[{"type":"from_the_future","n":1.50}],"stop_reason":"some_future_reason","usage":{"input_tokens":1,"output_tokens":1,"future":null}}"#;
+    upstream.queue(Script::json(200, reply));
+    assert_eq!(gateway.post(side.path, side.request).text(), reply);
+}
+
+// covers EC105
+#[test]
+fn the_model_in_replies_is_the_clients_where_that_is_configured() {
+    for side in SIDES {
+        let upstream = Upstream::start();
+        let model = r#"{"logical_name":"m","rewrite_model":true,"model_routings":[{"provider":"p","model":"up"}]}"#;
+        let gateway = Setup::new()
+            .provider("p", side.format, &upstream)
+            .env("P_API_KEY", "key-one")
+            .file("models/m.json", model)
+            .start();
+        for (request, answer) in [(side.request, side.reply), (side.stream_request, side.stream)] {
+            let expect = answer.replace(r#""model":"upstream-model""#, r#""model":"m""#);
+            assert!(expect != answer && gateway.post(side.path, request).text() == expect, "{}", side.format);
+        }
+    }
+}
+
 #[test]
 fn a_wildcard_name_is_filled_in() {
     for side in SIDES {
@@ -151,6 +183,7 @@ fn a_wildcard_name_is_filled_in() {
     }
 }
 
+// covers 9.4/never_leaked
 #[test]
 fn what_the_upstream_says_of_limits_comes_down_and_its_cookies_do_not() {
     let down = [
@@ -162,6 +195,9 @@ fn what_the_upstream_says_of_limits_comes_down_and_its_cookies_do_not() {
     ];
     let up_there = [
         ("set-cookie", "a=b"),
+        ("anthropic-organization-id", "0a1b2c3d"),
+        ("openai-organization", "org-1"),
+        ("cf-ray", "1-FRA"),
         ("alt-svc", "h3=\":443\""),
         ("proxy-authenticate", "Basic"),
         ("keep-alive", "timeout=5"),
@@ -191,6 +227,7 @@ fn what_the_upstream_says_of_limits_comes_down_and_its_cookies_do_not() {
     }
 }
 
+// covers EC102
 #[test]
 fn versions_and_betas_go_up_and_credentials_do_not() {
     for side in SIDES {

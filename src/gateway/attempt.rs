@@ -23,7 +23,7 @@ use crate::wire::head::{self, Head};
 use crate::wire::json::JsonStr;
 use crate::wire::loss::{Losses, Refusal};
 use crate::wire::splice::{Edit, Parts};
-use crate::wire::translate::{self, StreamTranslator};
+use crate::wire::translate::{self, StreamTranslator, Whole};
 use crate::wire::{Format, Memory, Target, rename};
 
 /// An answer on its way to the client.
@@ -37,7 +37,7 @@ pub(super) struct Delivery {
 
 #[derive(Debug)]
 enum Content {
-    Whole { body: Bytes, usage: Usage, is_stream: bool },
+    Whole { body: Bytes, usage: Usage, is_stream: bool, paused: bool },
     Stream(Box<Relay>),
 }
 
@@ -94,7 +94,7 @@ impl Gateway {
             let body = body.collect(REPLY_BYTES_MAX).await.map_err(|e| unread(&e))?;
             way.content(body).map_err(faulty)?
         };
-        let mut headers = headers::answered(&headers, route, &model);
+        let mut headers = headers::answered(&headers, route, request.inbound.format, &model);
         headers::dropped(&mut headers, &dropped);
         Ok(Delivery { status, headers, content, losses })
     }
@@ -285,7 +285,10 @@ impl Way<'_> {
     async fn stream(&self, body: upstream::Body) -> Result<Content, Box<Failure>> {
         let (from, to) = self.formats();
         let lane = match &self.memory {
-            None => Lane::verbatim(to, self.rename()),
+            None => {
+                let Request { inbound, head, .. } = self.request;
+                Lane::verbatim(to, self.rename(), head.answers(&inbound.body))
+            }
             Some(memory) => Lane::translated(StreamTranslator::new(from, to, memory)),
         };
         let mut relay = Relay::new(body, lane);
@@ -306,28 +309,27 @@ impl Way<'_> {
             let passed = Memory { model: self.request.head.model.clone(), ..Memory::default() };
             let memory = self.memory.as_ref().unwrap_or(&passed);
             let (stream, usage) = translate::reply_as_stream(from, to, text, memory)?;
-            return Ok(Content::Whole { body: stream.into(), usage, is_stream: true });
+            return Ok(Content::Whole { body: stream.into(), usage, is_stream: true, paused: false });
         }
-        let (body, usage) = match &self.memory {
-            Some(memory) => translate::reply(from, to, text, memory).map(|(body, usage)| (body.into(), usage))?,
-            None => {
-                let usage = (from.codec().inspect_reply)(text)?;
-                let renamed = self.rename().and_then(|name| rename::in_reply(&body, &name));
-                (renamed.unwrap_or(body), usage)
-            }
+        let Some(memory) = &self.memory else {
+            let usage = (from.codec().inspect_reply)(text)?;
+            let renamed = self.rename().and_then(|name| rename::in_reply(&body, &name));
+            return Ok(Content::Whole { body: renamed.unwrap_or(body), usage, is_stream: false, paused: false });
         };
-        Ok(Content::Whole { body, usage, is_stream: false })
+        let Whole { body, usage, paused } = translate::whole(from, to, text, memory)?;
+        Ok(Content::Whole { body: body.into(), usage, is_stream: false, paused })
     }
 }
 
 /// An error reply: read for `judge`, and kept as it came where the client can read it.
 async fn refused(request: &Request<'_>, route: &Route, mut answer: Answer) -> Box<Failure> {
     let status = answer.status;
-    let down = headers::down(&answer.headers);
-    let retry_after = retry_after::read(&answer.headers, Clock::unix_seconds());
-    // A body that breaks or is too long leaves what its status says; one that trickles may not hold up the next try.
-    let body = tokio::time::timeout(route.timeouts.first_byte, answer.body.collect(ERROR_BYTES_MAX)).await;
-    let body = body.ok().and_then(Result::ok).unwrap_or_default();
+    let down = headers::down(&answer.headers, route.format, request.inbound.format);
+    let now = Clock::unix_seconds();
+    let limit = || (status.as_u16() == 429).then(|| retry_after::reset(&answer.headers, now)).flatten();
+    let retry_after = retry_after::read(&answer.headers, now).or_else(limit);
+    // A body that trickles may not hold up the next try.
+    let (body, is_all) = answer.body.beginning(ERROR_BYTES_MAX, route.timeouts.first_byte).await;
     // A redirect is never followed, and to pass on a 101 would be to promise another protocol (LIMITS R15, R23).
     if !status.is_client_error() && !status.is_server_error() {
         let fault = Fault::garbage(format!("the upstream answers with status {status}, which is no answer here"));
@@ -335,7 +337,7 @@ async fn refused(request: &Request<'_>, route: &Route, mut answer: Answer) -> Bo
     }
     let fault = Fault::read(status.as_u16(), &body);
     let mut failure = Failure::replied(status.as_u16(), fault, down, retry_after);
-    let is_object = body.trim_ascii_start().first() == Some(&b'{') && std::str::from_utf8(&body).is_ok();
+    let is_object = is_all && body.trim_ascii_start().first() == Some(&b'{') && std::str::from_utf8(&body).is_ok();
     if request.inbound.format == route.format && is_object {
         failure.said = Some(Said { status, body });
     }
@@ -414,7 +416,10 @@ impl Delivery {
         ticket.record().status = self.status.as_u16();
         ticket.record().losses = self.losses;
         let body = match self.content {
-            Content::Whole { body, usage, is_stream } => {
+            Content::Whole { body, usage, is_stream, paused } => {
+                if paused {
+                    headers::paused(&mut headers);
+                }
                 if is_stream {
                     headers::event_stream(&mut headers);
                 }

@@ -1,5 +1,6 @@
 //! What became of an attempt that did not deliver, and what of it the client is shown.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use crate::route::table::Key;
 use crate::route::verdict::{Outcome, Stage};
 use crate::route::{keys::Why, plan::GiveUp};
 use crate::time::Millis;
-use crate::wire::fault::{Fault, FaultKind};
+use crate::wire::fault::{Fault, FaultKind, without_owner};
 
 /// An attempt that did not deliver.
 #[derive(Debug)]
@@ -67,8 +68,15 @@ impl Failure {
         Box::new(Self { outcome: Some(outcome), fault, said: None, headers, detail: None, whose: None })
     }
 
-    /// Takes the key out of all that is shown, logged or kept: some providers repeat the credential they refuse.
+    /// Takes the account and the key out of all that is shown, logged or kept: some providers repeat the credential they refuse.
     pub(super) fn scrub(&mut self, key: &Key) {
+        // What the upstream said was found to be UTF-8 before it was kept.
+        if let Some(said) = &mut self.said
+            && let Ok(text) = std::str::from_utf8(&said.body)
+            && let Cow::Owned(shown) = without_owner(text)
+        {
+            said.body = shown.into();
+        }
         let Some(secret) = key.secret.as_ref().filter(|s| SCRUBBED_BYTES_MIN <= s.expose().len()) else {
             return;
         };
@@ -131,6 +139,17 @@ impl Failure {
             *response.body_mut() = Body::whole(said.body);
         }
         response.headers_mut().extend(self.headers);
+        if 1 < ticket.record().attempts {
+            let verdict = matches!(
+                self.fault.kind,
+                FaultKind::RateLimit
+                    | FaultKind::Timeout
+                    | FaultKind::Overloaded
+                    | FaultKind::Unavailable
+                    | FaultKind::Server
+            );
+            headers::should_retry(response.headers_mut(), verdict);
+        }
         if 0 < ticket.record().attempts {
             headers::attempts(response.headers_mut(), ticket.record().attempts);
         }

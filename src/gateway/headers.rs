@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 
+use crate::gateway::retry_after;
 use crate::route::table::{Route, Slot};
+use crate::time::{Clock, Rfc3339};
 use crate::wire::Format;
 
 /// What a client's API headers are, whatever the upstream's format: tracing only.
@@ -30,11 +32,13 @@ const UP_SAME_FORMAT: [&str; 14] = [
     "x-stainless-helper-method",
 ];
 
-/// Families of reply headers that come down: limits and retries.
-const DOWN_PREFIXES: [&str; 3] = ["x-ratelimit-", "anthropic-ratelimit-", "retry-after"];
+/// Families of reply headers that come down: retries, and limits in the words of the format they are told in.
+const DOWN_ALWAYS: [&str; 2] = ["retry-after", "x-should-retry"];
+const DOWN_SAME_FORMAT: [&str; 5] =
+    ["x-ratelimit-", "anthropic-ratelimit-", "openai-processing-ms", "openai-version", "anthropic-processing-ms"];
 
-/// Single reply headers that come down.
-const DOWN_NAMES: [&str; 4] = ["openai-processing-ms", "openai-version", "x-should-retry", "anthropic-processing-ms"];
+/// The limits that both vendors tell.
+const LIMITS: [&str; 2] = ["requests", "tokens"];
 
 pub(super) const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
@@ -42,6 +46,8 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROVIDER: HeaderName = HeaderName::from_static("x-model-proxy-provider");
 const UPSTREAM_MODEL: HeaderName = HeaderName::from_static("x-model-proxy-upstream-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-model-proxy-attempts");
+const STOP_REASON: HeaderName = HeaderName::from_static("x-model-proxy-stop-reason");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const DROPPED: HeaderName = HeaderName::from_static("x-model-proxy-dropped");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -95,12 +101,12 @@ fn sent_always(route: &Route, slot: &Slot) -> HeaderMap {
 
 /// The headers of an answer, before anything is known of this one request: those of every answer of this route, and
 /// what of the upstream's comes down.
-pub(super) fn answered(upstream: &HeaderMap, route: &Route, model: &str) -> HeaderMap {
+pub(super) fn answered(upstream: &HeaderMap, route: &Route, to: Format, model: &str) -> HeaderMap {
     let mut headers = route.answered.get_or_init(|| answered_always(route)).clone();
     if route.names.headers.1.is_none() {
         insert(&mut headers, UPSTREAM_MODEL, model);
     }
-    descend(upstream, &mut headers);
+    descend(upstream, (route.format, to), &mut headers);
     headers
 }
 
@@ -120,22 +126,69 @@ fn answered_always(route: &Route) -> HeaderMap {
 }
 
 /// What of an upstream's reply headers the client is given.
-pub(super) fn down(upstream: &HeaderMap) -> HeaderMap {
+pub(super) fn down(upstream: &HeaderMap, from: Format, to: Format) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    descend(upstream, &mut headers);
+    descend(upstream, (from, to), &mut headers);
     headers
 }
 
-fn descend(upstream: &HeaderMap, headers: &mut HeaderMap) {
+fn descend(upstream: &HeaderMap, (from, to): (Format, Format), headers: &mut HeaderMap) {
+    let mut foreign = false;
     for (name, value) in upstream {
         let known = name.as_str();
-        if DOWN_PREFIXES.iter().any(|p| known.starts_with(p)) || DOWN_NAMES.contains(&known) {
+        if DOWN_ALWAYS.iter().any(|p| known.starts_with(p)) {
             headers.append(name.clone(), value.clone());
+        } else if DOWN_SAME_FORMAT.iter().any(|p| known.starts_with(p)) {
+            if from == to {
+                headers.append(name.clone(), value.clone());
+            } else {
+                foreign = true;
+            }
         }
+    }
+    if foreign {
+        headers.extend(LIMITS.iter().filter_map(|kind| limit(upstream, (from, to), kind)).flatten());
     }
     if let Some(id) = upstream.get(&X_REQUEST_ID).or_else(|| upstream.get(&REQUEST_ID)) {
         headers.insert(UPSTREAM_REQUEST_ID, id.clone());
     }
+}
+
+/// Tells a limit in the other vendor's words, where all three of its numbers are known.
+fn limit(upstream: &HeaderMap, (from, to): (Format, Format), kind: &str) -> Option<[(HeaderName, HeaderValue); 3]> {
+    let name = |format: Format, part: &str| match format {
+        Format::OpenaiChat => format!("x-ratelimit-{part}-{kind}"),
+        Format::Anthropic => format!("anthropic-ratelimit-{kind}-{part}"),
+    };
+    let told = |part: &str| upstream.get(name(from, part));
+    let (most, left, reset) = (told("limit")?, told("remaining")?, told("reset")?);
+    let now = Clock::unix_seconds();
+    let wait = retry_after::moment(reset.to_str().ok()?.trim(), now)?;
+    // Rounded up: who comes back exactly then must not be too early.
+    let seconds = wait.as_secs() + u64::from(0 < wait.subsec_nanos());
+    let reset = match to {
+        Format::OpenaiChat => format!("{seconds}s"),
+        Format::Anthropic => Rfc3339(now.saturating_add(seconds)).to_string(),
+    };
+    let name = |part: &str| HeaderName::try_from(name(to, part)).ok();
+    Some([
+        (name("limit")?, most.clone()),
+        (name("remaining")?, left.clone()),
+        (name("reset")?, HeaderValue::try_from(reset).ok()?),
+    ])
+}
+
+/// Whether it is worth asking again, in the place of what one of several upstreams said of itself.
+pub(super) fn should_retry(headers: &mut HeaderMap, verdict: bool) {
+    if let Some(said) = headers.get_mut(&SHOULD_RETRY) {
+        *said = HeaderValue::from_static(if verdict { "true" } else { "false" });
+    }
+}
+
+/// Why an answer stopped, where the client's format has no word for it (CONVERSION 6). A stream cannot tell: its headers
+/// have gone before.
+pub(super) fn paused(headers: &mut HeaderMap) {
+    headers.insert(STOP_REASON, HeaderValue::from_static("pause_turn"));
 }
 
 /// How many tries it took.
@@ -254,9 +307,11 @@ mod tests {
 
     #[test]
     fn limits_and_ids_come_down_and_nothing_else() {
-        let down = down(&map(&[
+        let upstream = map(&[
             ("x-ratelimit-remaining-requests", "5"),
             ("anthropic-ratelimit-tokens-reset", "x"),
+            ("openai-version", "2020-10-01"),
+            ("x-should-retry", "true"),
             ("retry-after", "1"),
             ("retry-after-ms", "1000"),
             ("request-id", "req_up"),
@@ -264,19 +319,19 @@ mod tests {
             ("openai-organization", "org"),
             ("cf-ray", "x"),
             ("server", "x"),
-        ]));
-        let mut names: Vec<&str> = down.keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
-        assert_eq!(
-            names,
-            [
-                "anthropic-ratelimit-tokens-reset",
-                "retry-after",
-                "retry-after-ms",
-                "x-ratelimit-remaining-requests",
-                "x-upstream-request-id"
-            ]
-        );
+        ]);
+        let names = |from, to| {
+            let down = down(&upstream, from, to);
+            let mut names: Vec<String> = down.keys().map(|name| name.as_str().to_owned()).collect();
+            names.sort_unstable();
+            names
+        };
+        let always = ["retry-after", "retry-after-ms", "x-should-retry", "x-upstream-request-id"];
+        assert_eq!(names(Format::OpenaiChat, Format::Anthropic), always);
+        let same = ["anthropic-ratelimit-tokens-reset", "openai-version", "x-ratelimit-remaining-requests"];
+        let mut all = [always.as_slice(), same.as_slice()].concat();
+        all.sort_unstable();
+        assert_eq!(names(Format::OpenaiChat, Format::OpenaiChat), all);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -51,6 +52,8 @@ pub(super) struct Verbatim {
     /// The model's name to be put into the frames that carry one, as a JSON string.
     model: Option<Bytes>,
     output: bool,
+    /// Where several answers were asked for side by side: those that have not ended, a bit each.
+    awaited: Option<u128>,
     /// Its content has ended: nothing is missing if the bytes end here.
     finished: bool,
     /// Its last event has been seen: nothing can be missing any more.
@@ -72,11 +75,14 @@ pub(super) struct Translated {
 const POOL_BYTES: usize = 16 * 1024;
 
 impl Lane {
-    pub(super) fn verbatim(format: Format, model: Option<Bytes>) -> Self {
+    /// `answers`: how many the client asked for side by side.
+    pub(super) fn verbatim(format: Format, model: Option<Bytes>, answers: u64) -> Self {
+        let all = |n| u32::try_from(n).ok().and_then(|n| 1_u128.checked_shl(n)).unwrap_or(0).wrapping_sub(1);
         Self::Verbatim(Verbatim {
             format,
             model,
             output: false,
+            awaited: (1 < answers).then(|| all(answers)),
             finished: false,
             ended: false,
             fault: None,
@@ -199,7 +205,12 @@ impl Relay {
             taken += 1;
         }
         match &mut self.lane {
-            Lane::Translated(lane) => lane.cut(&mut self.ready),
+            Lane::Translated(lane) => {
+                lane.cut(&mut self.ready);
+                if lane.translator.is_complete() {
+                    self.upstream.hasten(COUNTS_WAIT_MAX);
+                }
+            }
             // The other whole frames of the chunk lie side by side: one slice, not one each.
             Lane::Verbatim(lane) if lane.model.is_none() && 0 < taken => {
                 let end = chunk.len().saturating_sub(self.framer.held_len());
@@ -287,7 +298,11 @@ impl Verbatim {
         match seen.sign {
             Sign::Quiet => {}
             Sign::Output => self.output = true,
-            Sign::Finished => self.finished = true,
+            Sign::Finished => {
+                self.output = true;
+                self.awaited = self.awaited.map(|awaited| awaited & !seen.finished);
+                self.finished |= self.awaited.unwrap_or(0) == 0;
+            }
             Sign::Over => (self.finished, self.ended) = (true, true),
             // After the end there is nothing left to break.
             Sign::Fault(fault) if !self.finished => self.fault = Some(fault),
@@ -353,6 +368,9 @@ pub(super) fn read_fault(error: &ReadError) -> Fault {
     }
 }
 
+/// How long the counts are waited for once an answer is complete: some upstreams neither send them nor close.
+const COUNTS_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// Frames held back before the commit point: pings and starts, of which honest streams send a few.
 const GATE_FRAMES_MAX: u32 = 64;
 
@@ -367,12 +385,24 @@ mod tests {
 
     /// What a client gets of these chunks, after which the upstream ends or breaks. `None`: nothing was sent.
     async fn relayed(format: Format, model: Option<&'static str>, chunks: Vec<Bytes>, breaks: bool) -> Option<Vec<u8>> {
+        relayed_of(1, format, model, chunks, breaks).await
+    }
+
+    /// As `relayed`, for a client that asked for so many answers side by side.
+    async fn relayed_of(
+        answers: u64,
+        format: Format,
+        model: Option<&'static str>,
+        chunks: Vec<Bytes>,
+        breaks: bool,
+    ) -> Option<Vec<u8>> {
         let mut chunks = VecDeque::from(chunks);
         let upstream = upstream::Body::steps(move |_| {
             let end = || breaks.then(|| Err(ReadError::Idle));
             Poll::Ready(chunks.pop_front().map(Ok).or_else(end))
         });
-        let mut relay = Relay::new(upstream, Lane::verbatim(format, model.map(|m| Bytes::from_static(m.as_bytes()))));
+        let model = model.map(|m| Bytes::from_static(m.as_bytes()));
+        let mut relay = Relay::new(upstream, Lane::verbatim(format, model, answers));
         relay.first_output().await.ok()?;
         let mut got = Vec::new();
         while let Some(bytes) = poll_fn(|cx| relay.poll(cx)).await {
@@ -452,6 +482,26 @@ mod tests {
             let last = std::iter::from_fn(|| framer.next()).last().unwrap().unwrap();
             let told = last.data().unwrap();
             assert!(told.starts_with(b"{\"error\":") && told.ends_with(b"}"), "{tail:?}: {}", told.escape_ascii());
+        }
+    }
+
+    #[tokio::test]
+    async fn several_answers_are_complete_when_each_of_them_is() {
+        let ends = |index: u64| {
+            format!("data: {{\"choices\":[{{\"index\":{index},\"delta\":{{}},\"finish_reason\":\"stop\"}}]}}\n\n")
+        };
+        for (answers, indices, is_whole) in [
+            (1, [0, 0].as_slice(), true),
+            (1, &[3], true),
+            (2, &[0, 0], false),
+            (2, &[1, 0], true),
+            (3, &[0, 1], false),
+            (128, &[127], false),
+        ] {
+            let text: String = indices.iter().copied().map(ends).collect();
+            let chunks = vec![Bytes::from(text.clone())];
+            let got = relayed_of(answers, Format::OpenaiChat, None, chunks, false).await.unwrap();
+            assert_eq!(got == text.as_bytes(), is_whole, "{answers}: {}", got.escape_ascii());
         }
     }
 

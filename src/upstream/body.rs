@@ -128,6 +128,14 @@ impl Body {
         self
     }
 
+    /// Waits no longer than this for each chunk from now on.
+    pub fn hasten(&mut self, idle: Duration) {
+        if let Some(timer) = &mut self.timer {
+            timer.idle = timer.idle.min(idle);
+            timer.patience = timer.patience.min(idle);
+        }
+    }
+
     /// The next chunk, never empty; `None` at the end. After an error there is nothing more.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ReadError>>> {
         if self.inflate.is_none() {
@@ -184,6 +192,22 @@ impl Body {
             next = self.chunk().await.transpose()?;
         }
         Ok(whole.freeze())
+    }
+
+    /// What comes within a time, at most `max` bytes of it, and whether that is all: where a body breaks, trickles or has
+    /// no end, its beginning is better than nothing.
+    pub async fn beginning(&mut self, max: usize, within: Duration) -> (Bytes, bool) {
+        let deadline = after(Instant::now(), within);
+        let mut whole = BytesMut::new();
+        while whole.len() < max {
+            match tokio::time::timeout_at(deadline, self.chunk()).await {
+                Ok(Some(Ok(chunk))) => whole.extend_from_slice(&chunk),
+                Ok(None) => return (whole.freeze(), true),
+                Ok(Some(Err(_))) | Err(_) => return (whole.freeze(), false),
+            }
+        }
+        whole.truncate(max);
+        (whole.freeze(), false)
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ReadError>>> {

@@ -459,7 +459,7 @@ mod tests {
             assert_eq!(grammar.step(&event), Ok(()), "{event:?}");
             let kind = match &event {
                 Event::Start { .. } | Event::Close | Event::Ping => return,
-                Event::Open(Open::Text) => "text",
+                Event::Open(Open::Text | Open::Refusal) => "text",
                 Event::Open(Open::Thinking) => "thinking",
                 Event::Open(Open::ToolUse { .. }) => "call",
                 Event::Open(Open::RedactedThinking { .. } | Open::Foreign { .. }) => "other",
@@ -486,7 +486,7 @@ mod tests {
             }
         };
         if is_stream {
-            let mut decoder = (format.codec().decoder)(&Memory::default());
+            let mut decoder = (format.codec().decoder)();
             let mut framer = Framer::new(1 << 20);
             for chunk in chunks {
                 framer.push(chunk);
@@ -500,7 +500,7 @@ mod tests {
             decoder.finish(&mut see);
         } else {
             let whole = chunks.concat();
-            (format.codec().decode_reply)(std::str::from_utf8(&whole).unwrap(), &Memory::default(), &mut see);
+            (format.codec().decode_reply)(std::str::from_utf8(&whole).unwrap(), &mut see);
         }
         kinds.retain(|k| *k != "usage");
         (text, kinds)

@@ -40,6 +40,8 @@ pub enum Event<'a> {
 #[derive(Clone, Debug)]
 pub enum Open<'a> {
     Text,
+    /// The words of a refusal, where a format tells them apart from the text. Its deltas are [`Delta::Text`].
+    Refusal,
     Thinking,
     RedactedThinking {
         data: JsonStr<'a>,
@@ -64,7 +66,7 @@ pub enum Delta<'a> {
     Signature(JsonStr<'a>),
     /// Arguments of a call: fragments of text, or, from a whole reply, the JSON itself.
     Args(Args<'a>),
-    /// A citation of the open text block, as Anthropic writes one.
+    /// A citation of the open text block, as its own format writes one.
     Citation(Json<'a>),
     Foreign(Json<'a>),
 }
@@ -179,7 +181,7 @@ impl Grammar {
             (_, Event::Start { .. }) => return Err("a second start"),
             (state, Event::Usage(_) | Event::Ping) => state,
             (Self::Between, Event::Open(open)) => Self::Inside(match open {
-                Open::Text => Inside::Text,
+                Open::Text | Open::Refusal => Inside::Text,
                 Open::Thinking => Inside::Thinking,
                 Open::RedactedThinking { .. } => Inside::Redacted,
                 Open::ToolUse { id, name } => {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::wire::json::{Cursor, Json, JsonStr, Kind};
+use crate::wire::json::{Cursor, Json, Kind};
 
 /// An error on its way to a client.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -87,45 +87,37 @@ impl Fault {
     }
 
     /// Reads any provider's error body (CONVERSION 9.1): its words, its code, and what kind of trouble it is.
+    ///
+    /// The place it names is not taken over: it is one in the request as the provider saw it, not in the client's.
     #[must_use]
     pub fn read(status: u16, body: &[u8]) -> Self {
-        let found = std::str::from_utf8(body).ok().and_then(Words::find).unwrap_or_default();
-        let message = match found.message {
-            Some(text) => clip(&text),
-            None => plain_text(body).unwrap_or_else(|| format!("the upstream answered with status {status}")),
+        let text = String::from_utf8_lossy(body);
+        let found =
+            Words::find(&text).or_else(|| mended(&text).iter().find_map(|text| Words::find(text))).unwrap_or_default();
+        let message = match found.message.filter(|words| !words.trim().is_empty()) {
+            Some(words) => clip(&without_owner(&words)),
+            None => plain_text(&text).unwrap_or_else(|| format!("the upstream answered with status {status}")),
         };
         let mut fault = Self::new(status, FaultKind::of_status(status), message);
-        fault.param = found.param;
         fault.code = found.code;
         fault.refine(found.kind.as_deref());
         fault
     }
 
-    /// Reads the error object of a stream event. Its words tell the status there would have been.
+    /// Reads the error object of a stream event. Its words tell the status there would have been; the code before the
+    /// type, which is the wider of the two.
     #[must_use]
     pub fn read_event(body: &str) -> Self {
-        let kind = Words::find(body).and_then(|w| w.kind.or(w.code));
-        let status = match kind.as_deref() {
-            Some("invalid_request_error") => 400,
-            Some("authentication_error" | "invalid_api_key") => 401,
-            Some("billing_error") => 402,
-            Some("permission_error") => 403,
-            Some("not_found_error") => 404,
-            Some("request_too_large") => 413,
-            Some("rate_limit_error" | "rate_limit_exceeded" | "insufficient_quota" | "tokens" | "requests") => 429,
-            Some("timeout_error") => 504,
-            Some("overloaded_error" | "overloaded") => 529,
-            Some(code) => code.parse().ok().filter(|s| (400..600).contains(s)).unwrap_or(500),
-            None => 500,
-        };
-        Self::read(status, body.as_bytes())
+        let words = Words::find(body).unwrap_or_default();
+        let told = [words.code, words.kind].into_iter().flatten().find_map(|word| status_of(&word));
+        Self::read(told.unwrap_or(500), body.as_bytes())
     }
 
     /// Narrows the kind by what the upstream called it and by its words.
     fn refine(&mut self, kind: Option<&str>) {
         let code = self.code.as_deref();
         let says = |word: &str| code == Some(word) || kind == Some(word);
-        if says("insufficient_quota") || says("billing_hard_limit_reached") {
+        if self.status != 402 && (says("insufficient_quota") || says("billing_hard_limit_reached")) {
             self.kind = FaultKind::Quota;
         } else if self.status == 404
             && (says("model_not_found") || says("not_found_error") || self.message.contains("model"))
@@ -135,10 +127,28 @@ impl Fault {
             && (says("context_length_exceeded") || is_context_length(&self.message))
         {
             self.kind = FaultKind::ContextLength;
-        } else if says("overloaded_error") {
+        } else if says("overloaded_error") || (self.status == 503 && self.message.contains("overloaded")) {
             self.kind = FaultKind::Overloaded;
         }
     }
+}
+
+/// The status that a provider's word for an error stands for: a type, a code, or the number itself.
+fn status_of(word: &str) -> Option<u16> {
+    Some(match word {
+        "invalid_request_error" | "context_length_exceeded" | "content_filter" | "invalid_prompt" => 400,
+        "authentication_error" | "invalid_api_key" => 401,
+        "billing_error" => 402,
+        "permission_error" => 403,
+        "not_found_error" | "model_not_found" => 404,
+        "request_too_large" => 413,
+        "rate_limit_error" | "rate_limit_exceeded" | "insufficient_quota" | "tokens" | "requests" => 429,
+        "api_error" | "server_error" | "internal_server_error" => 500,
+        "service_unavailable" => 503,
+        "timeout_error" | "timeout" => 504,
+        "overloaded_error" | "overloaded" => 529,
+        number => return number.parse().ok().filter(|status| (400..600).contains(status)),
+    })
 }
 
 impl fmt::Display for Fault {
@@ -170,7 +180,6 @@ struct Words {
     message: Option<String>,
     kind: Option<String>,
     code: Option<String>,
-    param: Option<String>,
 }
 
 impl Words {
@@ -210,13 +219,46 @@ impl Words {
                 }
                 "type" => words.kind = words.kind.or_else(|| text(&value)),
                 "code" => words.code = words.code.or_else(|| text(&value)),
-                "param" => words.param = words.param.or_else(|| text(&value)),
                 _ => {}
             }
         }
         words.message = words.message.or(fallback);
         Some(words)
     }
+}
+
+/// JSON that breaks off, brought to an end in two ways: in the middle of its last string, and before its last member.
+fn mended(text: &str) -> [String; 2] {
+    let mut open = Vec::new();
+    let (mut in_string, mut escape) = (false, 0_u8);
+    // Where an escape began that may be cut; where the last whole member ended, and how deep.
+    let (mut escape_at, mut member) = (0, (0, 0));
+    for (at, c) in text.char_indices() {
+        match c {
+            'u' if escape == 1 => escape = 4,
+            _ if 0 < escape => escape -= 1,
+            '\\' if in_string => (escape, escape_at) = (1, at),
+            '"' => in_string = !in_string,
+            _ if in_string => {}
+            '{' | '[' => {
+                open.push(if c == '{' { '}' } else { ']' });
+                member = (at + 1, open.len());
+            }
+            '}' | ']' => {
+                open.pop();
+                member = (at + 1, open.len());
+            }
+            ',' => member = (at, open.len()),
+            _ => {}
+        }
+    }
+    let ended = |end: usize, quote: &str, depth: usize| {
+        let mut ended = format!("{}{quote}", text.get(..end).unwrap_or_default());
+        ended.extend(open.iter().take(depth).rev());
+        ended
+    };
+    let end = if 0 < escape { escape_at } else { text.len() };
+    [ended(end, if in_string { "\"" } else { "" }, open.len()), ended(member.0, "", member.1)]
 }
 
 /// A string's text, or a number as it is spelled.
@@ -229,11 +271,10 @@ fn text(value: &Json<'_>) -> Option<String> {
 }
 
 /// A body that is not JSON, as one short line: markup and its contents' layout do not reach the client.
-fn plain_text(body: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(body.get(..2048).unwrap_or(body));
+fn plain_text(body: &str) -> Option<String> {
     let mut plain = String::new();
     let mut inside_tag = false;
-    for c in text.chars() {
+    for c in body.chars().take(PAGE_CHARS_MAX) {
         match c {
             '<' => inside_tag = true,
             '>' => {
@@ -254,6 +295,9 @@ fn plain_text(body: &[u8]) -> Option<String> {
     Some(clip(&line))
 }
 
+/// How much of a page is looked through for its words.
+const PAGE_CHARS_MAX: usize = 2048;
+
 /// Longest message kept of an upstream: its words are wanted, its page is not.
 const MESSAGE_CHARS_MAX: usize = 4000;
 
@@ -264,14 +308,38 @@ fn clip(text: &str) -> String {
     }
 }
 
-/// A fault's message as a literal.
+/// Takes out whose account it is: limits name the organization, which is the proxy's and not the client's.
 #[must_use]
-pub fn literal(message: &str) -> JsonStr<'_> {
-    JsonStr::quote(message)
+pub fn without_owner(message: &str) -> Cow<'_, str> {
+    const WORD: &str = "organization";
+    let is_id = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let mut out = Cow::Borrowed("");
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once(WORD) {
+        let id = after.trim_start_matches([' ', '(', '\'', '"', '`', ':']);
+        let len = id.find(|c| !is_id(c)).unwrap_or(id.len());
+        // Shorter than any id: the next word of the sentence.
+        let (id, rest_of) =
+            id.split_at_checked(len).filter(|(id, _)| OWNER_BYTES_MIN <= id.len()).unwrap_or(("", after));
+        let gap = after.len() - rest_of.len() - id.len();
+        let text = out.to_mut();
+        text.push_str(before);
+        text.push_str(WORD);
+        if !id.is_empty() {
+            text.push_str(after.get(..gap).unwrap_or_default());
+            text.push('…');
+        }
+        rest = rest_of;
+    }
+    if out.is_empty() {
+        return Cow::Borrowed(message);
+    }
+    out.to_mut().push_str(rest);
+    out
 }
 
-/// The words for a fault's kind in one format.
-pub type Terms = fn(FaultKind) -> (&'static str, Option<&'static str>);
+/// No word is as long as an organization's id is.
+const OWNER_BYTES_MIN: usize = 20;
 
 /// Cuts what Claude Code looks for to the front of a message about context length.
 #[must_use]
@@ -330,6 +398,43 @@ mod tests {
             (r#"{"error":{"message":"m"}}"#, 500),
         ] {
             assert_eq!(Fault::read_event(body).status, status, "{body}");
+        }
+    }
+
+    #[test]
+    fn words_are_found_in_a_body_that_breaks_off_anywhere() {
+        let body = r#"{"type":"error","error":{"code":null,"message":"say \"\u00e9\" {[,]} please","type":"t","more":[1,{"a":tru"#;
+        let from = body.find("please").unwrap() + 6;
+        for end in 0..body.len() {
+            let Some(cut) = body.get(..end) else { continue };
+            let fault = Fault::read(400, cut.as_bytes());
+            let whole = "say \"\u{e9}\" {[,]} please";
+            if from <= end {
+                assert_eq!(fault.message, whole, "{cut}");
+            } else {
+                assert!(
+                    whole.starts_with(&fault.message) || fault.message.starts_with("the upstream"),
+                    "{fault:?} {cut}"
+                );
+            }
+        }
+        let spoilt = b"{\"error\":{\"message\":\"bad \xff byte\"}}";
+        assert_eq!(Fault::read(400, spoilt).message, "bad \u{fffd} byte");
+    }
+
+    #[test]
+    fn the_account_is_not_told() {
+        for (said, shown) in [
+            ("exceed your organization\u{2019}s limit", "exceed your organization\u{2019}s limit"),
+            (
+                "for your organization (0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f) of 50,000",
+                "for your organization (…) of 50,000",
+            ),
+            ("in organization org-AbCdEfGhIjKlMnOpQrSt on tokens", "in organization … on tokens"),
+            ("organization", "organization"),
+            ("m", "m"),
+        ] {
+            assert_eq!(without_owner(said), shown);
         }
     }
 

@@ -183,6 +183,14 @@ impl Head {
         self.members.iter().any(|m| is_key(m.key.bytes(body), name))
     }
 
+    /// How many answers are asked for side by side: one, where the client does not say otherwise.
+    #[must_use]
+    pub fn answers(&self, body: &[u8]) -> u64 {
+        let member = self.members.iter().find(|m| is_key(m.key.bytes(body), "n"));
+        let at = member.map(|m| m.value.from()..m.value.to());
+        at.and_then(|at| leaf(body, &at, "n", Cursor::opt_u64).ok().flatten()).unwrap_or(1).max(1)
+    }
+
     /// The body with another model name (a JSON string, quotes included).
     #[must_use]
     pub fn model_edit(&self, literal: Bytes) -> Edit {

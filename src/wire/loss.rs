@@ -11,15 +11,31 @@ use crate::wire::json;
 pub enum Fate {
     /// Its meaning arrives; it may be under another name.
     Carry,
-    /// It has no counterpart and the answer is none the worse: dropped, and reported when it was set.
+    /// It has no counterpart and the answer is none the worse: dropped, and, in a request, reported when it was set.
     Drop(&'static str),
+    /// It has no counterpart and no effect on the answer: nobody is told.
+    Ignore(&'static str),
     /// It has no counterpart and an answer without it would be wrong: 400.
     Refuse(&'static str),
 }
 
-/// One row of a format's `FIELDS` table.
+/// The fate of everything a format has: `docs/FIELDS.md` shows it, and `tests/fields.rs` holds it to the official types
+/// and to what the code does with each field.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields {
+    /// The top level of a request. Decoders go by it.
+    pub request: &'static [Field],
+    /// What stands inside those.
+    pub inside: &'static [Field],
+    pub reply: &'static [Field],
+    pub stream: &'static [Field],
+}
+
+/// One row of a format's tables.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
+    /// A path, written as in `tests/sdk/fields.py`; `*` is any name, `**` any way there, `a|b` either member, `x="v"` one
+    /// value of `x`. A fate that is not `Carry` goes for all that is inside. The first row that fits counts.
     pub name: &'static str,
     pub fate: Fate,
 }
@@ -33,6 +49,11 @@ impl Field {
     #[must_use]
     pub const fn drop(name: &'static str, why: &'static str) -> Self {
         Self { name, fate: Fate::Drop(why) }
+    }
+
+    #[must_use]
+    pub const fn ignore(name: &'static str, why: &'static str) -> Self {
+        Self { name, fate: Fate::Ignore(why) }
     }
 
     #[must_use]

@@ -25,6 +25,8 @@ mod repair;
 pub mod reply;
 pub mod splice;
 pub mod sse;
+mod tags;
+mod think;
 pub mod translate;
 
 mod anthropic;
@@ -35,7 +37,7 @@ use std::fmt;
 use caps::{Capabilities, Quirks};
 use event::{Event, Sink};
 use fault::Fault;
-use loss::{Field, Losses, Refusal};
+use loss::{Fields, Losses, Refusal};
 use prompt::Prompt;
 use reply::Reply;
 
@@ -85,17 +87,17 @@ impl fmt::Display for Format {
 #[derive(Debug)]
 pub struct Codec {
     pub name: &'static str,
-    /// The fate of every top-level request field.
-    pub fields: &'static [Field],
+    /// The fate of everything the format has.
+    pub fields: &'static Fields,
     /// Reads a request. What its own format knows and no other does is kept as `Foreign` or named in the losses.
     pub decode_request: for<'a> fn(&'a str, &mut Losses) -> Result<Prompt<'a>, Refusal>,
     /// Writes a request for a route.
     pub encode_request: fn(&Prompt<'_>, &Target<'_>, &mut Vec<u8>, &mut Losses) -> Result<Memory, Refusal>,
     /// Reads a whole reply into events of the grammar. Never panics; what is no reply becomes a `Fault`.
-    pub decode_reply: for<'a> fn(&'a str, &Memory, &mut dyn Sink<'a>),
+    pub decode_reply: for<'a> fn(&'a str, &mut dyn Sink<'a>),
     /// Writes a whole reply.
     pub encode_reply: fn(&Reply<'_>, &Memory, &mut Vec<u8>),
-    pub decoder: fn(&Memory) -> Box<dyn StreamDecoder>,
+    pub decoder: fn() -> Box<dyn StreamDecoder>,
     pub encoder: fn(&Memory) -> Box<dyn StreamEncoder>,
     /// The status a client of this format is given for a fault.
     pub status: fn(&Fault) -> u16,
@@ -119,7 +121,16 @@ pub struct Codec {
 #[derive(Clone, Debug, Default)]
 pub struct Inspection {
     pub sign: Sign,
+    /// Which of several answers side by side have ended with this frame, a bit each.
+    pub finished: u128,
     pub usage: Option<event::Usage>,
+}
+
+impl Inspection {
+    fn of(sign: Sign, usage: Option<event::Usage>) -> Self {
+        let finished = u128::from(matches!(sign, Sign::Finished));
+        Self { sign, finished, usage }
+    }
 }
 
 /// How far a stream has come: what need not be asked again.
@@ -139,7 +150,7 @@ pub enum Sign {
     Quiet,
     /// The first such frame is the commit point.
     Output,
-    /// The answer is complete; a stream may end after it.
+    /// An answer is complete; if it was the last, the stream may end after it.
     Finished,
     /// The last frame there is.
     Over,
@@ -172,12 +183,12 @@ pub struct Memory {
     pub names: Vec<(String, String)>,
     /// The client spoke of `functions`, not tools.
     pub legacy_functions: bool,
+    /// The upstream writes its thinking into its text.
+    pub think_tags: bool,
     /// The client does not want to see thinking.
     pub hide_thinking: bool,
     /// The answer is to be the input of this tool, unwrapped into text: how schemas reach models without them.
     pub unwrap_tool: Option<String>,
-    /// The upstream's text may begin with its thinking, in tags.
-    pub think_tags: bool,
 }
 
 impl Memory {
@@ -197,6 +208,8 @@ pub trait StreamDecoder: Send + fmt::Debug {
     fn frame<'a>(&mut self, name: Option<&[u8]>, data: &'a str, sink: &mut dyn Sink<'a>);
     /// The bytes have ended: whatever is missing becomes a `Fault`.
     fn finish(&mut self, sink: &mut dyn Sink<'static>);
+    /// Whether nothing but counts can still come: an end of the bytes, however it comes about, then breaks nothing.
+    fn is_complete(&self) -> bool;
 }
 
 /// Writes a stream of one format, event by event.

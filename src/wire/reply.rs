@@ -20,11 +20,31 @@ pub struct Reply<'a> {
 
 #[derive(Clone, Debug)]
 pub enum ReplyBlock<'a> {
-    Text { text: JsonStr<'a>, citations: Vec<Json<'a>> },
-    Thinking { text: JsonStr<'a>, signature: Option<JsonStr<'a>> },
-    RedactedThinking { data: JsonStr<'a> },
-    ToolUse { id: JsonStr<'a>, name: JsonStr<'a>, args: Args<'a> },
-    Foreign { kind: JsonStr<'a>, json: Json<'a> },
+    Text {
+        text: JsonStr<'a>,
+        citations: Vec<Json<'a>>,
+    },
+    Refusal {
+        text: JsonStr<'a>,
+    },
+    Thinking {
+        text: JsonStr<'a>,
+        signature: Option<JsonStr<'a>>,
+    },
+    RedactedThinking {
+        data: JsonStr<'a>,
+    },
+    ToolUse {
+        id: JsonStr<'a>,
+        name: JsonStr<'a>,
+        args: Args<'a>,
+    },
+    /// As it was opened, and what was added to it since: only its own format knows how.
+    Foreign {
+        kind: JsonStr<'a>,
+        json: Json<'a>,
+        more: Vec<Json<'a>>,
+    },
 }
 
 impl<'a> Sink<'a> for Reply<'a> {
@@ -37,10 +57,11 @@ impl<'a> Sink<'a> for Reply<'a> {
             }
             Event::Open(open) => self.blocks.push(match open {
                 Open::Text => ReplyBlock::Text { text: JsonStr::default(), citations: Vec::new() },
+                Open::Refusal => ReplyBlock::Refusal { text: JsonStr::default() },
                 Open::Thinking => ReplyBlock::Thinking { text: JsonStr::default(), signature: None },
                 Open::RedactedThinking { data } => ReplyBlock::RedactedThinking { data },
                 Open::ToolUse { id, name } => ReplyBlock::ToolUse { id, name, args: Args::Text(JsonStr::default()) },
-                Open::Foreign { kind, json } => ReplyBlock::Foreign { kind, json },
+                Open::Foreign { kind, json } => ReplyBlock::Foreign { kind, json, more: Vec::new() },
             }),
             Event::Delta(delta) => {
                 if let Some(block) = self.blocks.last_mut() {
@@ -59,9 +80,8 @@ impl<'a> ReplyBlock<'a> {
     /// Lengthens the block. What does not belong to it the grammar has ruled out.
     fn add(&mut self, delta: Delta<'a>) {
         match (self, delta) {
-            (Self::Text { text, .. }, Delta::Text(more)) | (Self::Thinking { text, .. }, Delta::Thinking(more)) => {
-                join(text, more);
-            }
+            (Self::Text { text, .. } | Self::Refusal { text }, Delta::Text(more))
+            | (Self::Thinking { text, .. }, Delta::Thinking(more)) => join(text, more),
             (Self::Text { citations, .. }, Delta::Citation(citation)) => citations.push(citation),
             (Self::Thinking { signature, .. }, Delta::Signature(more)) => match signature {
                 Some(whole) => join(whole, more),
@@ -71,7 +91,7 @@ impl<'a> ReplyBlock<'a> {
                 (Args::Text(whole), Args::Text(more)) => join(whole, more),
                 (args, more) => *args = more,
             },
-            (_, Delta::Foreign(_)) => {}
+            (Self::Foreign { more, .. }, Delta::Foreign(delta)) => more.push(delta),
             (block, delta) => debug_assert!(false, "{delta:?} in {block:?}"),
         }
     }

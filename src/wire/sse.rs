@@ -287,6 +287,7 @@ mod tests {
         check("data: a\n\ndata:b\n\n", &[(None, Some("a")), (None, Some("b"))]);
     }
 
+    // covers EC77 8.1/line_ends
     #[test]
     fn reads_names_and_every_line_end() {
         for end in ["\n", "\r\n", "\r"] {
@@ -300,6 +301,7 @@ mod tests {
         check("data: a\ndata: b\ndata\n\n", &[(None, Some("a\nb\n"))]);
     }
 
+    // covers 8.1/unclosed_last_event
     #[test]
     fn keeps_comments_and_an_unended_tail() {
         check(": ping\n\ndata: a", &[(None, None), (None, Some("a"))]);
@@ -310,11 +312,13 @@ mod tests {
         check("data: a\u{2028}b\u{85}c\u{b}😀\n\n", &[(None, Some("a\u{2028}b\u{85}c\u{b}😀"))]);
     }
 
+    // covers 8.1/bom
     #[test]
     fn steps_over_a_byte_order_mark() {
         check("\u{feff}data: a\n\n", &[(None, Some("a"))]);
     }
 
+    // covers 8.1/event_too_long
     #[test]
     fn refuses_a_frame_that_is_too_long() {
         let mut framer = Framer::new(8);
@@ -331,6 +335,7 @@ mod tests {
         assert_eq!(frame.raw().as_ptr(), chunk.as_ptr());
     }
 
+    // covers EC78 8.1/cut_anywhere
     #[test]
     fn fuzz_body_holds_on_random_bytes() {
         let alphabet = b"\r\n:ad \n\r";

@@ -1,11 +1,12 @@
 //! From one format to another, through the waist: requests, whole replies, streams. The gateway and the
 //! command line convert with this and nothing else.
 
-use crate::wire::event::{Delta, Event, Grammar, Open, Usage};
+use crate::wire::event::{Delta, Event, Grammar, Open, Reason, Usage};
 use crate::wire::fault::Fault;
 use crate::wire::loss::{Losses, Refusal};
 use crate::wire::reply::Reply;
 use crate::wire::sse::Frame;
+use crate::wire::think::ThinkTags;
 use crate::wire::{Format, Memory, StreamDecoder, StreamEncoder, Target};
 
 /// Writes a request of one format as another's. What could not be carried is added to `losses`.
@@ -26,20 +27,39 @@ pub fn request(
     memory.include_usage = prompt.include_usage;
     memory.legacy_functions = prompt.legacy_functions;
     memory.hide_thinking = prompt.hide_thinking;
+    memory.think_tags = target.quirks.think_tags;
     memory.input_estimate = estimate_tokens(body.len());
     Ok((out, memory))
 }
 
+/// A whole reply, translated.
+#[derive(Clone, Debug)]
+pub struct Whole {
+    pub body: Vec<u8>,
+    pub usage: Usage,
+    /// The upstream's own tools need another request to go on, which not every format can say.
+    pub paused: bool,
+}
+
 /// Writes a whole reply of one format as another's. `Err`: it was an error, or no reply at all.
-pub fn reply(from: Format, to: Format, body: &str, memory: &Memory) -> Result<(Vec<u8>, Usage), Fault> {
+pub fn whole(from: Format, to: Format, body: &str, memory: &Memory) -> Result<Whole, Fault> {
     let mut reply = Reply::default();
-    (from.codec().decode_reply)(body, memory, &mut reply);
+    match tags(memory) {
+        None => (from.codec().decode_reply)(body, &mut reply),
+        Some(mut tags) => (from.codec().decode_reply)(body, &mut |event| tags.event(event, &mut reply)),
+    }
     if let Some(fault) = reply.fault {
         return Err(fault);
     }
     let mut out = Vec::with_capacity(body.len() + 256);
     (to.codec().encode_reply)(&reply, memory, &mut out);
-    Ok((out, reply.usage))
+    let paused = reply.stop.as_ref().is_some_and(|stop| stop.reason == Reason::PauseTurn);
+    Ok(Whole { body: out, usage: reply.usage, paused })
+}
+
+/// As [`whole`]: the body and what it counts.
+pub fn reply(from: Format, to: Format, body: &str, memory: &Memory) -> Result<(Vec<u8>, Usage), Fault> {
+    whole(from, to, body, memory).map(|whole| (whole.body, whole.usage))
 }
 
 /// Writes a whole reply of one format as another's stream (or its own): for upstreams that answer whole although they
@@ -48,11 +68,19 @@ pub fn reply_as_stream(from: Format, to: Format, body: &str, memory: &Memory) ->
     let mut encoder = (to.codec().encoder)(memory);
     let mut seen = Seen::default();
     let mut out = Vec::with_capacity(body.len() + 512);
-    (from.codec().decode_reply)(body, memory, &mut |event: Event<'_>| seen.pass(&event, encoder.as_mut(), &mut out));
+    let mut pass = |event: Event<'_>| seen.pass(&event, encoder.as_mut(), &mut out);
+    match tags(memory) {
+        None => (from.codec().decode_reply)(body, &mut pass),
+        Some(mut tags) => (from.codec().decode_reply)(body, &mut |event: Event<'_>| tags.event(event, &mut pass)),
+    }
     match seen.fault {
         Some(fault) => Err(fault),
         None => Ok((out, seen.usage)),
     }
+}
+
+fn tags(memory: &Memory) -> Option<ThinkTags> {
+    memory.think_tags.then(ThinkTags::default)
 }
 
 /// A guess at how many tokens so many bytes of JSON are: four bytes a token, as the field does.
@@ -65,6 +93,7 @@ pub fn estimate_tokens(bytes: usize) -> u64 {
 #[derive(Debug)]
 pub struct StreamTranslator {
     decoder: Box<dyn StreamDecoder>,
+    tags: Option<ThinkTags>,
     encoder: Box<dyn StreamEncoder>,
     seen: Seen,
 }
@@ -85,7 +114,8 @@ pub struct Seen {
 impl StreamTranslator {
     #[must_use]
     pub fn new(from: Format, to: Format, memory: &Memory) -> Self {
-        Self { decoder: (from.codec().decoder)(memory), encoder: (to.codec().encoder)(memory), seen: Seen::default() }
+        let (decoder, encoder) = ((from.codec().decoder)(), (to.codec().encoder)(memory));
+        Self { decoder, tags: tags(memory), encoder, seen: Seen::default() }
     }
 
     /// Takes one frame; appends what the client is to read of it.
@@ -96,15 +126,14 @@ impl StreamTranslator {
         let Some(data) = frame.data() else {
             return;
         };
-        let Self { decoder, encoder, seen } = self;
-        match std::str::from_utf8(&data) {
-            Ok(text) => {
-                decoder.frame(frame.name(), text, &mut |event: Event<'_>| seen.pass(&event, encoder.as_mut(), out));
+        let Self { decoder, tags, encoder, seen } = self;
+        let mut pass = |event: Event<'_>| seen.pass(&event, encoder.as_mut(), out);
+        match (std::str::from_utf8(&data), tags) {
+            (Ok(text), None) => decoder.frame(frame.name(), text, &mut pass),
+            (Ok(text), Some(tags)) => {
+                decoder.frame(frame.name(), text, &mut |event: Event<'_>| tags.event(event, &mut pass));
             }
-            Err(_) => {
-                let fault = Fault::garbage("the upstream's stream is not UTF-8");
-                seen.pass(&Event::Fault(fault), encoder.as_mut(), out);
-            }
+            (Err(_), _) => pass(Event::Fault(Fault::garbage("the upstream's stream is not UTF-8"))),
         }
     }
 
@@ -113,16 +142,29 @@ impl StreamTranslator {
         if self.seen.grammar.is_over() {
             return;
         }
-        let Self { decoder, encoder, seen } = self;
-        decoder.finish(&mut |event: Event<'static>| seen.pass(&event, encoder.as_mut(), out));
+        let Self { decoder, tags, encoder, seen } = self;
+        let mut pass = |event: Event<'static>| seen.pass(&event, encoder.as_mut(), out);
+        match tags {
+            None => decoder.finish(&mut pass),
+            Some(tags) => decoder.finish(&mut |event: Event<'static>| tags.event(event, &mut pass)),
+        }
     }
 
-    /// Breaks the stream off for a reason of ours.
+    /// Breaks the stream off, unless nothing is missing.
     pub fn fail(&mut self, fault: Fault, out: &mut Vec<u8>) {
+        if self.decoder.is_complete() {
+            return self.finish(out);
+        }
         if self.seen.grammar.is_over() {
             return;
         }
         self.seen.pass(&Event::Fault(fault), self.encoder.as_mut(), out);
+    }
+
+    /// Whether nothing but counts can still come.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.decoder.is_complete()
     }
 
     #[must_use]
@@ -146,7 +188,7 @@ impl Seen {
             }
             Event::End => self.ended = true,
             Event::Fault(fault) => self.fault = Some(fault.clone()),
-            Event::Open(Open::Text | Open::Thinking) | Event::Close | Event::Stop(_) | Event::Ping => {}
+            Event::Open(Open::Text | Open::Refusal | Open::Thinking) | Event::Close | Event::Stop(_) | Event::Ping => {}
         }
         encoder.event(event, out);
     }

@@ -120,6 +120,12 @@ impl Script {
         self
     }
 
+    /// Names the kind of its content otherwise, or not at all.
+    pub fn called(mut self, kind: &str) -> Self {
+        self.headers.retain(|(name, _)| name != "content-type");
+        if kind.is_empty() { self } else { self.header("content-type", kind) }
+    }
+
     /// Cuts the body at these places.
     pub fn cut(mut self, at: &[usize]) -> Self {
         self.cuts = at.to_vec();

@@ -4,6 +4,7 @@ use crate::wire::json::{Cursor, Json, JsonStr, Kind};
 use crate::wire::loss::{Losses, Refusal};
 use crate::wire::prompt::{Args, Block, BlockKind, Cache, Source};
 
+use super::fields::CITATIONS;
 use super::{kind_of, word};
 
 /// Where content stands. Inside a tool's answer only text, images and documents have a meaning elsewhere.
@@ -340,8 +341,6 @@ pub(super) fn lose(cursor: &mut Cursor<'_>, losses: &mut Losses, why: &'static s
 pub(super) fn is_set(value: &Json<'_>) -> bool {
     !matches!(value.as_str(), "null" | "false" | "[]" | "{}")
 }
-
-const CITATIONS: &str = "citations have no place in other formats";
 
 /// `citations: {"enabled": …}` of a document.
 fn citations_switch(cursor: &mut Cursor<'_>, losses: &mut Losses) -> Result<(), Refusal> {

@@ -76,6 +76,11 @@ impl StreamDecoder for Decoder {
             sink.event(Event::Fault(Fault::garbage("the upstream's stream ended before the answer did")));
         }
     }
+
+    /// Never before `message_stop`, which is never late.
+    fn is_complete(&self) -> bool {
+        self.stage == Stage::Over
+    }
 }
 
 /// One event's members, before it is known what they mean.
@@ -194,7 +199,7 @@ impl Decoder {
         let open = piece.open(&self.seed, self.opened)?;
         self.opened += 1;
         let inside = match &open {
-            Open::Text => Inside::Text,
+            Open::Text | Open::Refusal => Inside::Text,
             Open::Thinking => Inside::Thinking,
             Open::RedactedThinking { .. } => Inside::Redacted,
             Open::ToolUse { .. } => {

@@ -98,14 +98,12 @@ impl Encoder {
     fn start(&mut self, id: Option<&JsonStr<'_>>, model: Option<&JsonStr<'_>>, usage: &Usage, out: &mut Vec<u8>) {
         self.usage.update(usage);
         let memory = &self.memory;
-        // Context meters read this count; zero would break them, so a guess stands in until the truth is known.
-        let shown = Usage { input: usage.input.or(Some(memory.input_estimate)), ..*usage };
         frame("message_start", out, |w| {
             w.key("message").object().key("id").lit(&reply::id(id, memory)).key("type").str("message");
             w.key("role").str("assistant").key("model");
             reply::model(model, memory, w);
             w.key("content").array().end_array().key("stop_reason").null().key("stop_sequence").null().key("usage");
-            usage::write(&shown, w);
+            usage::write(&usage::shown(usage, memory), w);
             w.end_object();
         });
         out.extend_from_slice(PING);
@@ -113,7 +111,8 @@ impl Encoder {
 
     fn open(&mut self, open: &Open<'_>, out: &mut Vec<u8>) {
         self.block = match open {
-            Open::Text => Block::Text { begun: false },
+            // There is one kind of words here; `stop_reason` tells what they are.
+            Open::Text | Open::Refusal => Block::Text { begun: false },
             Open::Thinking => Block::Thinking { begun: false, signature: None, envelope: Box::new(Envelope::new()) },
             Open::RedactedThinking { data } => {
                 begin(self.next, out, |w| {
@@ -157,6 +156,7 @@ impl Encoder {
                 begin_text(begun, index, out);
                 piece(index, "text_delta", "text", &JsonStr::quote(json.as_str()), out);
             }
+            (Block::Text { .. }, Delta::Citation(citation)) if !reply::is_native_citation(citation) => {}
             (Block::Text { begun }, Delta::Citation(citation)) => {
                 begin_text(begun, index, out);
                 more(index, out, |w| {

@@ -1,6 +1,6 @@
 //! Writes errors as Anthropic's clients know them (CONVERSION 9.2, 9.3).
 
-use crate::wire::anthropic::THREAD;
+use crate::wire::anthropic::fields::THREAD;
 use crate::wire::fault::{Fault, FaultKind, prompt_too_long};
 use crate::wire::json::Writer;
 

@@ -12,7 +12,7 @@ use crate::wire::json::{Cursor, JsonError, JsonStr};
 use crate::wire::{Inspection, Past, Sign, sse};
 
 use super::decoder::{More, Parts};
-use super::reply::{Ending, Message, garbage};
+use super::reply::{Message, garbage};
 use super::{usage, word};
 
 /// Tells what a frame is by its event's name, and reads its data only where that does not tell enough. A frame that
@@ -26,7 +26,7 @@ pub(super) fn frame(frame: &sse::Frame, past: Past) -> Inspection {
         return Inspection::default();
     };
     let Ok(data) = std::str::from_utf8(&data) else {
-        return Inspection { sign: Sign::Output, usage: None };
+        return Inspection::of(Sign::Output, None);
     };
     let kind = match frame.name() {
         Some(name) => String::from_utf8_lossy(name),
@@ -36,13 +36,13 @@ pub(super) fn frame(frame: &sse::Frame, past: Past) -> Inspection {
         "message_start" => (Sign::Quiet, start_usage(data).ok().flatten()),
         "content_block_start" => (start(data).unwrap_or(Sign::Output), None),
         "content_block_delta" => (delta(data).unwrap_or(Sign::Output), None),
-        "message_delta" => end_of_content(data).unwrap_or((Sign::Quiet, None)),
+        "message_delta" => (Sign::Quiet, counts(data).ok().flatten()),
         "message_stop" => (Sign::Over, None),
         "error" => (Sign::Fault(Fault::read_event(data)), None),
         // `ping`, `content_block_stop`, and what is yet to come.
         _ => (Sign::Quiet, None),
     };
-    Inspection { sign, usage }
+    Inspection::of(sign, usage)
 }
 
 /// Reads the usage of a whole reply, and nothing else of it: it is forwarded, not understood.
@@ -112,20 +112,7 @@ fn delta(data: &str) -> Result<Sign, JsonError> {
     Ok(if More::read(cursor)?.is_output() { Sign::Output } else { Sign::Quiet })
 }
 
-fn end_of_content(data: &str) -> Result<(Sign, Option<Usage>), JsonError> {
-    let parts = Parts::read(data)?;
-    let usage = match parts.usage {
-        Some(mut cursor) => Some(usage::read(&mut cursor)?),
-        None => None,
-    };
-    let mut ending = Ending::default();
-    if let Some(mut cursor) = parts.delta {
-        cursor.object()?;
-        while let Some(key) = cursor.key()? {
-            if !ending.key(&key.decode(), &mut cursor)? {
-                cursor.skip()?;
-            }
-        }
-    }
-    Ok((if ending.reason.is_some() { Sign::Finished } else { Sign::Quiet }, usage))
+/// What `message_delta` counts. The reason it gives is not the end: that is `message_stop`.
+fn counts(data: &str) -> Result<Option<Usage>, JsonError> {
+    Parts::read(data)?.usage.map(|mut cursor| usage::read(&mut cursor)).transpose()
 }

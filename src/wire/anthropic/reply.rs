@@ -9,7 +9,7 @@ use crate::wire::prompt::Args;
 use crate::wire::reply::{Reply, ReplyBlock};
 
 use super::names::{Envelope, made_up_id, message_id};
-use super::{usage, word};
+use super::{kind_of, usage, word};
 
 pub(super) fn decode<'a>(body: &'a str, sink: &mut dyn Sink<'a>) {
     if let Err(fault) = read(body, sink) {
@@ -280,7 +280,7 @@ pub(super) fn encode(reply: &Reply<'_>, memory: &Memory, out: &mut Vec<u8>) {
     w.end_array();
     ending(reply.stop.as_ref(), calls, &mut w);
     w.key("usage");
-    usage::write(&reply.usage, &mut w);
+    usage::write(&usage::shown(&reply.usage, memory), &mut w);
     w.end_object();
 }
 
@@ -331,6 +331,7 @@ pub(super) fn ending(stop: Option<&Stop<'_>>, calls: bool, w: &mut Writer<'_>) {
 fn write_block(block: &ReplyBlock<'_>, memory: &Memory, w: &mut Writer<'_>) -> bool {
     match block {
         ReplyBlock::Text { text, citations } => {
+            let citations: Vec<&Json<'_>> = citations.iter().filter(|c| is_native_citation(c)).collect();
             if text.is_empty() && citations.is_empty() {
                 return false;
             }
@@ -343,6 +344,11 @@ fn write_block(block: &ReplyBlock<'_>, memory: &Memory, w: &mut Writer<'_>) -> b
                 w.end_array();
             }
             w.end_object();
+        }
+        ReplyBlock::Refusal { text } => {
+            if !text.is_empty() {
+                w.object().key("type").str("text").key("text").lit(text).end_object();
+            }
         }
         ReplyBlock::Thinking { text, signature } => write_thinking(text, signature.as_ref(), memory, w),
         ReplyBlock::RedactedThinking { data } => {
@@ -364,9 +370,9 @@ fn write_block(block: &ReplyBlock<'_>, memory: &Memory, w: &mut Writer<'_>) -> b
             w.end_object();
             return true;
         }
-        ReplyBlock::Foreign { kind, json } => {
+        ReplyBlock::Foreign { kind, json, more } => {
             if is_native(kind) {
-                w.json(json);
+                write_native(json, more, w);
             }
         }
     }
@@ -397,20 +403,75 @@ fn input(args: &Args<'_>, w: &mut Writer<'_>) {
         Args::Json(json) if json.kind() == Kind::Object => w.json(json),
         Args::Json(json) => w.object().key("_raw").str(json.as_str()).end_object(),
         Args::Text(text) if text.is_blank() => w.raw("{}"),
-        Args::Text(text) => {
-            let decoded = text.decode();
-            let mut cursor = Cursor::new(&decoded);
-            match cursor.skip().and_then(|json| cursor.end().map(|()| json)) {
-                Ok(json) if json.kind() == Kind::Object => w.json(&json),
-                _ => w.object().key("_raw").lit(text).end_object(),
+        Args::Text(text) => match whole_json(text).filter(|json| json.kind() == Kind::Object) {
+            Some(json) => w.json(&json),
+            None => w.object().key("_raw").lit(text).end_object(),
+        },
+    };
+}
+
+/// Writes a block of our own with what its deltas added: the fragments of an input stand for the whole of it, and any
+/// other member takes the place of the one before.
+fn write_native(json: &Json<'_>, more: &[Json<'_>], w: &mut Writer<'_>) {
+    if more.is_empty() {
+        w.json(json);
+        return;
+    }
+    let mut input = JsonStr::default();
+    let mut members: Vec<(JsonStr<'_>, Json<'_>)> = Vec::new();
+    let mut put = |key: JsonStr<'_>, value: Json<'_>| match members.iter_mut().find(|(name, _)| *name == key) {
+        Some((_, old)) => *old = value.into_owned(),
+        None => members.push((key.into_owned(), value.into_owned())),
+    };
+    for part in std::iter::once(json).chain(more) {
+        let mut cursor = part.cursor();
+        // They were read as objects before.
+        let Ok(()) = cursor.object() else {
+            continue;
+        };
+        while let Ok(Some(key)) = cursor.key() {
+            let Ok(value) = cursor.skip() else {
+                break;
+            };
+            match value.cursor().str() {
+                Ok(fragment) if key.is("partial_json") => input.push(&fragment),
+                Ok(kind) if key.is("type") && kind.literal().ends_with("_delta") => {}
+                Ok(_) | Err(_) => put(key, value),
             }
         }
-    };
+    }
+    if !input.is_blank() {
+        put(
+            JsonStr::quote("input"),
+            whole_json(&input).unwrap_or_else(|| Json::raw(format!("\"{}\"", input.literal()))),
+        );
+    }
+    w.object();
+    for (key, value) in &members {
+        w.key(key.literal()).json(value);
+    }
+    w.end_object();
+}
+
+/// The JSON a text spells, if it does.
+fn whole_json(text: &JsonStr<'_>) -> Option<Json<'static>> {
+    let text = text.decode();
+    let mut cursor = Cursor::new(&text);
+    let json = cursor.skip().ok()?;
+    cursor.end().is_ok().then(|| json.into_owned())
+}
+
+/// Whether a citation is one of ours. Another format's says where the text is cited, but not the words and the seal that
+/// the type demands; and one with an empty seal would be refused when it comes back.
+pub(super) fn is_native_citation(citation: &Json<'_>) -> bool {
+    let kind = kind_of(&citation.cursor());
+    kind.ok().flatten().is_some_and(|kind| kind.literal().ends_with("_location"))
 }
 
 /// Whether a block only its own format knows is one of ours. Another format's would break a strict client.
 pub(super) fn is_native(kind: &JsonStr<'_>) -> bool {
     let kind = kind.decode();
     kind.ends_with("_tool_result")
-        || matches!(kind.as_ref(), "server_tool_use" | "mcp_tool_use" | "container_upload" | "compaction" | "fallback")
+        || matches!(kind.as_ref(), "server_tool_use" | "mcp_tool_use" | "mcp_tool_listing" | "container_upload")
+        || matches!(kind.as_ref(), "compaction" | "fallback")
 }

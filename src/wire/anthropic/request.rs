@@ -1,6 +1,6 @@
 //! Reads a Messages request into a [`Prompt`] (CONVERSION 10.1).
 //!
-//! Every key of every object meets a `match`. A field only Anthropic knows has its row in `FIELDS`; one nobody knows
+//! Every key of every object meets a `match`. A field only Anthropic knows has its row in `fields.rs`; one nobody knows
 //! is named in the losses.
 
 use crate::wire::Format;
@@ -11,7 +11,8 @@ use crate::wire::prompt::{
 };
 
 use super::content::{Where, cache, content, is_set, lose, members};
-use super::{FIELDS, kind_of};
+use super::fields::REQUEST;
+use super::kind_of;
 
 pub(super) fn decode<'a>(body: &'a str, losses: &mut Losses) -> Result<Prompt<'a>, Refusal> {
     let mut reader =
@@ -75,10 +76,17 @@ impl<'a> Reader<'a> {
     fn messages(&mut self, cursor: &mut Cursor<'a>, losses: &mut Losses) -> Result<(), Refusal> {
         self.prompt.turns.clear();
         self.leading.clear();
+        let mut messages = Vec::new();
         cursor.array()?;
         while cursor.item()? {
-            let turn = message(cursor, losses)?;
-            self.add(turn);
+            messages.push(message(cursor, losses)?);
+        }
+        let last_user = messages.iter().rposition(|(turn, _)| turn.role == Role::User);
+        for (i, (turn, passes)) in messages.into_iter().enumerate() {
+            // Cleared at the next user message means that the model is not shown it any more.
+            if !passes || last_user < Some(i) {
+                self.add(turn);
+            }
         }
         Ok(())
     }
@@ -168,11 +176,19 @@ impl<'a> Reader<'a> {
         let mut kind = None;
         let mut budget = None;
         let mut hide = false;
-        members(cursor, losses, |key, cursor, _| {
+        members(cursor, losses, |key, cursor, losses| {
             match key {
                 "type" => kind = Some(cursor.str()?),
                 "budget_tokens" => budget = cursor.opt_u64()?,
-                "display" => hide = cursor.opt_str()?.is_some_and(|d| d.is("omitted")),
+                "display" => {
+                    let at = cursor.at();
+                    let word = cursor.opt_str()?.unwrap_or_default();
+                    hide = word.is("omitted");
+                    if word.is("updates") {
+                        losses.at(at, "no other format tells thinking as updates");
+                    }
+                }
+                "block_binding" => lose(cursor, losses, "thinking is bound to a conversation by Anthropic only")?,
                 _ => return Ok(false),
             }
             Ok(true)
@@ -245,23 +261,28 @@ fn beyond(key: &str, cursor: &mut Cursor<'_>, losses: &mut Losses) -> Result<(),
     if !is_set(&value) {
         return Ok(());
     }
-    match FIELDS.iter().find(|f| f.name == key).map(|f| (f.name, f.fate)) {
+    match REQUEST.iter().find(|f| f.name == key).map(|f| (f.name, f.fate)) {
         Some((name, Fate::Drop(why))) => losses.field(name, why),
         Some((name, Fate::Refuse(why))) => return Err(Refusal::field(name, why)),
+        Some((_, Fate::Ignore(_))) => {}
         Some((_, Fate::Carry)) => debug_assert!(false, "{key} is carried, so `field` reads it"),
         None => losses.at(at, "not a field of this format as the proxy knows it"),
     }
     Ok(())
 }
 
-fn message<'a>(cursor: &mut Cursor<'a>, losses: &mut Losses) -> Result<Turn<'a>, Refusal> {
+/// Reads a message, and whether it is an instruction that the model is shown for one turn of the user's only.
+fn message<'a>(cursor: &mut Cursor<'a>, losses: &mut Losses) -> Result<(Turn<'a>, bool), Refusal> {
     let at = cursor.at();
     let mut role = None;
     let mut blocks = Vec::new();
+    let mut clear = None;
     members(cursor, losses, |key, cursor, losses| {
         match key {
             "role" => role = Some((cursor.at(), cursor.str()?)),
             "content" => blocks = content(cursor, Where::Message, losses)?,
+            "clear_at" => clear = cursor.opt_str()?,
+            "output_config" => lose(cursor, losses, "no other format sets the effort of one message")?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -277,7 +298,10 @@ fn message<'a>(cursor: &mut Cursor<'a>, losses: &mut Losses) -> Result<Turn<'a>,
     };
     match blocks.iter().find(|b| !may_stand(role, &b.kind)) {
         Some(block) => Err(Refusal::at(block.at, "this content block does not belong in a message of this role")),
-        None => Ok(Turn { role, blocks, at }),
+        None => {
+            let passes = role == Role::System && clear.is_some_and(|at| at.is("next_user_message"));
+            Ok((Turn { role, blocks, at }, passes))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Token counts, as Anthropic writes them: the caches are counted beside the input, not inside it (CONVERSION 7).
 
+use crate::wire::Memory;
 use crate::wire::event::Usage;
 use crate::wire::json::{Cursor, JsonError, Kind, Writer};
 
@@ -34,6 +35,12 @@ pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Usage, JsonError> {
         usage.cache_write = Some(five_minutes.unwrap_or(0).saturating_add(usage.cache_write_1h.unwrap_or(0)));
     }
     Ok(usage)
+}
+
+/// What is shown where the upstream has not counted its input, or never does: context meters read this count and zero
+/// would break them, so a guess stands in for it.
+pub(super) fn shown(usage: &Usage, memory: &Memory) -> Usage {
+    Usage { input: usage.input.or(Some(memory.input_estimate)), ..*usage }
 }
 
 /// Writes the usage of a message. Every count that the type requires is there; what the upstream did not say of its

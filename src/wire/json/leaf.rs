@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::wire::json::plain::plain_len;
 use crate::wire::json::writer::escape_into;
 use crate::wire::json::{Cursor, Kind};
 
@@ -30,7 +31,7 @@ impl<'a> JsonStr<'a> {
     /// Spells plain text as a literal.
     #[must_use]
     pub fn quote(text: &'a str) -> Self {
-        if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
+        if plain_len(text.as_bytes()) == text.len() {
             return Self { literal: Cow::Borrowed(text), has_escape: false };
         }
         let mut out = Vec::with_capacity(text.len() + 8);
@@ -55,6 +56,12 @@ impl<'a> JsonStr<'a> {
     #[must_use]
     pub fn literal(&self) -> &str {
         &self.literal
+    }
+
+    /// Whether the literal and what it means differ.
+    #[must_use]
+    pub fn has_escape(&self) -> bool {
+        self.has_escape
     }
 
     /// The text that is meant. A lone surrogate, which no text can hold, becomes U+FFFD.

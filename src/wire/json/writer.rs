@@ -1,5 +1,6 @@
 //! Writes JSON into bytes.
 
+use crate::wire::json::plain::plain_len;
 use crate::wire::json::{Json, JsonStr};
 
 /// Writes JSON into bytes, minding the commas.
@@ -123,29 +124,27 @@ impl<'o> Writer<'o> {
 
 /// Appends plain text, escaped.
 pub fn escape_into(text: &str, out: &mut Vec<u8>) {
-    let bytes = text.as_bytes();
-    let mut from = 0;
-    for (at, b) in bytes.iter().enumerate() {
-        let short: &[u8] = match b {
-            b'"' => b"\\\"",
-            b'\\' => b"\\\\",
-            b'\n' => b"\\n",
-            b'\r' => b"\\r",
-            b'\t' => b"\\t",
-            0x08 => b"\\b",
-            0x0c => b"\\f",
-            0x00..0x20 => b"",
-            _ => continue,
+    let mut rest = text;
+    loop {
+        let n = plain_len(rest.as_bytes());
+        // What stops the search is one byte long, so this cuts no character.
+        let (plain, from) = rest.split_at_checked(n).unwrap_or((rest, ""));
+        literal_into(plain, out);
+        let Some(mark) = from.bytes().next() else {
+            return;
         };
-        literal_into(text.get(from..at).unwrap_or_default(), out);
-        from = at + 1;
-        if short.is_empty() {
-            out.extend_from_slice(format!("\\u{b:04x}").as_bytes());
-        } else {
-            out.extend_from_slice(short);
+        match mark {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            other => out.extend_from_slice(format!("\\u{other:04x}").as_bytes()),
         }
+        rest = from.get(1..).unwrap_or_default();
     }
-    literal_into(text.get(from..).unwrap_or_default(), out);
 }
 
 /// Appends a literal, spelling U+0085, U+2028 and U+2029 as escapes.

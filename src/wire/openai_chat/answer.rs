@@ -8,12 +8,10 @@
 //! start ─▶ (thinking │ text │ call …)* ─▶ finished ─▶ end          fault: from anywhere
 //! ```
 
-use crate::wire::Memory;
 use crate::wire::event::{Delta, Event, Open, Reason, Sink, Stop, Usage};
 use crate::wire::fault::Fault;
-use crate::wire::json::{Json, JsonStr};
+use crate::wire::json::{Json, JsonStr, Kind};
 use crate::wire::openai_chat::names;
-use crate::wire::openai_chat::tags::{Split, Tags};
 use crate::wire::prompt::Args;
 
 /// What has been told of an answer.
@@ -27,14 +25,14 @@ pub(super) struct Answer {
     calls: Vec<Call>,
     /// How many of `calls` have been opened. The last of them is live while `block` is a call.
     opened: usize,
+    /// What was said while a call was told: it is not the call's end.
+    words: Vec<(Word, JsonStr<'static>)>,
     held_bytes: usize,
     finish: Option<Finish>,
     sequence: Option<JsonStr<'static>>,
     refused: bool,
     /// Tells answers apart where ids have to be made up.
     salt: String,
-    /// Finds the thinking in the text, where that may be.
-    tags: Tags,
 }
 
 /// The block that is open.
@@ -43,8 +41,19 @@ enum Block {
     #[default]
     None,
     Text,
+    Refusal,
     Thinking,
     Call,
+}
+
+/// What is said beside calls.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Word {
+    Text,
+    Refusal,
+    Thinking,
+    Signature,
+    Redacted,
 }
 
 /// Why it ended, as the format has words for it. Other words mean nothing and the content decides.
@@ -81,10 +90,6 @@ struct Call {
 }
 
 impl Answer {
-    pub(super) fn new(memory: &Memory) -> Self {
-        Self { tags: if memory.think_tags { Tags::sought() } else { Tags::default() }, ..Self::default() }
-    }
-
     pub(super) fn has_started(&self) -> bool {
         self.started
     }
@@ -99,7 +104,7 @@ impl Answer {
 
     /// Whether nothing of it has been shown yet.
     pub(super) fn is_blank(&self) -> bool {
-        self.block == Block::None && self.calls.is_empty() && self.tags.is_blank()
+        self.block == Block::None && self.calls.is_empty()
     }
 
     pub(super) fn start<'a>(
@@ -126,58 +131,85 @@ impl Answer {
     }
 
     pub(super) fn text<'a>(&mut self, text: JsonStr<'a>, sink: &mut dyn Sink<'a>) {
-        let Split { thought, text } = self.tags.split(text);
-        self.thinking(thought, sink);
-        self.say(text, sink);
+        self.say(Word::Text, text, sink);
     }
 
-    /// Tells the text that was held because a tag might have begun with it.
-    fn settle(&mut self, sink: &mut dyn Sink<'_>) {
-        let Split { thought, text } = self.tags.rest();
-        self.thinking(thought, sink);
-        self.say(text, sink);
-    }
-
-    fn say<'a>(&mut self, text: JsonStr<'a>, sink: &mut dyn Sink<'a>) {
-        if !text.is_empty() && self.enter(Block::Text, sink) {
-            sink.event(Event::Delta(Delta::Text(text)));
-        }
-    }
-
-    /// The model's refusal is text to its reader, and decides why the answer ended.
+    /// The words of a refusal also decide why the answer ended.
     pub(super) fn refusal<'a>(&mut self, text: JsonStr<'a>, sink: &mut dyn Sink<'a>) {
         self.refused |= !text.is_empty();
-        self.settle(sink);
-        self.say(text, sink);
+        self.say(Word::Refusal, text, sink);
     }
 
     pub(super) fn thinking<'a>(&mut self, text: JsonStr<'a>, sink: &mut dyn Sink<'a>) {
-        if text.is_empty() {
-            return;
-        }
-        if self.signed {
-            self.close(sink);
-        }
-        if self.enter(Block::Thinking, sink) {
-            sink.event(Event::Delta(Delta::Thinking(text)));
-        }
+        self.say(Word::Thinking, text, sink);
     }
 
     pub(super) fn signature<'a>(&mut self, signature: JsonStr<'a>, sink: &mut dyn Sink<'a>) {
-        if signature.is_empty() {
-            return;
-        }
-        if self.signed {
-            self.close(sink);
-        }
-        if self.enter(Block::Thinking, sink) {
-            sink.event(Event::Delta(Delta::Signature(signature)));
-            self.signed = true;
-        }
+        self.say(Word::Signature, signature, sink);
     }
 
     pub(super) fn redacted<'a>(&mut self, data: JsonStr<'a>, sink: &mut dyn Sink<'a>) {
-        self.lone(Open::RedactedThinking { data }, sink);
+        self.say(Word::Redacted, data, sink);
+    }
+
+    /// Takes a citation of the text told so far. After a call has begun its place is gone.
+    pub(super) fn citation<'a>(&mut self, annotation: Json<'a>, sink: &mut dyn Sink<'a>) {
+        let is_late = self.block == Block::Call || self.is_calling();
+        if annotation.kind() == Kind::Object && !is_late && self.enter(Block::Text, sink) {
+            sink.event(Event::Delta(Delta::Citation(annotation)));
+        }
+    }
+
+    /// Tells what is said, or holds it while a call is told: it is not that call's end.
+    fn say<'a>(&mut self, word: Word, text: JsonStr<'a>, sink: &mut dyn Sink<'a>) {
+        if text.is_empty() || self.over {
+            return;
+        }
+        if self.is_calling() {
+            self.words.push((word, text.borrow().into_owned()));
+            return self.hold(text.literal().len(), sink);
+        }
+        match word {
+            Word::Text | Word::Refusal => {
+                let block = if word == Word::Text { Block::Text } else { Block::Refusal };
+                if self.enter(block, sink) {
+                    sink.event(Event::Delta(Delta::Text(text)));
+                }
+            }
+            Word::Thinking | Word::Signature => {
+                if self.signed {
+                    self.close(sink);
+                }
+                if self.enter(Block::Thinking, sink) {
+                    self.signed = word == Word::Signature;
+                    let delta = if self.signed { Delta::Signature(text) } else { Delta::Thinking(text) };
+                    sink.event(Event::Delta(delta));
+                }
+            }
+            Word::Redacted => self.lone(Open::RedactedThinking { data: text }, sink),
+        }
+    }
+
+    /// Whether a call has begun whose end is still to come.
+    fn is_calling(&self) -> bool {
+        let live = self.opened.checked_sub(1).filter(|_| self.block == Block::Call);
+        let is_open = live.and_then(|live| self.calls.get(live)).is_some_and(|call| !call.braces.closed());
+        is_open || self.opened < self.calls.len()
+    }
+
+    /// Says what had to wait.
+    fn release(&mut self, sink: &mut dyn Sink<'_>) {
+        for (word, text) in std::mem::take(&mut self.words) {
+            self.held_bytes = self.held_bytes.saturating_sub(text.literal().len());
+            self.say(word, text, sink);
+        }
+    }
+
+    fn hold(&mut self, bytes: usize, sink: &mut dyn Sink<'_>) {
+        self.held_bytes = self.held_bytes.saturating_add(bytes);
+        if HELD_BYTES_MAX < self.held_bytes {
+            self.fault(Fault::garbage("the upstream's parallel tool calls are too long to be ordered"), sink);
+        }
     }
 
     /// Content no other format has a word for.
@@ -187,7 +219,6 @@ impl Answer {
 
     /// Takes a fragment of a call.
     pub(super) fn call<'a>(&mut self, piece: Piece<'a>, sink: &mut dyn Sink<'a>) {
-        self.settle(sink);
         if self.over {
             return;
         }
@@ -217,13 +248,12 @@ impl Answer {
         } else {
             call.hold(piece.id, piece.name, &args);
             call.signature = call.signature.take().or_else(|| piece.signature.map(JsonStr::into_owned));
-            self.held_bytes = self.held_bytes.saturating_add(args.literal().len());
-            if HELD_BYTES_MAX < self.held_bytes {
-                return self
-                    .fault(Fault::garbage("the upstream's parallel tool calls are too long to be ordered"), sink);
-            }
+            self.hold(args.literal().len(), sink);
         }
         self.advance(sink);
+        if !self.words.is_empty() && !self.is_calling() {
+            self.release(sink);
+        }
     }
 
     /// Ends every call there is: nothing more of them will come.
@@ -246,6 +276,7 @@ impl Answer {
         if self.block == Block::Call {
             self.close(sink);
         }
+        self.release(sink);
     }
 
     /// The upstream said why it ended. Some say it twice: the first one counts.
@@ -272,7 +303,6 @@ impl Answer {
     }
 
     pub(super) fn end(&mut self, sink: &mut dyn Sink<'_>) {
-        self.settle(sink);
         self.flush_calls(sink);
         if self.over {
             return;
@@ -286,6 +316,7 @@ impl Answer {
     pub(super) fn fault(&mut self, fault: Fault, sink: &mut dyn Sink<'_>) {
         if !self.over {
             self.over = true;
+            self.words.clear();
             sink.event(Event::Fault(fault));
         }
     }
@@ -375,14 +406,17 @@ impl Answer {
             return false;
         }
         self.close(sink);
-        sink.event(Event::Open(if block == Block::Thinking { Open::Thinking } else { Open::Text }));
+        sink.event(Event::Open(match block {
+            Block::Thinking => Open::Thinking,
+            Block::Refusal => Open::Refusal,
+            Block::None | Block::Text | Block::Call => Open::Text,
+        }));
         self.block = block;
         true
     }
 
     /// A block that is all there when it opens.
     fn lone<'a>(&mut self, open: Open<'a>, sink: &mut dyn Sink<'a>) {
-        self.settle(sink);
         self.flush_calls(sink);
         if self.over {
             return;

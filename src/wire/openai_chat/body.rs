@@ -26,6 +26,7 @@ impl<'a> Body<'a> {
     pub(super) fn read(text: &'a str) -> Result<Self, JsonError> {
         let mut body = Self::default();
         let mut cursor = Cursor::new(text.trim_start_matches('\u{feff}'));
+        let mut aside = None;
         cursor.object()?;
         while let Some(key) = cursor.key()? {
             match key.decode().as_ref() {
@@ -33,6 +34,8 @@ impl<'a> Body<'a> {
                 "model" => body.model = word(&mut cursor)?,
                 "created" => body.created = cursor.skip()?.as_u64().unwrap_or(0),
                 "usage" => body.usage = usage::read(&mut cursor)?.or(body.usage),
+                // Groq counts here too; its older streams nowhere else.
+                "x_groq" => aside = usage::inside(&mut cursor)?,
                 "choices" => body.choices = list(&mut cursor)?,
                 "error" => body.is_error |= !matches!(cursor.skip()?.as_str(), "null" | "\"\"" | "{}" | "false"),
                 "object" => body.is_error |= word(&mut cursor)?.is_some_and(|object| object.is("error")),
@@ -43,6 +46,7 @@ impl<'a> Body<'a> {
             }
         }
         cursor.end()?;
+        body.usage = body.usage.or(aside);
         Ok(body)
     }
 }
@@ -99,6 +103,7 @@ struct Message<'a> {
     refusal: Option<JsonStr<'a>>,
     calls: Option<Cursor<'a>>,
     function: Option<Cursor<'a>>,
+    annotations: Option<Cursor<'a>>,
 }
 
 /// Tells the answer what a message or a delta holds: thinking, then text, then calls.
@@ -121,7 +126,8 @@ pub(super) fn message<'a>(
             "refusal" => parts.refusal = word(&mut cursor)?,
             "tool_calls" => parts.calls = list(&mut cursor)?,
             "function_call" => parts.function = object(&mut cursor)?,
-            // The role is known; annotations, audio and the vendor's own have no event.
+            "annotations" => parts.annotations = list(&mut cursor)?,
+            // The role is known; audio and the vendor's own have no event.
             _ => {
                 cursor.skip()?;
             }
@@ -130,6 +136,12 @@ pub(super) fn message<'a>(
     thinking(parts.reasoning, parts.details, answer, sink)?;
     if let Some(mut content) = parts.content {
         self::content(&mut content, answer, sink)?;
+    }
+    if let Some(mut list) = parts.annotations {
+        list.array()?;
+        while list.item()? {
+            answer.citation(list.skip()?, sink);
+        }
     }
     if let Some(refusal) = parts.refusal {
         answer.refusal(refusal, sink);

@@ -25,7 +25,7 @@ pub(super) fn frame(frame: &Frame, past: Past) -> Inspection {
         }
         if MARKS.content.after(&data).is_some_and(|v| v.first() == Some(&b'"') && v.get(1).is_some_and(|b| *b != b'"'))
         {
-            return Inspection { sign: Sign::Output, usage: None };
+            return Inspection::of(Sign::Output, None);
         }
     }
     let Ok(text) = std::str::from_utf8(&data) else {
@@ -33,7 +33,7 @@ pub(super) fn frame(frame: &Frame, past: Past) -> Inspection {
     };
     match text.trim() {
         "" => Inspection::default(),
-        "[DONE]" => Inspection { sign: Sign::Over, usage: None },
+        "[DONE]" => Inspection::of(Sign::Over, None),
         text => chunk(text)
             .unwrap_or_else(|error| fault(Fault::garbage(format!("the upstream's stream cannot be read: {error}")))),
     }
@@ -111,7 +111,7 @@ impl Mark {
 }
 
 fn fault(fault: Fault) -> Inspection {
-    Inspection { sign: Sign::Fault(fault), usage: None }
+    Inspection::of(Sign::Fault(fault), None)
 }
 
 fn chunk(text: &str) -> Result<Inspection, JsonError> {
@@ -119,7 +119,7 @@ fn chunk(text: &str) -> Result<Inspection, JsonError> {
     if body.is_error {
         return Ok(fault(Fault::read_event(text)));
     }
-    let mut sign = Sign::Quiet;
+    let (mut sign, mut finished) = (Sign::Quiet, 0_u128);
     if let Some(mut choices) = body.choices {
         choices.array()?;
         while choices.item()? {
@@ -129,12 +129,13 @@ fn chunk(text: &str) -> Result<Inspection, JsonError> {
             }
             if choice.finish.as_ref().is_some_and(|finish| !finish.is_empty()) {
                 sign = Sign::Finished;
+                finished |= u32::try_from(choice.index).ok().and_then(|at| 1_u128.checked_shl(at)).unwrap_or(0);
             } else if matches!(sign, Sign::Quiet) && has_output(choice)? {
                 sign = Sign::Output;
             }
         }
     }
-    Ok(Inspection { sign, usage: body.usage })
+    Ok(Inspection { sign, finished, usage: body.usage })
 }
 
 /// Whether a delta shows its reader something: asked of the very code that translates it.
@@ -145,7 +146,7 @@ fn has_output(choice: Choice<'_>) -> Result<bool, JsonError> {
             Event::Delta(Delta::Text(_) | Delta::Thinking(_) | Delta::Signature(_) | Delta::Args(_)) => true,
             Event::Delta(Delta::Citation(_) | Delta::Foreign(_)) => true,
             Event::Open(Open::ToolUse { .. } | Open::RedactedThinking { .. } | Open::Foreign { .. }) => true,
-            Event::Open(Open::Text | Open::Thinking) => false,
+            Event::Open(Open::Text | Open::Refusal | Open::Thinking) => false,
             Event::Start { .. } | Event::Close | Event::Usage(_) | Event::Stop(_) => false,
             Event::End | Event::Fault(_) | Event::Ping => false,
         }

@@ -3,7 +3,8 @@
 use crate::wire::Memory;
 use crate::wire::event::{Reason, Sink, Stop};
 use crate::wire::fault::Fault;
-use crate::wire::json::{Cursor, Json, JsonError, JsonStr, Kind, Writer};
+use crate::wire::json::{JsonError, JsonStr, Writer};
+use crate::wire::openai_chat::annotations::{self, Annotation};
 use crate::wire::openai_chat::answer::Answer;
 use crate::wire::openai_chat::body::{self, Body, CLAUDE_FORMAT, Choice};
 use crate::wire::openai_chat::{names, usage};
@@ -11,8 +12,8 @@ use crate::wire::prompt::Args;
 use crate::wire::reply::{Reply, ReplyBlock};
 
 /// Reads a whole reply into events.
-pub(super) fn decode<'a>(text: &'a str, memory: &Memory, sink: &mut dyn Sink<'a>) {
-    let mut answer = Answer::new(memory);
+pub(super) fn decode<'a>(text: &'a str, sink: &mut dyn Sink<'a>) {
+    let mut answer = Answer::default();
     if let Err(error) = read(text, &mut answer, sink) {
         answer.fault(Fault::garbage(format!("the upstream's reply cannot be read: {error}")), sink);
     }
@@ -100,10 +101,11 @@ type Call<'r> = (&'r JsonStr<'r>, &'r JsonStr<'r>, &'r Args<'r>);
 #[derive(Default)]
 struct Said<'r> {
     text: JsonStr<'r>,
+    refusal: JsonStr<'r>,
     thinking: JsonStr<'r>,
     thoughts: Vec<&'r ReplyBlock<'r>>,
     calls: Vec<Call<'r>>,
-    citations: Vec<UrlCitation>,
+    citations: Vec<Annotation>,
 }
 
 impl<'r> Said<'r> {
@@ -117,9 +119,13 @@ impl<'r> Said<'r> {
                     let start = end;
                     end += chars(text);
                     said.text.push(text);
-                    said.citations.extend(citations.iter().filter_map(|c| UrlCitation::read(c, start, end)));
+                    said.citations.extend(citations.iter().filter_map(|c| Annotation::read(c, start, end)));
                 }
+                ReplyBlock::Refusal { text } => said.refusal.push(text),
                 ReplyBlock::Thinking { .. } | ReplyBlock::RedactedThinking { .. } if memory.hide_thinking => {}
+                // Neither words nor a seal: there is nothing to tell.
+                ReplyBlock::Thinking { text, signature: None } if text.is_empty() => {}
+                ReplyBlock::RedactedThinking { data } if data.is_empty() => {}
                 ReplyBlock::Thinking { text, .. } => {
                     said.thinking.push(text);
                     said.thoughts.push(block);
@@ -137,7 +143,7 @@ impl<'r> Said<'r> {
     }
 
     fn write(&self, stop: &Stop<'_>, memory: &Memory, w: &mut Writer<'_>) {
-        let refused = stop.reason == Reason::Refusal;
+        let refused = stop.reason == Reason::Refusal || !self.refusal.is_empty();
         w.object();
         w.key("role").str("assistant");
         w.key("content");
@@ -148,6 +154,7 @@ impl<'r> Said<'r> {
         }
         w.key("refusal");
         match &stop.explanation {
+            _ if !self.refusal.is_empty() => w.lit(&self.refusal),
             Some(words) if refused => w.lit(words),
             None if refused => w.str(REFUSED),
             Some(_) | None => w.null(),
@@ -158,7 +165,7 @@ impl<'r> Said<'r> {
         self.write_details(w);
         if !self.citations.is_empty() {
             w.key("annotations");
-            write_annotations(&self.citations, w);
+            annotations::write(&self.citations, w);
         }
         self.write_calls(memory, w);
         w.end_object();
@@ -169,7 +176,8 @@ impl<'r> Said<'r> {
         let is_sealed = |block: &&ReplyBlock<'_>| match block {
             ReplyBlock::Thinking { signature, .. } => signature.is_some(),
             ReplyBlock::RedactedThinking { .. } => true,
-            ReplyBlock::Text { .. } | ReplyBlock::ToolUse { .. } | ReplyBlock::Foreign { .. } => false,
+            ReplyBlock::Text { .. } | ReplyBlock::Refusal { .. } => false,
+            ReplyBlock::ToolUse { .. } | ReplyBlock::Foreign { .. } => false,
         };
         if !self.thoughts.iter().any(is_sealed) {
             return;
@@ -183,7 +191,8 @@ impl<'r> Said<'r> {
                 ReplyBlock::RedactedThinking { data } => {
                     write_detail(&Detail { index, text: None, signature: None, data: Some(data) }, w);
                 }
-                ReplyBlock::Text { .. } | ReplyBlock::ToolUse { .. } | ReplyBlock::Foreign { .. } => {}
+                ReplyBlock::Text { .. } | ReplyBlock::Refusal { .. } => {}
+                ReplyBlock::ToolUse { .. } | ReplyBlock::Foreign { .. } => {}
             }
         }
         w.end_array();
@@ -258,63 +267,11 @@ fn arguments<'r>(args: &'r Args<'_>) -> JsonStr<'r> {
     if text.is_blank() { JsonStr::quote("{}") } else { text }
 }
 
-/// A citation of a page, placed in the text.
-#[derive(Debug)]
-pub(super) struct UrlCitation {
-    url: JsonStr<'static>,
-    title: JsonStr<'static>,
-    start: u64,
-    end: u64,
-}
-
-impl UrlCitation {
-    /// Reads a citation as Anthropic writes one; those of documents have no counterpart.
-    pub(super) fn read(citation: &Json<'_>, start: u64, end: u64) -> Option<Self> {
-        let mut cursor = citation.cursor();
-        let (mut url, mut title) = (None, None);
-        cursor.object().ok()?;
-        while let Some(key) = cursor.key().ok()? {
-            match key.decode().as_ref() {
-                "url" => url = string(&mut cursor)?,
-                "title" => title = string(&mut cursor)?,
-                // The cited words and their seal: the position tells them.
-                _ => {
-                    cursor.skip().ok()?;
-                }
-            }
-        }
-        Some(Self { url: url?, title: title.unwrap_or_default(), start, end })
-    }
-
-    /// Tells where the cited text ends, once that is known.
-    pub(super) fn end_at(&mut self, end: u64) {
-        self.end = end;
-    }
-}
-
-fn string(cursor: &mut Cursor<'_>) -> Option<Option<JsonStr<'static>>> {
-    if cursor.peek().ok()? == Kind::Str {
-        return Some(Some(cursor.str().ok()?.into_owned()));
-    }
-    cursor.skip().ok().map(|_| None)
-}
-
-pub(super) fn write_annotations(citations: &[UrlCitation], w: &mut Writer<'_>) {
-    w.array();
-    for citation in citations {
-        w.object().key("type").str("url_citation");
-        w.key("url_citation").object();
-        w.key("url").lit(&citation.url);
-        w.key("title").lit(&citation.title);
-        w.key("start_index").int(citation.start);
-        w.key("end_index").int(citation.end);
-        w.end_object().end_object();
-    }
-    w.end_array();
-}
-
 /// Counts the characters a literal means, without writing them out.
 pub(super) fn chars(text: &JsonStr<'_>) -> u64 {
+    if !text.has_escape() {
+        return text.literal().chars().count() as u64;
+    }
     let mut chars = text.literal().chars();
     let mut count = 0;
     while let Some(c) = chars.next() {

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use crate::wire::Format;
 use crate::wire::json::{Cursor, Json, JsonError, JsonStr, Kind};
 use crate::wire::loss::{Fate, Losses, Refusal};
-use crate::wire::openai_chat::{FIELDS, messages_in, parts_in};
+use crate::wire::openai_chat::fields::REQUEST;
+use crate::wire::openai_chat::{messages_in, parts_in};
 use crate::wire::prompt::{Choice, Effort, Function, Output, Prompt, Tier, Tool};
 
 /// Reads a request. What other formats cannot carry is in the losses, or refused with its place.
@@ -46,7 +47,7 @@ impl<'a> Reader<'a, '_> {
         while let Some(key) = cursor.key()? {
             let at = cursor.at();
             let name = key.decode();
-            let Some((index, field)) = (0_u32..).zip(FIELDS).find(|(_, field)| field.name == name) else {
+            let Some((index, field)) = (0_u32..).zip(REQUEST).find(|(_, field)| field.name == name) else {
                 if cursor.opt_skip()?.is_some() {
                     self.losses.at(at, UNKNOWN);
                 }
@@ -67,6 +68,9 @@ impl<'a> Reader<'a, '_> {
                     if !is_idle(field.name, &cursor.skip()?) {
                         self.losses.at(at, why);
                     }
+                }
+                Fate::Ignore(_) => {
+                    cursor.skip()?;
                 }
                 Fate::Refuse(why) => {
                     if !is_idle(field.name, &cursor.skip()?) {
@@ -427,13 +431,6 @@ impl<'a> Reader<'a, '_> {
 /// Whether a field that is set so has no effect on the answer: then nothing is lost with it.
 fn is_idle(name: &str, value: &Json<'_>) -> bool {
     match name {
-        // Bookkeeping, caches and speed: the answer is the same without them.
-        "metadata"
-        | "store"
-        | "prompt_cache_key"
-        | "prompt_cache_retention"
-        | "prompt_cache_options"
-        | "prediction" => true,
         "n" => value.as_u64() == Some(1),
         "frequency_penalty" | "presence_penalty" | "top_logprobs" => value.as_f64() == Some(0.0),
         "logprobs" => value.as_str() == "false",

@@ -23,7 +23,7 @@ pub(super) fn encode(
     w.key("model").str(target.model);
     let mut body = Body { prompt, can: target.capabilities, quirks: target.quirks, w, losses };
     messages_out::encode(prompt, target, &mut body.w, body.losses)?;
-    let mut memory = Memory { think_tags: target.quirks.think_tags, ..Memory::default() };
+    let mut memory = Memory::default();
     let effort = body.effort();
     let shape = body.shape()?;
     body.tools(effort, shape.as_ref(), &mut memory)?;

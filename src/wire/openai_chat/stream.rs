@@ -3,11 +3,10 @@
 use crate::wire::event::{Delta, Event, Open, Reason, Sink, Stop, Usage};
 use crate::wire::fault::Fault;
 use crate::wire::json::{Cursor, JsonError, JsonStr, Writer};
+use crate::wire::openai_chat::annotations::{self, Annotation};
 use crate::wire::openai_chat::answer::Answer;
 use crate::wire::openai_chat::body::{self, Body, Choice};
-use crate::wire::openai_chat::reply::{
-    Detail, REFUSED, UrlCitation, chars, finish_reason, is_unwrapped, spelled, write_annotations, write_detail,
-};
+use crate::wire::openai_chat::reply::{Detail, REFUSED, chars, finish_reason, is_unwrapped, spelled, write_detail};
 use crate::wire::openai_chat::{fault, names, usage};
 use crate::wire::prompt::Args;
 use crate::wire::{Memory, StreamDecoder, StreamEncoder};
@@ -44,13 +43,13 @@ impl StreamDecoder for Decoder {
             self.answer.fault(Fault::garbage("the upstream's stream broke off before its answer was complete"), sink);
         }
     }
+
+    fn is_complete(&self) -> bool {
+        self.answer.has_finished()
+    }
 }
 
 impl Decoder {
-    pub(super) fn new(memory: &Memory) -> Self {
-        Self { answer: Answer::new(memory) }
-    }
-
     /// The mark of a complete answer, also where no reason was given for its end.
     fn done(&mut self, sink: &mut dyn Sink<'_>) {
         if self.answer.has_started() {
@@ -120,7 +119,9 @@ pub(super) struct Encoder {
     /// Characters of text told so far, and where the open block began.
     chars: u64,
     block_from: u64,
-    citations: Vec<UrlCitation>,
+    citations: Vec<Annotation>,
+    /// The words of a refusal have been told.
+    refused: bool,
     usage: Usage,
     stop: Option<Stop<'static>>,
 }
@@ -129,7 +130,11 @@ pub(super) struct Encoder {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Block {
     Text,
-    Thinking,
+    Refusal,
+    /// Thinking; whether any of it has been told.
+    Thinking {
+        told: bool,
+    },
     /// A call; whether any of its arguments have been told.
     Call {
         has_args: bool,
@@ -156,6 +161,7 @@ impl Encoder {
             chars: 0,
             block_from: 0,
             citations: Vec::new(),
+            refused: false,
             usage: Usage::default(),
             stop: None,
         }
@@ -189,12 +195,14 @@ impl Encoder {
                 self.block_from = self.chars;
                 Block::Text
             }
+            Open::Refusal => Block::Refusal,
             Open::Thinking | Open::RedactedThinking { .. } if self.memory.hide_thinking => Block::Silent,
-            Open::Thinking => Block::Thinking,
+            Open::RedactedThinking { data } if data.is_empty() => Block::Silent,
+            Open::Thinking => Block::Thinking { told: false },
             Open::RedactedThinking { data } => {
                 let detail = Detail { index: self.thoughts, text: None, signature: None, data: Some(data) };
                 self.detail(None, &detail, out);
-                Block::Thinking
+                Block::Thinking { told: true }
             }
             Open::ToolUse { name, .. } if is_unwrapped(name, &self.memory) => Block::Unwrapped,
             Open::ToolUse { id, name } => self.open_call(id, name, out),
@@ -230,14 +238,17 @@ impl Encoder {
     fn delta(&mut self, delta: &Delta<'_>, out: &mut Vec<u8>) {
         match (self.block, delta) {
             (Block::Text, Delta::Text(text)) => self.text(text, out),
+            (Block::Refusal, Delta::Text(words)) => self.refusal(words, out),
             (Block::Text, Delta::Citation(citation)) => {
-                self.citations.extend(UrlCitation::read(citation, self.block_from, self.block_from));
+                self.citations.extend(Annotation::read(citation, self.block_from, self.block_from));
             }
-            (Block::Thinking, Delta::Thinking(text)) if !text.is_empty() => {
+            (Block::Thinking { .. }, Delta::Thinking(text)) if !text.is_empty() => {
+                self.block = Block::Thinking { told: true };
                 let detail = Detail { index: self.thoughts, text: Some(text), signature: None, data: None };
                 self.detail(Some(text), &detail, out);
             }
-            (Block::Thinking, Delta::Signature(signature)) => {
+            (Block::Thinking { .. }, Delta::Signature(signature)) => {
+                self.block = Block::Thinking { told: true };
                 let detail = Detail { index: self.thoughts, text: None, signature: Some(signature), data: None };
                 self.detail(None, &detail, out);
             }
@@ -256,6 +267,13 @@ impl Encoder {
         self.chars += chars(text);
         self.chunk(out, |w| {
             w.key("content").lit(text);
+        });
+    }
+
+    fn refusal(&mut self, words: &JsonStr<'_>, out: &mut Vec<u8>) {
+        self.refused = true;
+        self.chunk(out, |w| {
+            w.key("refusal").lit(words);
         });
     }
 
@@ -304,25 +322,19 @@ impl Encoder {
                 citations.iter_mut().for_each(|citation| citation.end_at(self.chars));
                 self.chunk(out, |w| {
                     w.key("annotations");
-                    write_annotations(&citations, w);
+                    annotations::write(&citations, w);
                 });
             }
-            Block::Thinking => self.thoughts += 1,
-            Block::Call { has_args: true } | Block::Text | Block::Unwrapped | Block::Silent => {}
+            Block::Thinking { told } => self.thoughts += u64::from(told),
+            Block::Call { has_args: true } | Block::Text | Block::Refusal | Block::Unwrapped | Block::Silent => {}
         }
         self.block = Block::Silent;
     }
 
-    fn end(&self, out: &mut Vec<u8>) {
-        let (reason, words) = match &self.stop {
-            Some(stop) => (stop.reason, stop.explanation.as_ref()),
-            None => (Reason::EndTurn, None),
-        };
-        if reason == Reason::Refusal {
-            let words = words.map_or_else(|| JsonStr::quote(REFUSED), JsonStr::borrow);
-            self.chunk(out, |w| {
-                w.key("refusal").lit(&words);
-            });
+    fn end(&mut self, out: &mut Vec<u8>) {
+        let Stop { reason, explanation, .. } = self.stop.take().unwrap_or_else(|| Stop::because(Reason::EndTurn));
+        if reason == Reason::Refusal && !self.refused {
+            self.refusal(&explanation.unwrap_or_else(|| JsonStr::quote(REFUSED)), out);
         }
         out.extend_from_slice(&self.before);
         let mut w = Writer::new(out);

@@ -98,7 +98,7 @@ pub(super) fn streamed(stream: &[u8], size: usize, memory: &Memory) -> Got {
         .filter_map(|frame| Some((frame.name(), String::from_utf8(frame.data()?.into_owned()).unwrap())))
         .collect();
     let mut witness = Witness::new(memory);
-    let mut decoder = (CODEC.decoder)(memory);
+    let mut decoder = (CODEC.decoder)();
     for (name, data) in &data {
         decoder.frame(*name, data, &mut witness);
     }
@@ -118,7 +118,7 @@ impl Sink<'static> for Late<'_, '_> {
 /// Decodes a whole reply.
 pub(super) fn whole(body: &str, memory: &Memory) -> Got {
     let mut witness = Witness::new(memory);
-    (CODEC.decode_reply)(body, memory, &mut witness);
+    (CODEC.decode_reply)(body, &mut witness);
     witness.got(memory)
 }
 

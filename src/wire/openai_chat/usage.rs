@@ -46,6 +46,24 @@ pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Option<Usage>, JsonError> 
     Ok((!usage.is_empty()).then_some(usage))
 }
 
+/// Reads the `usage` of an object that is not the answer itself.
+pub(super) fn inside(cursor: &mut Cursor<'_>) -> Result<Option<Usage>, JsonError> {
+    if cursor.peek()? != Kind::Object {
+        cursor.skip()?;
+        return Ok(None);
+    }
+    let mut found = None;
+    cursor.object()?;
+    while let Some(key) = cursor.key()? {
+        if key.is("usage") {
+            found = read(cursor)?.or(found);
+        } else {
+            cursor.skip()?;
+        }
+    }
+    Ok(found)
+}
+
 fn details(cursor: &mut Cursor<'_>, counts: &mut Counts) -> Result<(), JsonError> {
     if cursor.peek()? != Kind::Object {
         cursor.skip()?;

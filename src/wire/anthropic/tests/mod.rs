@@ -6,7 +6,6 @@ mod requests;
 
 use bytes::Bytes;
 
-use crate::wire::Memory;
 use crate::wire::event::{Event, Grammar};
 use crate::wire::json::JsonStr;
 use crate::wire::prompt::Args;
@@ -19,7 +18,7 @@ use super::CODEC;
 fn whole(body: &str) -> Reply<'static> {
     let mut reply = Reply::default();
     let mut grammar = Grammar::default();
-    (CODEC.decode_reply)(body, &Memory::default(), &mut |event: Event<'_>| {
+    (CODEC.decode_reply)(body, &mut |event: Event<'_>| {
         assert_eq!(grammar.step(&event), Ok(()), "{event:?} in {body}");
         crate::wire::event::Sink::event(&mut reply, lasting(event));
     });
@@ -43,7 +42,7 @@ fn frames(chunks: &[&[u8]]) -> Vec<Frame> {
 
 /// Reads a stream, checking its grammar; hands every event over as text and folds them.
 fn streamed(frames: &[Frame]) -> (Vec<String>, Reply<'static>) {
-    let mut decoder = (CODEC.decoder)(&Memory::default());
+    let mut decoder = (CODEC.decoder)();
     let mut grammar = Grammar::default();
     let mut reply = Reply::default();
     let mut events = Vec::new();
@@ -64,8 +63,8 @@ fn streamed(frames: &[Frame]) -> (Vec<String>, Reply<'static>) {
 }
 
 /// Writes a stream of the events that another stream holds.
-fn translated(frames: &[Frame], memory: &Memory) -> Vec<u8> {
-    let mut decoder = (CODEC.decoder)(&Memory::default());
+fn translated(frames: &[Frame], memory: &crate::wire::Memory) -> Vec<u8> {
+    let mut decoder = (CODEC.decoder)();
     let mut encoder = (CODEC.encoder)(memory);
     let mut out = Vec::new();
     for frame in frames {
@@ -87,6 +86,7 @@ fn lasting(event: Event<'_>) -> Event<'static> {
         Event::Start { id, model, usage } => Event::Start { id: id.map(own), model: model.map(own), usage },
         Event::Open(open) => Event::Open(match open {
             Open::Text => Open::Text,
+            Open::Refusal => Open::Refusal,
             Open::Thinking => Open::Thinking,
             Open::RedactedThinking { data } => Open::RedactedThinking { data: own(data) },
             Open::ToolUse { id, name } => Open::ToolUse { id: own(id), name: own(name) },
@@ -129,6 +129,7 @@ fn shown(reply: &Reply<'_>) -> String {
                 format!("call {} {} {args}", id.decode(), name.decode())
             }
             ReplyBlock::Text { text, citations } => format!("text {:?} {citations:?}", text.decode()),
+            ReplyBlock::Refusal { text } => format!("refusal {:?}", text.decode()),
             ReplyBlock::Thinking { text, signature } => {
                 format!("thinking {:?} {:?}", text.decode(), signature.as_ref().map(|s| s.decode().into_owned()))
             }

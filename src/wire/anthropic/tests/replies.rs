@@ -295,7 +295,7 @@ fn foreign() -> Reply<'static> {
         blocks: vec![
             ReplyBlock::Thinking { text: JsonStr::quote("hm"), signature: None },
             ReplyBlock::Text { text: JsonStr::default(), citations: Vec::new() },
-            ReplyBlock::Foreign { kind: JsonStr::quote("audio"), json: Json::raw("{}") },
+            ReplyBlock::Foreign { kind: JsonStr::quote("audio"), json: Json::raw("{}"), more: Vec::new() },
             ReplyBlock::ToolUse {
                 id: JsonStr::quote("call_1"),
                 name: JsonStr::quote("short"),
@@ -500,7 +500,7 @@ fn a_look_at_a_frame_tells_enough() {
         r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"a","name":"f"}}"#,
         "output",
     );
-    sees(&end("end_turn"), "finished Some(8)");
+    sees(&end("end_turn"), "quiet Some(8)");
     sees(r#"{"type":"message_delta","delta":{"stop_reason":null},"usage":{"output_tokens":3}}"#, "quiet Some(3)");
     sees(STOP, "over");
     sees(r#"{"type":"error","error":{"type":"api_error","message":"m"}}"#, "fault");
@@ -523,7 +523,7 @@ fn a_delta_costs_no_allocation() {
         ),
     ];
     for (open, delta) in deltas {
-        let mut decoder = (CODEC.decoder)(&Memory::default());
+        let mut decoder = (CODEC.decoder)();
         let mut encoder = (CODEC.encoder)(&Memory::default());
         let mut out = Vec::with_capacity(4096);
         for data in [START, open, delta] {

@@ -3,11 +3,12 @@
 use crate::wire::Format;
 use crate::wire::caps::{Capabilities, Quirks, ThinkingModes};
 use crate::wire::json::{Json, JsonStr};
-use crate::wire::loss::{Fate, Losses, Place};
+use crate::wire::loss::{Losses, Place};
 use crate::wire::prompt::{Args, BlockKind, Choice, Effort, Output, Prompt, Role, Source, Thinking, Tier, Tool};
 use crate::wire::{Memory, Target};
 
-use super::super::{CODEC, FIELDS, THREAD};
+use super::super::CODEC;
+use super::super::fields::{REQUEST, THREAD};
 
 fn decoded<'a>(body: &'a str, losses: &mut Losses) -> Prompt<'a> {
     (CODEC.decode_request)(body, losses).unwrap_or_else(|refusal| panic!("{refusal} in {body}"))
@@ -70,37 +71,20 @@ fn nothing(_: &mut Prompt<'_>, _: &mut Capabilities) {}
 const Q: &str = r#""messages":[{"role":"user","content":"Q"}]}"#;
 
 #[test]
-fn every_official_field_has_a_fate() {
-    // anthropic 2.12.0, `MessageCreateParams` of messages and of beta messages; the last are older or Bedrock's.
-    for name in "betas billing_policy cache_control compaction container context_management diagnostics \
-                 fallback_credit_token fallbacks inference_geo max_tokens mcp_servers messages metadata model \
-                 output_config service_tier speed stop_sequences stream system thinking thread tool_choice tools \
-                 user_profile_id workspace_id temperature top_p top_k output_format task_budget anthropic_version \
-                 anthropic_beta"
-        .split_whitespace()
-    {
-        assert_eq!(FIELDS.iter().filter(|field| field.name == name).count(), 1, "{name}");
+fn null_is_absent() {
+    for field in REQUEST.iter().filter(|field| field.name != "messages") {
+        let null = asking(&format!("\"{}\":null", field.name));
+        let mut losses = Losses::default();
+        let prompt = (CODEC.decode_request)(&null, &mut losses);
+        assert!(prompt.is_ok() && losses.is_empty(), "{}: null is absent", field.name);
     }
 }
 
 #[test]
-fn every_field_meets_its_fate() {
-    for field in FIELDS {
-        let null = asking(&format!("\"{}\":null", field.name));
-        let mut losses = Losses::default();
-        if field.name != "messages" {
-            let prompt = (CODEC.decode_request)(&null, &mut losses);
-            assert!(prompt.is_ok() && losses.is_empty(), "{}: null is absent", field.name);
-        }
-        let set = asking(&format!("\"{}\":[7]", field.name));
-        let got = (CODEC.decode_request)(&set, &mut losses);
-        match field.fate {
-            Fate::Carry => {}
-            Fate::Drop(_) => assert_eq!((got.is_ok(), losses.header(&set).as_str()), (true, field.name)),
-            Fate::Refuse(_) => assert_eq!(got.unwrap_err().place, Place::Path(field.name)),
-        }
-    }
-    assert!(FIELDS.iter().any(|f| f.name == THREAD && matches!(f.fate, Fate::Refuse(_))), "threads are refused");
+fn threads_are_refused_at_the_place_the_gateway_knows() {
+    let body = asking(r#""thread":{"type":"create"}"#);
+    let refused = (CODEC.decode_request)(&body, &mut Losses::default());
+    assert_eq!(refused.unwrap_err().place, Place::Path(THREAD));
 }
 
 #[test]
@@ -164,6 +148,25 @@ fn leading_system_messages_follow_system() {
     let body = r#"{"messages":[{"role":"system","content":"b"},{"role":"user","content":"Q"}],"system":"a"}"#;
     let prompt = decoded(body, &mut Losses::default());
     assert_eq!((prompt.system.len(), prompt.turns.len()), (2, 1));
+}
+
+#[test]
+fn a_cleared_instruction_is_shown_for_its_turn_only() {
+    let shown = |messages: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"a"}},{messages}]}}"#);
+        let mut losses = Losses::default();
+        let roles: Vec<Role> = decoded(&body, &mut losses).turns.iter().map(|turn| turn.role).collect();
+        assert!(losses.is_empty(), "it means what it says");
+        roles
+    };
+    let (passing, lasting) = (
+        r#"{"role":"system","content":"S","clear_at":"next_user_message"}"#,
+        r#"{"role":"system","content":"S","clear_at":"never"}"#,
+    );
+    let rest = r#"{"role":"assistant","content":"b"},{"role":"user","content":"c"}"#;
+    assert_eq!(shown(passing), [Role::User, Role::System]);
+    assert_eq!(shown(&format!("{passing},{rest}")), [Role::User, Role::Assistant, Role::User]);
+    assert_eq!(shown(&format!("{lasting},{rest}")), [Role::User, Role::System, Role::Assistant, Role::User]);
 }
 
 #[test]

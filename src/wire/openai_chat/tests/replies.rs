@@ -228,12 +228,14 @@ fn calls_that_cannot_be_ordered_break_the_answer() {
         &memory(),
     );
     assert!(got.fault.unwrap().message.contains("too long to be ordered"));
-    let late = r#"{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]}"#;
-    let got = streamed(
-        stream(&[(first, "null"), (r#"{"content":"a"}"#, "null"), (late, "null")], DONE).as_bytes(),
-        64,
-        &memory(),
+    let rest = r#"{"tool_calls":[{"index":0,"function":{"arguments":"1}"}}]}"#;
+    check(
+        &stream(&[(first, "null"), (r#"{"content":"a"}"#, "null"), (rest, "null")], DONE),
+        "ToolUse { id: 1, name: f } | args({ | args(1} | Close | Text | Text(a | Close | ToolUse | End",
     );
+    let late = r#"{"tool_calls":[{"index":0,"function":{"arguments":"2"}}]}"#;
+    let ended = [(first, "null"), (rest, "null"), (r#"{"content":"a"}"#, "null"), (late, "null")];
+    let got = streamed(stream(&ended, DONE).as_bytes(), 64, &memory());
     assert!(got.fault.unwrap().message.contains("had ended"));
 }
 
@@ -259,7 +261,7 @@ fn ec54_55_the_content_tells_why_it_ended() {
     }
     check_whole(
         r#"{"message":{"content":null,"refusal":"no"},"finish_reason":"stop"}"#,
-        "Text | Text(no | Close | Refusal | End",
+        "Refusal | Text(no | Close | Refusal | End",
     );
 }
 

@@ -1,4 +1,4 @@
-//! Takes `<think>…</think>` out of an answer's text, where the provider leaves it in (CONVERSION 5.2).
+//! Tells the thinking in an answer's text, `<think>…</think>`, from the rest of it (CONVERSION 5.2).
 //!
 //! ```text
 //! before ─<think>─▶ thought ─</think>─▶ after ─▶ answer
@@ -12,7 +12,7 @@
 use crate::wire::json::JsonStr;
 
 /// How far an answer's text has come.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tags {
     state: State,
     /// What has come and is not told: white space, then what a tag begins with, as it was spelled.
@@ -23,14 +23,14 @@ pub(super) struct Tags {
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum State {
+    #[default]
     Before,
     /// Whether anything but white space has been thought.
     Thought {
         begun: bool,
     },
     After,
-    /// Text goes through untouched. Where tags are not looked for it begins with this.
-    #[default]
+    /// Text goes through untouched.
     Answer,
 }
 
@@ -42,16 +42,6 @@ pub(super) struct Split<'a> {
 }
 
 impl Tags {
-    /// Looks for tags.
-    pub(super) fn sought() -> Self {
-        Self { state: State::Before, ..Self::default() }
-    }
-
-    /// Whether no text has come.
-    pub(super) fn is_blank(&self) -> bool {
-        self.held.is_empty() && matches!(self.state, State::Before | State::Answer)
-    }
-
     /// Takes the next piece of text.
     pub(super) fn split<'a>(&mut self, text: JsonStr<'a>) -> Split<'a> {
         if self.state == State::Answer {
@@ -199,7 +189,7 @@ mod tests {
             rest = unit.after;
         }
         for pieces in [vec![text], units] {
-            let mut tags = Tags::sought();
+            let mut tags = Tags::default();
             let (mut thoughts, mut answers) = (String::new(), String::new());
             let mut take = |split: Split<'_>| {
                 assert!(split.thought.is_empty() || answers.is_empty(), "thoughts come first");
@@ -244,10 +234,10 @@ mod tests {
 
     #[test]
     fn endless_white_space_is_not_held() {
-        let mut tags = Tags::sought();
+        let mut tags = Tags::default();
         let white = " ".repeat(HELD_BYTES_MAX * 2);
         assert_eq!(tags.split(JsonStr::quote(&white)).text.literal().len(), white.len());
-        let mut tags = Tags::sought();
+        let mut tags = Tags::default();
         tags.split(JsonStr::quote("<think>a"));
         tags.split(JsonStr::quote(&white));
         assert!(tags.held.len() <= HELD_BYTES_MAX, "{}", tags.held.len());
