@@ -123,9 +123,9 @@ async fn enter(
         return Err(wrong_method(&parts.method, path, methods));
     }
     match endpoint {
-        // In a box of its own: an answer's state is large, and would be carried about with every connection.
+        // No box of its own: its place is made with the connection, and a box of this size is dear to make for each request.
         Endpoint::Answer(format, always_stream) => {
-            Box::pin(answer(worker, parts.headers, body, id, (format, always_stream))).await
+            answer(worker, parts.headers, body, id, (format, always_stream)).await
         }
         Endpoint::Models => list_models(worker, &parts.uri, one_model, format, id),
         Endpoint::Health => Ok(json(health::basic(), id)),

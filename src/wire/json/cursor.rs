@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::wire::json::plain::plain_len;
+use crate::wire::json::plain::{near_plain_len, plain_len};
 use crate::wire::json::{DEPTH_MAX, Json, JsonError, JsonStr, Kind, Result};
 
 /// Digits that fit any `u64`.
@@ -75,6 +75,9 @@ impl<'a> Cursor<'a> {
 
     /// Takes the next key and its colon; `None` at the end of the object, which is left.
     pub fn key(&mut self) -> Result<Option<JsonStr<'a>>> {
+        if let Some(key) = self.plain_key() {
+            return Ok(Some(key));
+        }
         if !self.member(b'}')? {
             return Ok(None);
         }
@@ -85,6 +88,25 @@ impl<'a> Cursor<'a> {
         self.space();
         self.take(b':', "expected ':' after the key")?;
         Ok(Some(key))
+    }
+
+    /// Takes a key as nearly all are written: no white space about it, no escape in it. Anything else is left for the
+    /// long way.
+    fn plain_key(&mut self) -> Option<JsonStr<'a>> {
+        let bytes = self.text.as_bytes();
+        let from = match (bytes.get(self.at)?, self.fresh) {
+            (b'"', true) => self.at + 1,
+            (b',', false) if bytes.get(self.at + 1) == Some(&b'"') => self.at + 2,
+            _ => return None,
+        };
+        let to = from + near_plain_len(bytes.get(from..)?)?;
+        if bytes.get(to..to + 2)? != b"\":" {
+            return None;
+        }
+        let key = self.text.get(from..to)?;
+        self.at = to + 2;
+        self.fresh = false;
+        Some(JsonStr::checked(key, false))
     }
 
     /// Tells whether another item follows; `false` at the end of the array, which is left.

@@ -5,7 +5,7 @@
 /// Eight at a time at first, since keys and short words end soon and setting up a wider search costs as much as fifty
 /// bytes; then as many as the machine compares at once.
 pub(in crate::wire) fn plain_len(bytes: &[u8]) -> usize {
-    let at = match near(bytes, |eight| quotes(eight) | below(eight, 0x20), |b| b < 0x20 || is_quote(b)) {
+    let at = match near(bytes, marks, is_mark) {
         Ok(len) => return len,
         Err(at) => at,
     };
@@ -17,6 +17,11 @@ pub(in crate::wire) fn plain_len(bytes: &[u8]) -> usize {
         return at + plain.iter().position(|b| *b < 0x20).unwrap_or(plain.len());
     }
     at + plain.len()
+}
+
+/// The same where it ends soon; `None` if it does not.
+pub(in crate::wire) fn near_plain_len(bytes: &[u8]) -> Option<usize> {
+    near(bytes, marks, is_mark).ok()
 }
 
 /// How many bytes at the front are neither a quote nor a backslash: for whom control characters are somebody else's.
@@ -52,6 +57,14 @@ fn before_quote(bytes: &[u8]) -> &[u8] {
 
 /// Bytes looked through eight at a time.
 const NEAR: usize = 64;
+
+fn is_mark(byte: u8) -> bool {
+    byte < 0x20 || is_quote(byte)
+}
+
+fn marks(eight: u64) -> u64 {
+    quotes(eight) | below(eight, 0x20)
+}
 
 fn is_quote(byte: u8) -> bool {
     byte == b'"' || byte == b'\\'
