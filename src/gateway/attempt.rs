@@ -212,27 +212,15 @@ fn translated(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbo
     memory.created = Clock::unix_seconds();
     memory.seed = request.inbound.id.seed();
     let dropped = if losses.is_empty() { String::new() } else { told(request, || losses.header(text))? };
-    let encoded = Bytes::from(encoded);
-    let parts = if route.defaults.is_empty() { Parts::whole(encoded) } else { with_defaults(encoded, route) };
+    let parts = translate::with_defaults(Bytes::from(encoded), &route.defaults);
     Ok(Outbound { parts, memory: Some(memory), dropped, losses: losses.iter().count() })
-}
-
-/// Sets what the configuration sets, in a body of the route's own format.
-fn with_defaults(body: Bytes, route: &Route) -> Parts {
-    let Ok(head) = head::read(&body) else {
-        return Parts::whole(body);
-    };
-    let missing = route.defaults.iter().filter(|(key, _)| !head.has(&body, key));
-    let edits = missing.map(|(key, value)| head.insert(key, value)).collect();
-    head.apply(&body, edits)
 }
 
 /// A refusal as the client's 400, naming the place.
 fn refused_here(refusal: &Refusal, request: &str) -> Fault {
     let path = refusal.place.path(request);
     let named = path.is_empty() || refusal.message.contains(&path);
-    let message = if named { refusal.message.clone() } else { format!("{path}: {}", refusal.message) };
-    let fault = Fault::invalid(message);
+    let fault = Fault::invalid(if named { refusal.message.clone() } else { refusal.line(request) });
     if path.is_empty() { fault } else { fault.param(path) }
 }
 

@@ -10,8 +10,7 @@ use crate::wire::loss::Losses;
 use crate::wire::prompt::Prompt;
 use crate::wire::reply::Reply;
 use crate::wire::sse::{FRAME_BYTES_MAX, Frame, Framer};
-use crate::wire::translate::StreamTranslator;
-use crate::wire::{Format, Memory, Target};
+use crate::wire::{Format, Memory, Target, translate};
 
 /// Any bytes yield a grammatical stream of the client's format; any chunking gives the same; who reads it again sees a
 /// fault exactly where there was one; and what they gather of it is the reply that would have been given whole.
@@ -63,20 +62,8 @@ fn memory() -> Memory {
 }
 
 fn translated(from: Format, to: Format, memory: &Memory, chunks: &[&[u8]]) -> (Vec<u8>, bool) {
-    let mut translator = StreamTranslator::new(from, to, memory);
-    let mut framer = Framer::new(FRAME_BYTES_MAX);
-    let mut out = Vec::new();
-    for chunk in chunks {
-        framer.push(Bytes::copy_from_slice(chunk));
-        while let Some(Ok(frame)) = framer.next() {
-            translator.frame(&frame, &mut out);
-        }
-    }
-    if let Some(frame) = framer.finish() {
-        translator.frame(&frame, &mut out);
-    }
-    translator.finish(&mut out);
-    let seen = translator.seen();
+    let chunks = chunks.iter().map(|chunk| Bytes::copy_from_slice(chunk));
+    let (out, seen) = translate::stream(from, to, chunks, memory);
     assert!(seen.ended || seen.fault.is_some(), "it ends one way or the other");
     (out, seen.fault.is_some())
 }

@@ -12,6 +12,7 @@
 //! ```
 
 pub mod caps;
+pub mod convert;
 pub mod event;
 pub mod fault;
 pub mod head;
@@ -198,6 +199,15 @@ impl Memory {
         match self.names.iter().find(|(short, _)| sent.is(short)) {
             Some((_, long)) => json::JsonStr::quote(long),
             None => sent.borrow(),
+        }
+    }
+
+    /// The model as the client calls it; the upstream's name only where nobody told us that.
+    #[must_use]
+    pub fn model_name<'n>(&'n self, upstream: Option<&'n json::JsonStr<'n>>) -> json::JsonStr<'n> {
+        match upstream {
+            Some(upstream) if self.model.is_empty() => upstream.borrow(),
+            _ => json::JsonStr::quote(&self.model),
         }
     }
 }

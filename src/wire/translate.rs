@@ -1,13 +1,16 @@
 //! From one format to another, through the waist: requests, whole replies, streams. The gateway and the
 //! command line convert with this and nothing else.
 
+use bytes::Bytes;
+
 use crate::wire::event::{Delta, Event, Grammar, Open, Reason, Usage};
 use crate::wire::fault::Fault;
 use crate::wire::loss::{Losses, Refusal};
 use crate::wire::reply::Reply;
-use crate::wire::sse::Frame;
+use crate::wire::splice::Parts;
+use crate::wire::sse::{FRAME_BYTES_MAX, Frame, Framer};
 use crate::wire::think::ThinkTags;
-use crate::wire::{Format, Memory, StreamDecoder, StreamEncoder, Target};
+use crate::wire::{Format, Memory, StreamDecoder, StreamEncoder, Target, head};
 
 /// Writes a request of one format as another's. What could not be carried is added to `losses`.
 ///
@@ -30,6 +33,20 @@ pub fn request(
     memory.think_tags = target.quirks.think_tags;
     memory.input_estimate = estimate_tokens(body.len());
     Ok((out, memory))
+}
+
+/// Sets the fields the configuration sets, in a body of the route's own format, where they are not there.
+#[must_use]
+pub fn with_defaults(body: Bytes, defaults: &[(Box<str>, Box<str>)]) -> Parts {
+    if defaults.is_empty() {
+        return Parts::whole(body);
+    }
+    let Ok(head) = head::read(&body) else {
+        return Parts::whole(body);
+    };
+    let missing = defaults.iter().filter(|(key, _)| !head.has(&body, key));
+    let edits = missing.map(|(key, value)| head.insert(key, value)).collect();
+    head.apply(&body, edits)
 }
 
 /// A whole reply, translated.
@@ -82,6 +99,31 @@ pub fn reply_as_stream(from: Format, to: Format, body: &str, memory: &Memory) ->
 fn tags(memory: &Memory) -> Option<ThinkTags> {
     memory.think_tags.then(ThinkTags::default)
 }
+
+/// Writes a stream that is all there as another format's: what [`StreamTranslator`] makes of its frames.
+#[must_use]
+pub fn stream(from: Format, to: Format, chunks: impl IntoIterator<Item = Bytes>, memory: &Memory) -> (Vec<u8>, Seen) {
+    let mut translator = StreamTranslator::new(from, to, memory);
+    let mut framer = Framer::new(FRAME_BYTES_MAX);
+    let mut out = Vec::new();
+    for chunk in chunks {
+        framer.push(chunk);
+        while let Some(next) = framer.next() {
+            match next {
+                Ok(frame) => translator.frame(&frame, &mut out),
+                Err(_) => translator.fail(Fault::garbage(TOO_LONG), &mut out),
+            }
+        }
+    }
+    if let Some(frame) = framer.finish() {
+        translator.frame(&frame, &mut out);
+    }
+    translator.finish(&mut out);
+    (out, translator.seen)
+}
+
+/// What is said of a frame past [`FRAME_BYTES_MAX`].
+pub const TOO_LONG: &str = "an event of the upstream's stream is too long";
 
 /// A guess at how many tokens so many bytes of JSON are: four bytes a token, as the field does.
 #[must_use]
