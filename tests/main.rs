@@ -24,5 +24,6 @@ mod fields;
 mod floors;
 mod fuzz;
 mod load;
+mod lossy;
 mod replies;
 mod verbatim;

@@ -315,11 +315,8 @@ pub(crate) fn names_of(model: &ModelFile) -> impl Iterator<Item = &str> {
 }
 
 pub(crate) fn on_lossy(model: &ModelFile) -> OnLossy {
-    match model.on_lossy.as_deref() {
-        Some("reject") => OnLossy::Reject,
-        Some("silent") => OnLossy::Silent,
-        _ => OnLossy::Report,
-    }
+    // What is none of the three has been reported as an error.
+    model.on_lossy.as_deref().and_then(OnLossy::parse).unwrap_or_default()
 }
 
 /// The name sent upstream: the route's, with the star filled in, as the provider's mapping has it.

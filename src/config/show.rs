@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::facts;
 use crate::config::load::Loaded;
-use crate::route::table::{Action, Address, OnLossy, Resolved, Route, Slot};
+use crate::route::table::{Action, Address, Resolved, Route, Slot};
 use crate::wire::caps::Capabilities;
 use crate::wire::prompt::Effort;
 
@@ -20,18 +20,13 @@ use crate::wire::prompt::Effort;
 pub fn model(resolved: &Resolved, loaded: &Loaded) -> String {
     let model = &resolved.model;
     let file = loaded.files.iter().find(|(name, _)| *name == model.name).map(|(_, file)| &**file);
-    let on_lossy = match model.on_lossy {
-        OnLossy::Report => "report",
-        OnLossy::Reject => "reject",
-        OnLossy::Silent => "silent",
-    };
     let routes: Vec<Value> = model.routes.iter().map(|r| route(r, resolved)).collect();
     let all = json!({
         "logical_name": &*model.name,
         "display_name": model.display_name.as_deref(),
         "aliases": model.aliases.iter().map(|a| &**a).collect::<Vec<_>>(),
         "file": file,
-        "on_lossy": on_lossy,
+        "on_lossy": model.on_lossy.as_str(),
         "rewrite_model": model.rewrite_model,
         "model_routings": routes,
     });

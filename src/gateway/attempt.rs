@@ -20,7 +20,7 @@ use crate::upstream::{self, Answer, Outgoing, ReadError, SendError};
 use crate::wire::event::Usage;
 use crate::wire::fault::{Fault, FaultKind};
 use crate::wire::head::{self, Head};
-use crate::wire::json::JsonStr;
+use crate::wire::json::{self, JsonStr};
 use crate::wire::loss::{Losses, Refusal};
 use crate::wire::splice::{Edit, Parts};
 use crate::wire::translate::{self, StreamTranslator, Whole};
@@ -32,7 +32,8 @@ pub(super) struct Delivery {
     status: StatusCode,
     headers: HeaderMap,
     content: Content,
-    losses: usize,
+    /// For the log.
+    dropped: String,
 }
 
 #[derive(Debug)]
@@ -46,9 +47,8 @@ struct Outbound {
     parts: Parts,
     /// What the way back needs; `None` on the verbatim lane.
     memory: Option<Memory>,
-    /// Paths of what was dropped, if the client is to be told.
+    /// Paths of what was dropped.
     dropped: String,
-    losses: usize,
 }
 
 /// Largest whole reply that is kept (LIMITS section 3).
@@ -66,7 +66,7 @@ impl Gateway {
         repair: bool,
     ) -> Result<Delivery, Box<Failure>> {
         let model = request.resolved.upstream_model(route);
-        let Outbound { parts, memory, dropped, losses } = said(request, route, &model, repair)?;
+        let Outbound { parts, memory, dropped } = said(request, route, &model, repair)?;
         let answer = match &route.address {
             Address::Builtin => demo(route, parts),
             Address::Http { origin, path, ready } => {
@@ -95,8 +95,10 @@ impl Gateway {
             way.content(body).map_err(faulty)?
         };
         let mut headers = headers::answered(&headers, route, request.inbound.format, &model);
-        headers::dropped(&mut headers, &dropped);
-        Ok(Delivery { status, headers, content, losses })
+        if request.on_lossy != OnLossy::Silent {
+            headers::dropped(&mut headers, &dropped);
+        }
+        Ok(Delivery { status, headers, content, dropped })
     }
 }
 
@@ -144,38 +146,49 @@ fn outbound(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
     }
 }
 
-/// Leaves the request as it came, but for what the configuration says of it.
+/// Leaves the request as it came, but for what the configuration says of it, and for thinking that an upstream of another
+/// format made in an earlier turn.
 fn verbatim(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbound, Box<Failure>> {
     let (head, body) = (request.head, &request.inbound.body);
     let mut edits = verbatim_edits(request, head, body, route, model);
+    let unvouched = (route.format.codec().unvouched)(body);
     // "Never sent" holds on both lanes; the model and the stream are the proxy's own to set.
     let never = route.quirks.drop_params.iter().map(String::as_str).filter(|name| !["model", "stream"].contains(name));
-    let lost: Vec<&str> = never.filter(|name| head.has(body, name)).collect();
-    if lost.is_empty() {
-        return Ok(Outbound { parts: head.apply(body, edits), memory: None, dropped: String::new(), losses: 0 });
+    let never: Vec<&str> = never.filter(|name| head.has(body, name)).collect();
+    if never.is_empty() && unvouched.is_empty() {
+        return Ok(Outbound { parts: head.apply(body, edits), memory: None, dropped: String::new() });
     }
-    let cuts = head.remove(body, &lost);
+    // There are such blocks only in what is text.
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    let mut lost: Vec<(String, &str)> = never.iter().map(|name| ((*name).to_owned(), NEVER_SENT)).collect();
+    lost.extend(unvouched.iter().map(|edit| (json::path_at(text, edit.from), UNVOUCHED)));
+    if request.on_lossy == OnLossy::Reject {
+        return Err(rejected(&lost.iter().map(|(path, why)| format!("{path}: {why}")).collect::<Vec<_>>()));
+    }
+    edits.extend(unvouched);
+    let cuts = head.remove(body, &never);
     // What goes as a whole need not be changed first.
     edits.retain(|e| e.from == e.to || !cuts.iter().any(|cut| cut.from <= e.from && e.to <= cut.to));
     edits.extend(cuts);
-    let dropped = told(request, || lost.join(", "))?;
-    Ok(Outbound { parts: head.apply(body, edits), memory: None, dropped, losses: lost.len() })
+    let paths: Vec<String> = lost.into_iter().map(|(path, _)| path).collect();
+    Ok(Outbound { parts: head.apply(body, edits), memory: None, dropped: paths.join(", ") })
 }
 
-/// What the client is told of losses; `Err` where the model is to lose nothing.
-fn told(request: &Request<'_>, paths: impl FnOnce() -> String) -> Result<String, Box<Failure>> {
-    match request.resolved.model.on_lossy {
-        OnLossy::Report => Ok(paths()),
-        OnLossy::Silent => Ok(String::new()),
-        OnLossy::Reject => Err(Failure::local(Fault::invalid(format!(
-            "this model is configured not to lose anything, and these fields have no place upstream: {}",
-            paths()
-        )))),
-    }
+const NEVER_SENT: &str = "this provider is never sent it";
+const UNVOUCHED: &str = "thinking that Anthropic did not sign cannot go back to it";
+
+/// The client's request would lose something, and it, or its model, would rather have no answer.
+fn rejected(losses: &[String]) -> Box<Failure> {
+    let message = format!("the request cannot be sent on whole, as on_lossy asks; lost would be {}", losses.join("; "));
+    let first = losses.first().and_then(|line| line.split_once(": ")).map(|(path, _)| path.to_owned());
+    let fault = Fault::invalid(message);
+    Failure::local(match first {
+        Some(path) => fault.param(path),
+        None => fault,
+    })
 }
 
-/// All that changes on the verbatim lane: the model's name, what the configuration or the endpoint sets, and thinking
-/// that an upstream of another format made in an earlier turn.
+/// All that is set on the verbatim lane: the model's name, and what the configuration or the endpoint sets.
 fn verbatim_edits(request: &Request<'_>, head: &Head, body: &[u8], route: &Route, model: &str) -> SmallVec<[Edit; 2]> {
     let mut edits = SmallVec::new();
     if head.model != model {
@@ -190,7 +203,6 @@ fn verbatim_edits(request: &Request<'_>, head: &Head, body: &[u8], route: &Route
             edits.push(head.insert(key, value));
         }
     }
-    edits.extend((route.format.codec().unvouched)(body));
     edits
 }
 
@@ -211,9 +223,12 @@ fn translated(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbo
         .map_err(|refusal| Failure::local(refused_here(&refusal, text)))?;
     memory.created = Clock::unix_seconds();
     memory.seed = request.inbound.id.seed();
-    let dropped = if losses.is_empty() { String::new() } else { told(request, || losses.header(text))? };
+    if request.on_lossy == OnLossy::Reject && !losses.is_empty() {
+        return Err(rejected(&losses.lines(text)));
+    }
+    let dropped = losses.header(text);
     let parts = translate::with_defaults(Bytes::from(encoded), &route.defaults);
-    Ok(Outbound { parts, memory: Some(memory), dropped, losses: losses.iter().count() })
+    Ok(Outbound { parts, memory: Some(memory), dropped })
 }
 
 /// A refusal as the client's 400, naming the place.
@@ -402,7 +417,7 @@ impl Delivery {
             headers::attempts(&mut headers, ticket.record().attempts);
         }
         ticket.record().status = self.status.as_u16();
-        ticket.record().losses = self.losses;
+        ticket.record().dropped = self.dropped;
         let body = match self.content {
             Content::Whole { body, usage, is_stream, paused } => {
                 if paused {

@@ -17,11 +17,11 @@ use crate::gateway::Gateway;
 use crate::gateway::attempt::Delivery;
 use crate::gateway::body::Body;
 use crate::gateway::failure::{Failure, nothing_tried};
-use crate::gateway::headers::RequestId;
+use crate::gateway::headers::{self, RequestId};
 use crate::gateway::ticket::Ticket;
 use crate::route::keys::Share;
 use crate::route::plan::{GiveUp, Plan, Step};
-use crate::route::table::{Resolved, Table};
+use crate::route::table::{OnLossy, Resolved, Table};
 use crate::route::verdict::{Outcome, Stage, Then};
 use crate::wire::Format;
 use crate::wire::fault::{Fault, FaultKind};
@@ -47,6 +47,8 @@ pub(super) struct Request<'r> {
     pub(super) resolved: &'r Resolved,
     /// The client wants a stream.
     pub(super) stream: bool,
+    /// What to do if the request loses something: the client's word, else the model's.
+    pub(super) on_lossy: OnLossy,
 }
 
 /// How long a request may go on being tried, in total. Longer than the ten minutes SDKs wait by default helps nobody.
@@ -71,7 +73,8 @@ impl Gateway {
         let resolved = table.resolve(&head.model).ok_or_else(|| unknown_model(&table, &head.model))?;
         let stream = inbound.always_stream || head.stream == Some(true);
         ticket.record().stream = stream;
-        let request = Request { inbound, head: &head, resolved: &resolved, stream };
+        let on_lossy = headers::on_lossy(&inbound.headers).map_err(Failure::local)?.unwrap_or(resolved.model.on_lossy);
+        let request = Request { inbound, head: &head, resolved: &resolved, stream, on_lossy };
         self.try_routes(&request, ticket).await
     }
 

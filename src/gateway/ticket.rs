@@ -27,8 +27,8 @@ pub struct Record {
     pub attempts: u32,
     /// Why each attempt that failed did, in order.
     pub failures: Vec<String>,
-    /// How many things the conversion dropped.
-    pub losses: usize,
+    /// Paths of what did not arrive as the client set it, joined by commas.
+    pub dropped: String,
     pub usage: Usage,
     pub ended: Ended,
     /// Microseconds from the request's arrival to the first output sent.

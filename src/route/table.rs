@@ -68,6 +68,21 @@ pub enum OnLossy {
     Silent,
 }
 
+impl OnLossy {
+    pub const ALL: [(&'static str, Self); 3] =
+        [("report", Self::Report), ("reject", Self::Reject), ("silent", Self::Silent)];
+
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(n, _)| *n == name).map(|(_, choice)| *choice)
+    }
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(_, choice)| *choice == self).map_or("", |(name, _)| name)
+    }
+}
+
 /// One way to serve a model.
 #[derive(Debug)]
 pub struct Route {
