@@ -19,6 +19,7 @@ mod cli;
 mod corpus;
 mod drain;
 mod errors;
+mod estimate;
 mod failover;
 mod fields;
 mod floors;

@@ -28,6 +28,7 @@ pub mod splice;
 pub mod sse;
 mod tags;
 mod think;
+pub mod tokens;
 pub mod translate;
 
 mod anthropic;
@@ -98,6 +99,8 @@ pub struct Codec {
     pub decode_reply: for<'a> fn(&'a str, &mut dyn Sink<'a>),
     /// Writes a whole reply.
     pub encode_reply: fn(&Reply<'_>, &Memory, &mut Vec<u8>),
+    /// Its streams begin with the input's tokens, which have to be guessed where the upstream tells them later.
+    pub starts_with_usage: bool,
     pub decoder: fn() -> Box<dyn StreamDecoder>,
     pub encoder: fn(&Memory) -> Box<dyn StreamEncoder>,
     /// The status a client of this format is given for a fault.

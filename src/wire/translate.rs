@@ -10,7 +10,7 @@ use crate::wire::reply::Reply;
 use crate::wire::splice::Parts;
 use crate::wire::sse::{FRAME_BYTES_MAX, Frame, Framer};
 use crate::wire::think::ThinkTags;
-use crate::wire::{Format, Memory, StreamDecoder, StreamEncoder, Target, head};
+use crate::wire::{Format, Memory, StreamDecoder, StreamEncoder, Target, head, tokens};
 
 /// Writes a request of one format as another's. What could not be carried is added to `losses`.
 ///
@@ -31,7 +31,9 @@ pub fn request(
     memory.legacy_functions = prompt.legacy_functions;
     memory.hide_thinking = prompt.hide_thinking;
     memory.think_tags = target.quirks.think_tags;
-    memory.input_estimate = estimate_tokens(body.len());
+    if prompt.stream && from.codec().starts_with_usage {
+        memory.input_estimate = tokens::estimate(body, to);
+    }
     Ok((out, memory))
 }
 
@@ -124,12 +126,6 @@ pub fn stream(from: Format, to: Format, chunks: impl IntoIterator<Item = Bytes>,
 
 /// What is said of a frame past [`FRAME_BYTES_MAX`].
 pub const TOO_LONG: &str = "an event of the upstream's stream is too long";
-
-/// A guess at how many tokens so many bytes of JSON are: four bytes a token, as the field does.
-#[must_use]
-pub fn estimate_tokens(bytes: usize) -> u64 {
-    (bytes as u64 / 4).max(1)
-}
 
 /// Translates a stream as it comes.
 #[derive(Debug)]
@@ -233,5 +229,31 @@ impl Seen {
             Event::Open(Open::Text | Open::Refusal | Open::Thinking) | Event::Close | Event::Stop(_) | Event::Ping => {}
         }
         encoder.event(event, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::caps::{Capabilities, Quirks};
+
+    /// What is remembered of a request on its way to the other format.
+    fn memory(from: Format, to: Format, body: &str) -> Memory {
+        let (capabilities, quirks) = (Capabilities::default(), Quirks::default());
+        let target = Target { model: "up", capabilities: &capabilities, quirks: &quirks };
+        request((from, to), body, None, &target, &mut Losses::default()).unwrap().1
+    }
+
+    #[test]
+    fn a_stream_that_begins_with_usage_is_given_a_guess() {
+        let body = r#"{"model":"m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"Hello"}]}"#;
+        let memory_of = |from, to| memory(from, to, body);
+        let guessed = memory_of(Format::Anthropic, Format::OpenaiChat);
+        assert_eq!(guessed.input_estimate, tokens::estimate(body, Format::OpenaiChat));
+        assert_eq!(memory_of(Format::OpenaiChat, Format::Anthropic).input_estimate, 0, "its usage comes last");
+        let frames = "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
+        let (out, _) = stream(Format::OpenaiChat, Format::Anthropic, [Bytes::from(frames)], &guessed);
+        let said = format!("\"input_tokens\":{}", guessed.input_estimate);
+        assert!(String::from_utf8(out).unwrap().contains(&said), "{said}");
     }
 }
