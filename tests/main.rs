@@ -17,6 +17,7 @@ mod support;
 mod cases;
 mod cli;
 mod corpus;
+mod count;
 mod drain;
 mod errors;
 mod estimate;

@@ -35,13 +35,9 @@ pub fn model(resolved: &Resolved, loaded: &Loaded) -> String {
 
 fn route(route: &Route, resolved: &Resolved) -> Value {
     let model = resolved.upstream_model(route);
-    let (url, proxy) = match &route.address {
-        Address::Builtin => ("builtin:demo".to_owned(), None),
-        Address::Http { origin, path, .. } => {
-            let scheme = if origin.tls { "https" } else { "http" };
-            let url = format!("{scheme}://{}{}", origin.authority(), path.replace("{model}", &model));
-            (url, origin.proxy.as_ref().map(|p| format!("http://{}:{}", p.host, p.port)))
-        }
+    let proxy = match &route.address {
+        Address::Builtin => None,
+        Address::Http { origin, .. } => origin.proxy.as_ref().map(|p| format!("http://{}:{}", p.host, p.port)),
     };
     let headers: Map<String, Value> = route
         .headers
@@ -56,7 +52,8 @@ fn route(route: &Route, resolved: &Resolved) -> Value {
         "model": model,
         "via": &*route.via,
         "wire_protocol": route.format.as_str(),
-        "url": url,
+        "url": url(&route.address, &model),
+        "count_tokens_url": route.counts.as_ref().map(|counts| url(counts, &model)),
         "proxy": proxy,
         "keys": route.keys.iter().map(key).collect::<Vec<_>>(),
         "headers": headers,
@@ -71,6 +68,16 @@ fn route(route: &Route, resolved: &Resolved) -> Value {
         "quirks": facts::show_quirks(&route.quirks),
         "defaults": defaults(route),
     })
+}
+
+fn url(address: &Address, model: &str) -> String {
+    match address {
+        Address::Builtin => "builtin:demo".to_owned(),
+        Address::Http { origin, path, .. } => {
+            let scheme = if origin.tls { "https" } else { "http" };
+            format!("{scheme}://{}{}", origin.authority(), path.replace("{model}", model))
+        }
+    }
 }
 
 fn key(slot: &Slot) -> Value {

@@ -13,7 +13,7 @@ use crate::gateway::forward::{Inbound, Request};
 use crate::gateway::relay::{Lane, Relay, Unanswered, read_fault};
 use crate::gateway::ticket::Ticket;
 use crate::gateway::{Gateway, headers, retry_after};
-use crate::route::table::{Address, OnLossy, Route, Slot};
+use crate::route::table::{Address, OnLossy, Origin, Route, Slot};
 use crate::route::verdict::Stage;
 use crate::time::Clock;
 use crate::upstream::{self, Answer, Outgoing, ReadError, SendError};
@@ -71,14 +71,7 @@ impl Gateway {
             Address::Builtin => demo(route, parts),
             Address::Http { origin, path, ready } => {
                 let path = ready.clone().map_or_else(|| path_of(path, &model), Ok)?;
-                let outgoing = Outgoing {
-                    origin: Arc::clone(origin),
-                    method: Method::POST,
-                    path,
-                    headers: headers::up(&request.inbound.headers, request.inbound.format, route, slot),
-                    body: parts,
-                    timeouts: route.timeouts,
-                };
+                let outgoing = outgoing(request, (route, slot), (origin, path), parts);
                 self.upstream.send(outgoing).await.map_err(|error| unsent(route, &error))?
             }
         };
@@ -108,8 +101,25 @@ fn demo(route: &Route, body: Parts) -> Answer {
     Answer { body: answer.body.timed(&route.timeouts), ..answer }
 }
 
+/// A body for a route with all that goes with it.
+pub(super) fn outgoing(
+    request: &Request<'_>,
+    (route, slot): (&Route, &Slot),
+    (origin, path): (&Arc<Origin>, PathAndQuery),
+    body: Parts,
+) -> Outgoing {
+    Outgoing {
+        origin: Arc::clone(origin),
+        method: Method::POST,
+        path,
+        headers: headers::up(&request.inbound.headers, request.inbound.format, route, slot),
+        body,
+        timeouts: route.timeouts,
+    }
+}
+
 /// Puts a model's name into a path. Behind a wildcard the client has named it, so nothing in it may lead elsewhere.
-fn path_of(path: &str, model: &str) -> Result<PathAndQuery, Box<Failure>> {
+pub(super) fn path_of(path: &str, model: &str) -> Result<PathAndQuery, Box<Failure>> {
     if model.split('/').any(|segment| matches!(segment, "." | "..")) {
         let message = "a model's name may not have \".\" or \"..\" between its slashes here";
         return Err(Failure::local(Fault::invalid(message).param("model")));
@@ -152,9 +162,7 @@ fn verbatim(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
     let (head, body) = (request.head, &request.inbound.body);
     let mut edits = verbatim_edits(request, head, body, route, model);
     let unvouched = (route.format.codec().unvouched)(body);
-    // "Never sent" holds on both lanes; the model and the stream are the proxy's own to set.
-    let never = route.quirks.drop_params.iter().map(String::as_str).filter(|name| !["model", "stream"].contains(name));
-    let never: Vec<&str> = never.filter(|name| head.has(body, name)).collect();
+    let never = never_sent(request, route);
     if never.is_empty() && unvouched.is_empty() {
         return Ok(Outbound { parts: head.apply(body, edits), memory: None, dropped: String::new() });
     }
@@ -174,6 +182,14 @@ fn verbatim(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
     Ok(Outbound { parts: head.apply(body, edits), memory: None, dropped: paths.join(", ") })
 }
 
+/// Fields of the request that the provider is never sent, on whichever lane; the model and the stream are the proxy's
+/// own to set.
+pub(super) fn never_sent<'r>(request: &Request<'_>, route: &'r Route) -> Vec<&'r str> {
+    let (head, body) = (request.head, &request.inbound.body);
+    let never = route.quirks.drop_params.iter().map(String::as_str).filter(|name| !["model", "stream"].contains(name));
+    never.filter(|name| head.has(body, name)).collect()
+}
+
 const NEVER_SENT: &str = "this provider is never sent it";
 const UNVOUCHED: &str = "thinking that Anthropic did not sign cannot go back to it";
 
@@ -190,11 +206,7 @@ fn rejected(losses: &[String]) -> Box<Failure> {
 
 /// All that is set on the verbatim lane: the model's name, and what the configuration or the endpoint sets.
 fn verbatim_edits(request: &Request<'_>, head: &Head, body: &[u8], route: &Route, model: &str) -> SmallVec<[Edit; 2]> {
-    let mut edits = SmallVec::new();
-    if head.model != model {
-        let ready = route.names.literal.clone();
-        edits.push(head.model_edit(ready.unwrap_or_else(|| Bytes::from(literal(model)))));
-    }
+    let mut edits: SmallVec<[Edit; 2]> = model_edit(head, route, model).into_iter().collect();
     if request.stream && head.stream != Some(true) {
         edits.push(head.set(body, "stream", "true"));
     }
@@ -204,6 +216,12 @@ fn verbatim_edits(request: &Request<'_>, head: &Head, body: &[u8], route: &Route
         }
     }
     edits
+}
+
+/// Gives the model the name the route has for it.
+pub(super) fn model_edit(head: &Head, route: &Route, model: &str) -> Option<Edit> {
+    let ready = || route.names.literal.clone().unwrap_or_else(|| Bytes::from(literal(model)));
+    (head.model != model).then(|| head.model_edit(ready()))
 }
 
 fn literal(text: &str) -> String {
@@ -325,7 +343,7 @@ impl Way<'_> {
 }
 
 /// An error reply: read for `judge`, and kept as it came where the client can read it.
-async fn refused(request: &Request<'_>, route: &Route, mut answer: Answer) -> Box<Failure> {
+pub(super) async fn refused(request: &Request<'_>, route: &Route, mut answer: Answer) -> Box<Failure> {
     let status = answer.status;
     let down = headers::down(&answer.headers, route.format, request.inbound.format);
     let now = Clock::unix_seconds();
@@ -357,7 +375,7 @@ fn faulty(fault: Fault) -> Box<Failure> {
 }
 
 /// A request that got no reply.
-fn unsent(route: &Route, error: &SendError) -> Box<Failure> {
+pub(super) fn unsent(route: &Route, error: &SendError) -> Box<Failure> {
     let provider = &route.provider.name;
     let (stage, fault) = match error.stage {
         upstream::Stage::Connect => (
@@ -386,7 +404,7 @@ fn unsent(route: &Route, error: &SendError) -> Box<Failure> {
 }
 
 /// A reply that broke before any output.
-fn unread(error: &ReadError) -> Box<Failure> {
+pub(super) fn unread(error: &ReadError) -> Box<Failure> {
     let stage = match error {
         ReadError::Idle | ReadError::Total => Stage::Silent,
         ReadError::TooLong | ReadError::Broken(_) | ReadError::Encoding => Stage::Garbage,

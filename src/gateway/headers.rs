@@ -52,6 +52,7 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const DROPPED: HeaderName = HeaderName::from_static("x-model-proxy-dropped");
 /// What a client wants to happen to this request if it would lose something; it wins over the model's `on_lossy`.
 pub(super) const ON_LOSSY: HeaderName = HeaderName::from_static("x-model-proxy-on-lossy");
+const ESTIMATED: HeaderName = HeaderName::from_static("x-model-proxy-estimated");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Some gateways turn away requests that do not say who sends them.
@@ -222,6 +223,11 @@ pub(super) fn dropped(headers: &mut HeaderMap, paths: &str) {
     if !paths.is_empty() {
         insert(headers, DROPPED, paths);
     }
+}
+
+/// What is told is a guess of the proxy's own.
+pub(super) fn estimated(headers: &mut HeaderMap) {
+    headers.insert(ESTIMATED, HeaderValue::from_static("true"));
 }
 
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {

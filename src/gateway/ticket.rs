@@ -30,6 +30,8 @@ pub struct Record {
     /// Paths of what did not arrive as the client set it, joined by commas.
     pub dropped: String,
     pub usage: Usage,
+    /// The tokens told, where only these were asked for.
+    pub counted: Option<u64>,
     pub ended: Ended,
     /// Microseconds from the request's arrival to the first output sent.
     pub first_output_us: Option<u64>,

@@ -95,6 +95,8 @@ pub struct Route {
     /// The format spoken upstream.
     pub format: Format,
     pub address: Address,
+    /// Where input tokens are counted; nowhere if its format has no such thing, or the provider does not.
+    pub counts: Option<Address>,
     /// Sent with every request: the provider's additional headers.
     pub headers: HeaderMap,
     pub keys: Box<[Slot]>,

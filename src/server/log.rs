@@ -174,6 +174,9 @@ fn line(record: &Record, out: &mut String) {
         number(" input_tokens=", record.usage.input_total(), out);
         number(" output_tokens=", record.usage.output.unwrap_or(0), out);
     }
+    if let Some(tokens) = record.counted {
+        number(" counted=", tokens, out);
+    }
     if !record.dropped.is_empty() {
         quoted(" dropped=", &record.dropped, out);
     }

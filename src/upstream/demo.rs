@@ -77,6 +77,13 @@ pub fn answer(format: Format, body: &Bytes) -> Answer {
     }
 }
 
+/// Counts a request's input tokens as its answer's usage would.
+#[must_use]
+pub fn count(format: Format, body: &Bytes) -> Answer {
+    let tokens = estimate(&String::from_utf8_lossy(body), format);
+    complete(StatusCode::OK, format!("{{\"input_tokens\":{tokens}}}").into())
+}
+
 /// When every reply says it was made: replies do not change from run to run. The first second of 2026.
 const CREATED: u64 = 1_767_225_600;
 
