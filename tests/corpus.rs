@@ -461,10 +461,11 @@ fn the_laws_of_conversion_hold_on_what_was_recorded() {
     let mut tally = Tally::default();
     for item in items {
         let from = u8::from(item.side.format == Format::Anthropic);
-        let both = |kind: u8| [from | kind, from | kind | 2].map(|choice| (laws::convert as fn(&[u8]), choice));
-        let (body, laws): (_, Vec<(fn(&[u8]), u8)>) = match item.kind {
+        type Law = fn(&[u8]);
+        let both = |kind: u8| [from | kind, from | kind | 2].map(|choice| (laws::convert as Law, choice));
+        let (body, laws): (_, Vec<(Law, u8)>) = match item.kind {
             Kind::Request => {
-                let pairs = [from, from | 2].map(|choice| (laws::pairs as fn(&[u8]), choice));
+                let pairs = [from, from | 2].map(|choice| (laws::pairs as Law, choice));
                 (item.with_some_model(), both(8).into_iter().chain(pairs).collect())
             }
             Kind::Response => (item.body.clone(), both(0).to_vec()),

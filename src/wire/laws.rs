@@ -183,7 +183,7 @@ pub fn pairs(data: &[u8]) {
         return;
     };
     let (mut there, mut back) = (Losses::default(), Losses::default());
-    let Ok((out, memory)) = translate::request((near, far), text, None, &target, &mut there) else {
+    let Ok((out, _)) = translate::request((near, far), text, None, &target, &mut there) else {
         return;
     };
     let out = String::from_utf8(out);
@@ -194,7 +194,14 @@ pub fn pairs(data: &[u8]) {
         return;
     };
     let again = String::from_utf8(again).unwrap_or_default();
-    let (first, last) = (seen(near, text, &[]), seen(near, &again, &memory.names));
+    let legal = |name: &JsonStr<'_>| name.decode().bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    let mut names = Names::default();
+    let first = seen(near, text, &mut names, |names, name| {
+        if legal(name) && (1..=64).contains(&name.decode().len()) {
+            names.0.push(name.decode().into_owned());
+        }
+    });
+    let last = seen(near, &again, &mut names, |_, _| {});
     let told = || format!("{text}\n{out}\n{again}\n{:?} {:?}", there.lines(text), back.lines(&out));
     let in_messages = |losses: &Losses| losses.iter().any(|loss| matches!(loss.place, Place::Byte(_)));
     if !in_messages(&there) && !in_messages(&back) {
@@ -239,15 +246,34 @@ struct View {
     settings: Vec<String>,
 }
 
-fn seen(format: Format, body: &str, names: &[(String, String)]) -> View {
-    let mut losses = Losses::default();
-    let prompt = (format.codec().decode_request)(body, &mut losses);
+fn seen(format: Format, body: &str, names: &mut Names, learn: impl Fn(&mut Names, &JsonStr<'_>)) -> View {
+    let prompt = (format.codec().decode_request)(body, &mut Losses::default());
     assert!(prompt.is_ok(), "what was written is read: {prompt:?} {body}");
-    prompt.map(|prompt| view(&prompt, names)).unwrap_or_default()
+    let Ok(prompt) = prompt else {
+        return View::default();
+    };
+    for block in prompt.turns.iter().flat_map(|turn| &turn.blocks) {
+        if let BlockKind::ToolUse { name, .. } = &block.kind {
+            learn(names, name);
+        }
+    }
+    for tool in &prompt.tools {
+        if let Tool::Function(function) = tool {
+            learn(names, &function.name);
+        }
+    }
+    if let Some(Choice::Tool(name)) = &prompt.choice {
+        learn(names, name);
+    }
+    view(&prompt, names)
 }
 
+/// The client's names of tools that need not be changed anywhere.
+#[derive(Debug, Default)]
+struct Names(Vec<String>);
+
 /// Calls are named by their number, for formats differ in what an id may look like; tools by the client's own names.
-fn view(prompt: &Prompt<'_>, names: &[(String, String)]) -> View {
+fn view(prompt: &Prompt<'_>, names: &Names) -> View {
     let mut look = Look { names, ids: Vec::new(), said: Vec::new() };
     look.blocks("system", &prompt.system);
     for turn in &prompt.turns {
@@ -256,13 +282,22 @@ fn view(prompt: &Prompt<'_>, names: &[(String, String)]) -> View {
             Role::User => "user",
             Role::Assistant => "assistant",
         };
-        look.blocks(who, &turn.blocks);
+        // One format has no order between an answer's text and its calls, and the other wants results in that of calls.
+        let mut blocks: Vec<&Block<'_>> = turn.blocks.iter().collect();
+        let usual = if turn.role == Role::User { usize::MAX } else { 0 };
+        blocks.sort_by_key(|block| match &block.kind {
+            BlockKind::ToolUse { .. } => usize::MAX,
+            BlockKind::ToolResult { id, .. } => look.number(id).unwrap_or_default(),
+            BlockKind::Text(_) | BlockKind::Image(_) | BlockKind::Document { .. } | BlockKind::Refusal(_) => usual,
+            BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } | BlockKind::Foreign { .. } => usual,
+        });
+        blocks.into_iter().for_each(|block| look.block(who, block));
     }
     View { settings: settings(prompt, &look), said: look.said }
 }
 
 struct Look<'n> {
-    names: &'n [(String, String)],
+    names: &'n Names,
     /// Ids of the calls so far.
     ids: Vec<String>,
     said: Vec<String>,
@@ -270,32 +305,37 @@ struct Look<'n> {
 
 impl Look<'_> {
     fn blocks(&mut self, who: &str, blocks: &[Block<'_>]) {
-        for block in blocks {
-            match &block.kind {
-                BlockKind::Text(text) | BlockKind::Refusal(text) => self.text(who, &text.decode()),
-                BlockKind::Image(source) => self.said.push(format!("{who} image {}", self::source(source))),
-                // Plain text is text wherever there are no documents.
-                BlockKind::Document { source: Source::Text(text), title, context } => {
-                    for text in [title.as_ref(), context.as_ref(), Some(text)].into_iter().flatten() {
-                        self.text(who, &text.decode());
-                    }
+        blocks.iter().for_each(|block| self.block(who, block));
+    }
+
+    fn block(&mut self, who: &str, block: &Block<'_>) {
+        match &block.kind {
+            BlockKind::Text(text) | BlockKind::Refusal(text) => self.text(who, &text.decode()),
+            BlockKind::Image(source) => self.said.push(format!("{who} shows {}", self::source(source))),
+            // Plain text is text wherever there are no documents.
+            BlockKind::Document { source: Source::Text(text), title, context } => {
+                for text in [title.as_ref(), context.as_ref(), Some(text)].into_iter().flatten() {
+                    self.text(who, &text.decode());
                 }
-                BlockKind::Document { source, .. } => self.said.push(format!("{who} file {}", self::source(source))),
-                BlockKind::ToolUse { id, name, input } => {
-                    self.ids.push(id.decode().into_owned());
-                    self.said.push(format!("{who} calls {} {}", self.name(name), args(input)));
-                }
-                BlockKind::ToolResult { id, content, .. } => {
-                    let id = id.decode();
-                    let number = self.ids.iter().rposition(|known| *known == id);
-                    self.said.push(format!("{who} answers {number:?}"));
-                    self.blocks("answer", content);
-                }
-                // Vouched for by one vendor only.
-                BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } => {}
-                BlockKind::Foreign { kind, .. } => self.said.push(format!("{who} {}", kind.decode())),
             }
+            BlockKind::Document { source, .. } => self.said.push(format!("{who} shows {}", self::source(source))),
+            BlockKind::ToolUse { id, name, input } => {
+                self.ids.push(id.decode().into_owned());
+                self.said.push(format!("{who} calls {} {}", self.name(name), args(input)));
+            }
+            BlockKind::ToolResult { id, content, .. } => {
+                self.said.push(format!("{who} answers {:?}", self.number(id)));
+                self.blocks("answer", content);
+            }
+            // Vouched for by one vendor only.
+            BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } => {}
+            BlockKind::Foreign { kind, .. } => self.said.push(format!("{who} {}", kind.decode())),
         }
+    }
+
+    /// The number of the call with that id, the last of several.
+    fn number(&self, id: &JsonStr<'_>) -> Option<usize> {
+        self.ids.iter().rposition(|known| id.is(known))
     }
 
     /// Pieces of one speaker's text are one text.
@@ -309,9 +349,10 @@ impl Look<'_> {
         }
     }
 
+    /// The name of a tool, where it is the same in both.
     fn name(&self, name: &JsonStr<'_>) -> String {
-        let sent = name.decode();
-        self.names.iter().find(|(short, _)| *short == sent).map_or_else(|| sent.into_owned(), |(_, long)| long.clone())
+        let name = name.decode();
+        if self.names.0.iter().any(|known| *known == name) { name.into_owned() } else { "?".to_owned() }
     }
 }
 
@@ -324,7 +365,7 @@ fn settings(prompt: &Prompt<'_>, look: &Look<'_>) -> Vec<String> {
         number("temperature", prompt.temperature.as_ref()),
         number("top_p", prompt.top_p.as_ref()),
         number("top_k", prompt.top_k.as_ref()),
-        prompt.user.as_ref().map(|user| format!("user {}", user.decode())),
+        prompt.user.as_ref().filter(|user| !user.is_blank()).map(|user| format!("user {}", user.decode())),
         prompt.stream.then(|| "stream".to_owned()),
         prompt.effort.filter(|effort| *effort != Effort::None).map(|effort| format!("effort {}", effort.as_str())),
     ]
@@ -336,8 +377,8 @@ fn settings(prompt: &Prompt<'_>, look: &Look<'_>) -> Vec<String> {
         if let Tool::Function(function) = tool {
             let text = |text: &JsonStr<'_>| text.decode().into_owned();
             let description = function.description.as_ref().map(text).filter(|text| !text.is_empty());
-            let schema = function.schema.as_ref().map(sorted);
-            all.push(format!("tool {} {description:?} {schema:?}", look.name(&function.name)));
+            let schema = function.schema.as_ref().map(schema).unwrap_or_default();
+            all.push(format!("tool {} {description:?} {schema}", look.name(&function.name)));
         }
     }
     match &prompt.choice {
@@ -354,7 +395,12 @@ fn settings(prompt: &Prompt<'_>, look: &Look<'_>) -> Vec<String> {
 
 fn source(source: &Source<'_>) -> String {
     match source {
-        Source::Base64 { media_type, data } => format!("{} {}", media_type.decode(), data.decode()),
+        // Spelled in either alphabet, padded or not; its kind is told by the bytes where it is not stated.
+        Source::Base64 { data, .. } => {
+            let digits = data.decode();
+            let digits: String = digits.split(|c: char| c.is_ascii_whitespace() || c == '=').collect();
+            digits.replace('-', "+").replace('_', "/")
+        }
         Source::Url(text) | Source::Text(text) | Source::File(text) => text.decode().into_owned(),
     }
 }
@@ -364,6 +410,28 @@ fn args(args: &Args<'_>) -> String {
         Args::Json(json) => sorted(json),
         Args::Text(text) => sorted(&Json::raw(text.decode())),
     }
+}
+
+/// A schema without what every tool's has to say.
+fn schema(json: &Json<'_>) -> String {
+    let mut members = Vec::new();
+    let mut cursor = json.cursor();
+    let mut read = || -> Result<(), JsonError> {
+        cursor.object()?;
+        while let Some(key) = cursor.key()? {
+            let value = member(&mut cursor)?;
+            let usual = [("type", "\"object\""), ("properties", "{}"), ("additionalProperties", "false")];
+            if !usual.iter().any(|(name, what)| key.is(name) && value == *what) {
+                members.push(format!("{:?}:{value}", key.decode()));
+            }
+        }
+        Ok(())
+    };
+    if read().is_err() {
+        return json.as_str().to_owned();
+    }
+    members.sort();
+    members.join(",")
 }
 
 /// A value with its members in the order of their names and no white space between its marks; as it came where it is no JSON.
@@ -380,7 +448,11 @@ fn member(cursor: &mut Cursor<'_>) -> Result<String, JsonError> {
             let mut members = Vec::new();
             cursor.object()?;
             while let Some(key) = cursor.key()? {
-                members.push(format!("\"{}\":{}", key.literal(), member(cursor)?));
+                let value = member(cursor)?;
+                // Schemas that are to be held to are closed where they were open.
+                if !(key.is("additionalProperties") && value == "false") {
+                    members.push(format!("{:?}:{value}", key.decode()));
+                }
             }
             members.sort();
             Ok(format!("{{{}}}", members.join(",")))
@@ -393,7 +465,8 @@ fn member(cursor: &mut Cursor<'_>) -> Result<String, JsonError> {
             }
             Ok(format!("[{}]", items.join(",")))
         }
-        Kind::Str | Kind::Num | Kind::Bool | Kind::Null => Ok(cursor.skip()?.as_str().to_owned()),
+        Kind::Str => Ok(format!("{:?}", cursor.str()?.decode())),
+        Kind::Num | Kind::Bool | Kind::Null => Ok(cursor.skip()?.as_str().to_owned()),
     }
 }
 

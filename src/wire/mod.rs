@@ -99,8 +99,8 @@ pub struct Codec {
     pub decode_reply: for<'a> fn(&'a str, &mut dyn Sink<'a>),
     /// Writes a whole reply.
     pub encode_reply: fn(&Reply<'_>, &Memory, &mut Vec<u8>),
-    /// Its streams begin with the input's tokens, which have to be guessed where the upstream tells them later.
-    pub starts_with_usage: bool,
+    /// Its replies always tell the input's tokens, its streams at once: guessed where the upstream tells them later or never.
+    pub needs_usage: bool,
     pub decoder: fn() -> Box<dyn StreamDecoder>,
     pub encoder: fn(&Memory) -> Box<dyn StreamEncoder>,
     /// The status a client of this format is given for a fault.

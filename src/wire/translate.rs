@@ -31,7 +31,7 @@ pub fn request(
     memory.legacy_functions = prompt.legacy_functions;
     memory.hide_thinking = prompt.hide_thinking;
     memory.think_tags = target.quirks.think_tags;
-    if prompt.stream && from.codec().starts_with_usage {
+    if from.codec().needs_usage {
         memory.input_estimate = tokens::estimate(body, to);
     }
     Ok((out, memory))

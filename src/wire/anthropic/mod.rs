@@ -45,7 +45,7 @@ pub(super) static CODEC: Codec = Codec {
     encode_request: encode::encode,
     decode_reply: reply::decode,
     encode_reply: reply::encode,
-    starts_with_usage: true,
+    needs_usage: true,
     decoder: || Box::new(decoder::Decoder::default()),
     encoder: |memory| Box::new(encoder::Encoder::new(memory)),
     status: fault::status,

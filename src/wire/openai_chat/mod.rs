@@ -27,7 +27,7 @@ pub(super) static CODEC: Codec = Codec {
     encode_request: request_out::encode,
     decode_reply: reply::decode,
     encode_reply: reply::encode,
-    starts_with_usage: false,
+    needs_usage: false,
     decoder: || Box::new(stream::Decoder::default()),
     encoder: |memory| Box::new(stream::Encoder::new(memory)),
     status: fault::status,
