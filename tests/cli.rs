@@ -229,3 +229,123 @@ fn many_missing_keys_are_one_line_at_start() {
         assert_eq!(said.matches("no route has a key").count(), if models == 3 { 3 } else { 0 }, "{said}");
     }
 }
+
+const QUESTION: &str = r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
+
+#[test]
+fn convert_says_a_request_in_the_other_format() {
+    let input = r#"{"model":"m","max_tokens":9,"logit_bias":{"1":1},"messages":[{"role":"user","content":"hi"}]}"#;
+    let args = ["convert", "--from", "openai", "--to", "anthropic"];
+    let from_pipe = Cli::new(&args).stdin(input).run();
+    assert_eq!(from_pipe.code, Some(0), "{from_pipe:?}");
+    assert_eq!(from_pipe.stdout, format!("{QUESTION}\n"));
+    let lost: Vec<&str> = from_pipe.stderr.lines().collect();
+    assert!(matches!(lost[..], [line] if line.starts_with("logit_bias: ")), "{from_pipe:?}");
+    for file in ["-", "in.json"] {
+        let outcome = Cli::new(&[&args[..], &[file]].concat()).stdin(input).file("in.json", input).run();
+        assert_eq!((outcome.code, &outcome.stdout), (Some(0), &from_pipe.stdout), "{file}");
+    }
+    let back = Cli::new(&["convert", "--from", "anthropic", "--to", "openai_chat"]).stdin(QUESTION).run();
+    assert_eq!((back.code, back.stderr.as_str()), (Some(0), ""), "{back:?}");
+    assert_eq!(back.stdout.trim_end(), r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"max_tokens":9}"#);
+}
+
+#[test]
+fn convert_refuses_with_1_and_the_place() {
+    for (input, says) in [
+        (r#"{"model":"m","n":2,"messages":[{"role":"user","content":"hi"}]}"#, "n: "),
+        ("{", "invalid request body: "),
+        ("", "invalid request body: "),
+        (r#"{"model":"m","messages":[{"role":"user","content":[{"type":"what"}]}]}"#, "messages[0].content[0]"),
+    ] {
+        let outcome = Cli::new(&["convert", "--from", "openai_chat", "--to", "anthropic"]).stdin(input).run();
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{input}: {outcome:?}");
+        assert!(outcome.stderr.contains(&format!("model-proxy: {says}")), "{input}: {outcome:?}");
+    }
+}
+
+#[test]
+fn convert_says_replies_and_streams_in_the_clients_format() {
+    let reply = r#"{"id":"c","object":"chat.completion","model":"up","choices":[{"index":0,"message":{"role":"assistant","content":"hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}"#;
+    let stream = "data: {\"id\":\"c\",\"model\":\"up\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hello\"}}]}\n\ndata: {\"id\":\"c\",\"model\":\"up\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    let error = r#"{"error":{"message":"slow down","type":"rate_limit_error","code":null}}"#;
+    let run = |kind: &str, input: &str| {
+        Cli::new(&["convert", "--from", "openai_chat", "--to", "anthropic", kind]).stdin(input).run()
+    };
+    let whole = run("--reply", reply);
+    assert_eq!((whole.code, whole.stderr.as_str()), (Some(0), ""), "{whole:?}");
+    assert!(whole.stdout.contains(r#""model":"up","content":[{"type":"text","text":"hello"}]"#), "{whole:?}");
+    let told = run("--stream", &format!("{stream}data: [DONE]\n\n"));
+    assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""), "{told:?}");
+    assert!(told.stdout.starts_with("event: message_start\n") && told.stdout.contains("message_stop"), "{told:?}");
+    // What is an error, or breaks off, ends with 1, and the client's words for it are the result.
+    let failed = run("--reply", error);
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert!(failed.stdout.starts_with(r#"{"type":"error","error":{"type":"rate_limit_error""#), "{failed:?}");
+    assert_eq!(failed.stderr, "model-proxy: the reply is an error: 429: slow down\n");
+    for (kind, input, says) in [
+        ("--stream", &stream[..80], "the stream breaks off: 502: "),
+        ("--stream", &format!("data: {error}\n\n"), "the stream breaks off: 429: slow down"),
+        ("--stream", "", "the stream breaks off: "),
+        ("--reply", "<html>", "the reply is an error: "),
+    ] {
+        let broken = run(kind, input);
+        assert_eq!(broken.code, Some(1), "{input}: {broken:?}");
+        assert!(broken.stderr.contains(says), "{input}: {broken:?}");
+        assert!(broken.stdout.contains(r#""type":"error""#), "{input}: the client is told: {broken:?}");
+    }
+}
+
+#[test]
+fn convert_for_a_model_does_what_its_route_would() {
+    let provider = |name: &str, format: &str| {
+        format!(
+            r#"{{"name":"{name}","endpoints":{{"base_url":"http://127.0.0.1:1","compatible_format":"{format}"}},"quirks":{{"max_tokens_field":"max_completion_tokens"}}}}"#
+        )
+    };
+    let model = r#"{"logical_name":"both","defaults":{"top_p":0.25},"capabilities":{"max_output_tokens":5},
+        "model_routings":[{"provider":"a","model":"up-a"},{"provider":"o","model":"up-o"},{"provider":"o","model":"later"}]}"#;
+    let one = r#"{"logical_name":"one","model_routings":[{"provider":"o","model":"up-o"}]}"#;
+    let home = Setup::new()
+        .file("providers/a.json", &provider("a", "anthropic"))
+        .file("providers/o.json", &provider("o", "openai"))
+        .file("models/both.json", model)
+        .file("models/one.json", one)
+        .write();
+    let config = home.path().join("config");
+    let run = |from: &str, to: &str, model: &str| {
+        let args = ["convert", "--from", from, "--to", to, "--model", model, "--config", config.to_str().unwrap()];
+        Cli::new(&args).stdin(QUESTION).run()
+    };
+    let up = run("openai_chat", "anthropic", "both");
+    assert_eq!(up.code, Some(0), "{up:?}");
+    assert!(up.stdout.contains(r#""model":"up-a","max_tokens":5"#) && up.stdout.contains(r#""top_p":0.25"#), "{up:?}");
+    assert!(up.stderr.starts_with("max_tokens: "), "{up:?}");
+    let up = run("anthropic", "openai_chat", "both");
+    assert!(up.stdout.contains(r#""model":"up-o""#) && up.stdout.contains(r#""max_completion_tokens":5"#), "{up:?}");
+    for (model, says) in
+        [("one", "no route of model \"one\" speaks anthropic: o/up-o speaks openai_chat"), ("bth", "both")]
+    {
+        let wrong = run("openai_chat", "anthropic", model);
+        assert_eq!((wrong.code, wrong.stdout.as_str()), (Some(2), ""), "{wrong:?}");
+        assert!(wrong.stderr.contains(says), "{wrong:?}");
+    }
+}
+
+#[test]
+fn convert_held_wrong_ends_with_2() {
+    let both = ["convert", "--from", "openai", "--to", "anthropic"];
+    for (args, says) in [
+        (&["convert"][..], "--from is missing; it takes openai_chat or anthropic"),
+        (&["convert", "--from", "openai"], "--to is missing"),
+        (&["convert", "--from", "openai", "--to", "antropic"], "did you mean \"anthropic\"?"),
+        (&[&both[..], &["--reply", "--stream"]].concat(), "exclude each other"),
+        (&[&both[..], &["nowhere.json"]].concat(), "nowhere.json: "),
+        (&[&both[..], &["a", "b"]].concat(), "one word too many"),
+        (&[&both[..], &["--model", "x", "--config", "nowhere"]].concat(), "nowhere"),
+    ] {
+        let outcome = Cli::new(args).stdin(QUESTION).run();
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{args:?}: {outcome:?}");
+        assert!(outcome.stderr.contains(says), "{args:?}: {outcome:?}");
+    }
+}

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use model_proxy::wire::caps::{Capabilities, Quirks};
 use model_proxy::wire::event::{Event, Sink};
+use model_proxy::wire::laws;
 use model_proxy::wire::loss::Losses;
 use model_proxy::wire::reply::Reply;
 use model_proxy::wire::sse::{FRAME_BYTES_MAX, Frame, Framer};
@@ -449,4 +450,33 @@ fn folded(from: Format, to: Format, stream: &[u8]) -> Result<String, String> {
 #[test]
 fn both_formats_have_their_path() {
     assert_eq!(SIDES.map(|s| s.path), [CHAT, MESSAGES]);
+}
+
+/// What the fuzzer holds of any bytes holds of recorded ones: there and back, and through the command line's entry.
+#[test]
+fn the_laws_of_conversion_hold_on_what_was_recorded() {
+    let Some(items) = corpus("the_laws_of_conversion_hold_on_what_was_recorded") else {
+        return;
+    };
+    let mut tally = Tally::default();
+    for item in items {
+        let from = u8::from(item.side.format == Format::Anthropic);
+        type Law = fn(&[u8]);
+        let both = |kind: u8| [from | kind, from | kind | 2].map(|choice| (laws::convert as Law, choice));
+        let (body, laws): (_, Vec<(Law, u8)>) = match item.kind {
+            Kind::Request => {
+                let pairs = [from, from | 2].map(|choice| (laws::pairs as Law, choice));
+                (item.with_some_model(), both(8).into_iter().chain(pairs).collect())
+            }
+            Kind::Response => (item.body.clone(), both(0).to_vec()),
+            Kind::Stream => (item.body.clone(), both(4).to_vec()),
+        };
+        for (law, choice) in laws {
+            let data = [&[choice], body.as_slice()].concat();
+            let holds = panic::catch_unwind(|| law(&data)).is_ok();
+            tally.add(if holds { "holds" } else { "BROKEN" }, &item.file);
+        }
+    }
+    tally.print("the laws of conversion, on recorded traffic:");
+    assert_eq!(tally.count("BROKEN"), 0);
 }

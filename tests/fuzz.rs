@@ -9,8 +9,10 @@ type Target = (&'static str, fn(&[u8]));
 
 /// Every target of `fuzz/`, and the law it asserts.
 const TARGETS: &[Target] = &[
+    ("convert", model_proxy::wire::laws::convert),
     ("head_splice", model_proxy::wire::head::fuzz),
     ("json", model_proxy::wire::json::fuzz),
+    ("pairs", model_proxy::wire::laws::pairs),
     ("prompt", model_proxy::wire::laws::prompt),
     ("sse", model_proxy::wire::sse::fuzz),
     ("stream", model_proxy::wire::laws::stream),

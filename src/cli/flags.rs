@@ -1,7 +1,7 @@
 //! Every command and every option, once. The parser, the help and the README's reference are made from these tables.
 
 use crate::cli::parse::Given;
-use crate::cli::{Exit, config_list, config_show, config_validate, health, help, start, version};
+use crate::cli::{Exit, config_list, config_show, config_validate, convert, health, help, start, version};
 
 /// The name the program goes by.
 pub const NAME: &str = "model-proxy";
@@ -65,6 +65,7 @@ pub const COMMANDS: &[Command] = &[
     CONFIG_LIST,
     CONFIG_VALIDATE,
     CONFIG_SHOW,
+    CONVERT,
     Command {
         words: &["help"],
         does: "show this help, or that of a command",
@@ -210,6 +211,68 @@ const CONFIG_SHOW: Command = Command {
     options: &[CONFIG, ENV_FILE],
     examples: &[("config show gpt-5.2", "which routes, keys, timeouts and cooldowns does it have?")],
     run: config_show::run,
+};
+
+const CONVERT: Command = Command {
+    words: &["convert"],
+    does: "say a request, a reply or a stream in another format",
+    more: "FORMAT is openai_chat or anthropic. Reads FILE, or standard input without one or with -. The result goes to \
+           stdout and is what the server would send; the same format again is read and written, where the server \
+           passes it on as it came. What a request loses goes to stderr, a line each: path, colon, why. \
+           Ends with 0 if it was converted; with 1 if not: a request that cannot be said in the other format, and \
+           then stdout is empty; a reply or stream that is an error or breaks off, and then stdout has the error as \
+           the client is told it. Ends with 2 if it was held wrong. \
+           Without --model no configuration is read: a request keeps its model's name, and nothing is taken to be \
+           refused by the model or its provider.",
+    takes: "[FILE]",
+    options: &[
+        Flag {
+            long: "from",
+            short: None,
+            value: Some("FORMAT"),
+            default: "",
+            help: "the format FILE is in: of an answer, the upstream's",
+        },
+        Flag {
+            long: "to",
+            short: None,
+            value: Some("FORMAT"),
+            default: "",
+            help: "the format wanted: of an answer, the client's",
+        },
+        Flag {
+            long: "reply",
+            short: None,
+            value: None,
+            default: "",
+            help: "FILE is a whole reply, or an error's body",
+        },
+        Flag {
+            long: "stream",
+            short: None,
+            value: None,
+            default: "",
+            help: "FILE is an event stream as it came over the wire",
+        },
+        Flag {
+            long: "model",
+            short: None,
+            value: Some("LOGICAL"),
+            default: "",
+            help: "convert for this model's first route in the upstream's format: its name there, capabilities, \
+                   quirks and defaults; an answer is given this name",
+        },
+        CONFIG,
+        ENV_FILE,
+    ],
+    examples: &[
+        ("convert --from anthropic --to openai_chat request.json", "what an OpenAI upstream is sent for it"),
+        ("convert --from openai_chat --to anthropic --model claude-opus-4-8 request.json", "as that model wants it"),
+        ("convert --from openai_chat --to anthropic --reply reply.json", "what an Anthropic client gets of it"),
+        ("convert --from anthropic --to openai_chat --stream events.txt", "the same of what curl -N recorded"),
+        ("convert --from openai_chat --to anthropic -", "a request from a pipe"),
+    ],
+    run: convert::run,
 };
 
 #[cfg(test)]

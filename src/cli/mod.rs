@@ -6,6 +6,7 @@
 mod config_list;
 mod config_show;
 mod config_validate;
+mod convert;
 pub mod flags;
 mod health;
 pub mod help;

@@ -15,6 +15,8 @@ pub(crate) struct Habit {
     format: Format,
     /// Base URLs end in the version (`/v1`), as in the seed's files.
     pub(crate) path: &'static str,
+    /// What follows that path where input tokens are counted.
+    pub(crate) count_suffix: Option<&'static str>,
     pub(crate) key_header: &'static str,
     pub(crate) key_format: &'static str,
     /// Headers a request must have.
@@ -26,6 +28,7 @@ const HABITS: [Habit; 2] = [OPENAI_CHAT, ANTHROPIC];
 const OPENAI_CHAT: Habit = Habit {
     format: Format::OpenaiChat,
     path: "/chat/completions",
+    count_suffix: None,
     key_header: "authorization",
     key_format: "Bearer {api_key}",
     headers: &[],
@@ -34,6 +37,7 @@ const OPENAI_CHAT: Habit = Habit {
 const ANTHROPIC: Habit = Habit {
     format: Format::Anthropic,
     path: "/messages",
+    count_suffix: Some("/count_tokens"),
     key_header: "x-api-key",
     key_format: "{api_key}",
     // Later versions refuse sampling parameters, which converted requests may carry (CLIENTS.md 0.1).

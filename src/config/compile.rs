@@ -153,6 +153,7 @@ impl<'c> Compile<'c> {
         let format = entry.wire_protocol.as_deref().and_then(Format::parse).unwrap_or(spec.format);
         let model_name = upstream_model(entry, spec, star);
         let (base_url, address) = self.address(entry, spec, format, place)?;
+        let counts = self.counts(&base_url, spec, format);
         let headers = self.headers(spec, format);
         // An empty list names no keys of its own, as in a provider's file.
         let keys = match entry.api_key_env.as_ref().filter(|names| !names.0.is_empty()) {
@@ -171,6 +172,7 @@ impl<'c> Compile<'c> {
             via: model.value.logical_name.as_str().into(),
             format,
             address,
+            counts,
             headers,
             keys: keyring::slots(&keys, spec.name(), &model_name, self.registry),
             state: ModelState::new(
@@ -248,6 +250,14 @@ impl<'c> Compile<'c> {
         }
     }
 
+    /// Where the tokens of a route's requests are counted. What is wrong with the path the provider's check has said.
+    fn counts(&self, base_url: &str, spec: &Spec, format: Format) -> Option<Address> {
+        let path = expand(&spec.count_path(format)?, self.env);
+        let proxy = spec.file.proxy_url.as_deref().map(|p| expand(p, self.env));
+        let address = address(base_url, &path.text, proxy.as_ref().map(|p| p.text.as_str()), self.env);
+        address.ok().filter(|_| path.unset.is_empty())
+    }
+
     fn headers(&mut self, spec: &Spec, format: Format) -> http::HeaderMap {
         let (headers, unset) = spec.headers(format, self.env, &mut self.report);
         if !unset.is_empty() && !spec.packaged {
@@ -315,11 +325,8 @@ pub(crate) fn names_of(model: &ModelFile) -> impl Iterator<Item = &str> {
 }
 
 pub(crate) fn on_lossy(model: &ModelFile) -> OnLossy {
-    match model.on_lossy.as_deref() {
-        Some("reject") => OnLossy::Reject,
-        Some("silent") => OnLossy::Silent,
-        _ => OnLossy::Report,
-    }
+    // What is none of the three has been reported as an error.
+    model.on_lossy.as_deref().and_then(OnLossy::parse).unwrap_or_default()
 }
 
 /// The name sent upstream: the route's, with the star filled in, as the provider's mapping has it.

@@ -115,6 +115,11 @@ impl Spec {
         }
         if let Err(why) = address(&url.text, &path.text, Some("none"), env) {
             report.error(&place, fault(base, &why));
+            return;
+        }
+        let stated = self.file.endpoints.as_ref().and_then(|e| e.count_tokens.as_deref()).unwrap_or_default();
+        if let Err(why) = address(&url.text, &expand(stated, env).text, Some("none"), env) {
+            report.error(&self.place.at("endpoints").at("count_tokens"), why);
         }
     }
 
@@ -127,6 +132,19 @@ impl Spec {
         });
         let usual = endpoints.and_then(|e| e.completions.as_deref()).filter(|_| format == self.format);
         own.or(usual).filter(|p| !p.is_empty()).unwrap_or_else(|| habit(format).path)
+    }
+
+    /// The path where a format's input tokens are counted: as stated, else beside that of its requests. `None`: nowhere.
+    pub(crate) fn count_path(&self, format: Format) -> Option<String> {
+        let suffix = habit(format).count_suffix?;
+        if let Some(stated) = self.file.endpoints.as_ref().and_then(|e| e.count_tokens.as_deref()) {
+            return (!stated.is_empty()).then(|| stated.to_owned());
+        }
+        let path = self.path(format);
+        let (path, query) = path.split_at_checked(path.find('?').unwrap_or(path.len()))?;
+        let path = path.trim_end_matches('/');
+        // Elsewhere (a cloud's own names for things) nothing is known to stand beside it.
+        path.ends_with(habit(format).path).then(|| format!("{path}{suffix}{query}"))
     }
 
     /// What is sent with every request of a format. The second are the variables that are missing for others.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::facts;
 use crate::config::load::Loaded;
-use crate::route::table::{Action, Address, OnLossy, Resolved, Route, Slot};
+use crate::route::table::{Action, Address, Resolved, Route, Slot};
 use crate::wire::caps::Capabilities;
 use crate::wire::prompt::Effort;
 
@@ -20,18 +20,13 @@ use crate::wire::prompt::Effort;
 pub fn model(resolved: &Resolved, loaded: &Loaded) -> String {
     let model = &resolved.model;
     let file = loaded.files.iter().find(|(name, _)| *name == model.name).map(|(_, file)| &**file);
-    let on_lossy = match model.on_lossy {
-        OnLossy::Report => "report",
-        OnLossy::Reject => "reject",
-        OnLossy::Silent => "silent",
-    };
     let routes: Vec<Value> = model.routes.iter().map(|r| route(r, resolved)).collect();
     let all = json!({
         "logical_name": &*model.name,
         "display_name": model.display_name.as_deref(),
         "aliases": model.aliases.iter().map(|a| &**a).collect::<Vec<_>>(),
         "file": file,
-        "on_lossy": on_lossy,
+        "on_lossy": model.on_lossy.as_str(),
         "rewrite_model": model.rewrite_model,
         "model_routings": routes,
     });
@@ -40,13 +35,9 @@ pub fn model(resolved: &Resolved, loaded: &Loaded) -> String {
 
 fn route(route: &Route, resolved: &Resolved) -> Value {
     let model = resolved.upstream_model(route);
-    let (url, proxy) = match &route.address {
-        Address::Builtin => ("builtin:demo".to_owned(), None),
-        Address::Http { origin, path, .. } => {
-            let scheme = if origin.tls { "https" } else { "http" };
-            let url = format!("{scheme}://{}{}", origin.authority(), path.replace("{model}", &model));
-            (url, origin.proxy.as_ref().map(|p| format!("http://{}:{}", p.host, p.port)))
-        }
+    let proxy = match &route.address {
+        Address::Builtin => None,
+        Address::Http { origin, .. } => origin.proxy.as_ref().map(|p| format!("http://{}:{}", p.host, p.port)),
     };
     let headers: Map<String, Value> = route
         .headers
@@ -61,7 +52,8 @@ fn route(route: &Route, resolved: &Resolved) -> Value {
         "model": model,
         "via": &*route.via,
         "wire_protocol": route.format.as_str(),
-        "url": url,
+        "url": url(&route.address, &model),
+        "count_tokens_url": route.counts.as_ref().map(|counts| url(counts, &model)),
         "proxy": proxy,
         "keys": route.keys.iter().map(key).collect::<Vec<_>>(),
         "headers": headers,
@@ -76,6 +68,16 @@ fn route(route: &Route, resolved: &Resolved) -> Value {
         "quirks": facts::show_quirks(&route.quirks),
         "defaults": defaults(route),
     })
+}
+
+fn url(address: &Address, model: &str) -> String {
+    match address {
+        Address::Builtin => "builtin:demo".to_owned(),
+        Address::Http { origin, path, .. } => {
+            let scheme = if origin.tls { "https" } else { "http" };
+            format!("{scheme}://{}{}", origin.authority(), path.replace("{model}", model))
+        }
+    }
 }
 
 fn key(slot: &Slot) -> Value {

@@ -342,6 +342,16 @@ fn a_route_is_what_its_files_say() {
     assert_eq!(defaults, [("a", "1"), ("b", "3"), ("c", "4")]);
 }
 
+#[test]
+fn a_path_for_counting_is_checked_once() {
+    let provider = r#"{"name":"c","endpoints":{"base_url":"http://c.example","compatible_format":"anthropic","count_tokens":"/{x}"},"authentication":{"type":"none"}}"#;
+    let model = r#"{"logical_name":"a","model_routings":[{"provider":"c","model":"x"},{"provider":"c","model":"y"}]}"#;
+    check(
+        &[("models/a.json", model), ("providers/c.json", provider)],
+        &["providers/c.json:/endpoints/count_tokens: \"/{x}\" is no path; only {model} may stand in braces"],
+    );
+}
+
 fn url(route: &Route) -> String {
     match &route.address {
         Address::Builtin => "builtin".to_owned(),

@@ -13,14 +13,14 @@ use crate::gateway::forward::{Inbound, Request};
 use crate::gateway::relay::{Lane, Relay, Unanswered, read_fault};
 use crate::gateway::ticket::Ticket;
 use crate::gateway::{Gateway, headers, retry_after};
-use crate::route::table::{Address, OnLossy, Route, Slot};
+use crate::route::table::{Address, OnLossy, Origin, Route, Slot};
 use crate::route::verdict::Stage;
 use crate::time::Clock;
 use crate::upstream::{self, Answer, Outgoing, ReadError, SendError};
 use crate::wire::event::Usage;
 use crate::wire::fault::{Fault, FaultKind};
 use crate::wire::head::{self, Head};
-use crate::wire::json::JsonStr;
+use crate::wire::json::{self, JsonStr};
 use crate::wire::loss::{Losses, Refusal};
 use crate::wire::splice::{Edit, Parts};
 use crate::wire::translate::{self, StreamTranslator, Whole};
@@ -32,7 +32,8 @@ pub(super) struct Delivery {
     status: StatusCode,
     headers: HeaderMap,
     content: Content,
-    losses: usize,
+    /// For the log.
+    dropped: String,
 }
 
 #[derive(Debug)]
@@ -46,9 +47,8 @@ struct Outbound {
     parts: Parts,
     /// What the way back needs; `None` on the verbatim lane.
     memory: Option<Memory>,
-    /// Paths of what was dropped, if the client is to be told.
+    /// Paths of what was dropped.
     dropped: String,
-    losses: usize,
 }
 
 /// Largest whole reply that is kept (LIMITS section 3).
@@ -66,19 +66,12 @@ impl Gateway {
         repair: bool,
     ) -> Result<Delivery, Box<Failure>> {
         let model = request.resolved.upstream_model(route);
-        let Outbound { parts, memory, dropped, losses } = said(request, route, &model, repair)?;
+        let Outbound { parts, memory, dropped } = said(request, route, &model, repair)?;
         let answer = match &route.address {
             Address::Builtin => demo(route, parts),
             Address::Http { origin, path, ready } => {
                 let path = ready.clone().map_or_else(|| path_of(path, &model), Ok)?;
-                let outgoing = Outgoing {
-                    origin: Arc::clone(origin),
-                    method: Method::POST,
-                    path,
-                    headers: headers::up(&request.inbound.headers, request.inbound.format, route, slot),
-                    body: parts,
-                    timeouts: route.timeouts,
-                };
+                let outgoing = outgoing(request, (route, slot), (origin, path), parts);
                 self.upstream.send(outgoing).await.map_err(|error| unsent(route, &error))?
             }
         };
@@ -95,8 +88,10 @@ impl Gateway {
             way.content(body).map_err(faulty)?
         };
         let mut headers = headers::answered(&headers, route, request.inbound.format, &model);
-        headers::dropped(&mut headers, &dropped);
-        Ok(Delivery { status, headers, content, losses })
+        if request.on_lossy != OnLossy::Silent {
+            headers::dropped(&mut headers, &dropped);
+        }
+        Ok(Delivery { status, headers, content, dropped })
     }
 }
 
@@ -106,8 +101,25 @@ fn demo(route: &Route, body: Parts) -> Answer {
     Answer { body: answer.body.timed(&route.timeouts), ..answer }
 }
 
+/// A body for a route with all that goes with it.
+pub(super) fn outgoing(
+    request: &Request<'_>,
+    (route, slot): (&Route, &Slot),
+    (origin, path): (&Arc<Origin>, PathAndQuery),
+    body: Parts,
+) -> Outgoing {
+    Outgoing {
+        origin: Arc::clone(origin),
+        method: Method::POST,
+        path,
+        headers: headers::up(&request.inbound.headers, request.inbound.format, route, slot),
+        body,
+        timeouts: route.timeouts,
+    }
+}
+
 /// Puts a model's name into a path. Behind a wildcard the client has named it, so nothing in it may lead elsewhere.
-fn path_of(path: &str, model: &str) -> Result<PathAndQuery, Box<Failure>> {
+pub(super) fn path_of(path: &str, model: &str) -> Result<PathAndQuery, Box<Failure>> {
     if model.split('/').any(|segment| matches!(segment, "." | "..")) {
         let message = "a model's name may not have \".\" or \"..\" between its slashes here";
         return Err(Failure::local(Fault::invalid(message).param("model")));
@@ -144,44 +156,57 @@ fn outbound(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
     }
 }
 
-/// Leaves the request as it came, but for what the configuration says of it.
+/// Leaves the request as it came, but for what the configuration says of it, and for thinking that an upstream of another
+/// format made in an earlier turn.
 fn verbatim(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbound, Box<Failure>> {
     let (head, body) = (request.head, &request.inbound.body);
     let mut edits = verbatim_edits(request, head, body, route, model);
-    // "Never sent" holds on both lanes; the model and the stream are the proxy's own to set.
-    let never = route.quirks.drop_params.iter().map(String::as_str).filter(|name| !["model", "stream"].contains(name));
-    let lost: Vec<&str> = never.filter(|name| head.has(body, name)).collect();
-    if lost.is_empty() {
-        return Ok(Outbound { parts: head.apply(body, edits), memory: None, dropped: String::new(), losses: 0 });
+    let unvouched = (route.format.codec().unvouched)(body);
+    let never = never_sent(request, route);
+    if never.is_empty() && unvouched.is_empty() {
+        return Ok(Outbound { parts: head.apply(body, edits), memory: None, dropped: String::new() });
     }
-    let cuts = head.remove(body, &lost);
+    // There are such blocks only in what is text.
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    let mut lost: Vec<(String, &str)> = never.iter().map(|name| ((*name).to_owned(), NEVER_SENT)).collect();
+    lost.extend(unvouched.iter().map(|edit| (json::path_at(text, edit.from), UNVOUCHED)));
+    if request.on_lossy == OnLossy::Reject {
+        return Err(rejected(&lost.iter().map(|(path, why)| format!("{path}: {why}")).collect::<Vec<_>>()));
+    }
+    edits.extend(unvouched);
+    let cuts = head.remove(body, &never);
     // What goes as a whole need not be changed first.
     edits.retain(|e| e.from == e.to || !cuts.iter().any(|cut| cut.from <= e.from && e.to <= cut.to));
     edits.extend(cuts);
-    let dropped = told(request, || lost.join(", "))?;
-    Ok(Outbound { parts: head.apply(body, edits), memory: None, dropped, losses: lost.len() })
+    let paths: Vec<String> = lost.into_iter().map(|(path, _)| path).collect();
+    Ok(Outbound { parts: head.apply(body, edits), memory: None, dropped: paths.join(", ") })
 }
 
-/// What the client is told of losses; `Err` where the model is to lose nothing.
-fn told(request: &Request<'_>, paths: impl FnOnce() -> String) -> Result<String, Box<Failure>> {
-    match request.resolved.model.on_lossy {
-        OnLossy::Report => Ok(paths()),
-        OnLossy::Silent => Ok(String::new()),
-        OnLossy::Reject => Err(Failure::local(Fault::invalid(format!(
-            "this model is configured not to lose anything, and these fields have no place upstream: {}",
-            paths()
-        )))),
-    }
+/// Fields of the request that the provider is never sent, on whichever lane; the model and the stream are the proxy's
+/// own to set.
+pub(super) fn never_sent<'r>(request: &Request<'_>, route: &'r Route) -> Vec<&'r str> {
+    let (head, body) = (request.head, &request.inbound.body);
+    let never = route.quirks.drop_params.iter().map(String::as_str).filter(|name| !["model", "stream"].contains(name));
+    never.filter(|name| head.has(body, name)).collect()
 }
 
-/// All that changes on the verbatim lane: the model's name, what the configuration or the endpoint sets, and thinking
-/// that an upstream of another format made in an earlier turn.
+const NEVER_SENT: &str = "this provider is never sent it";
+const UNVOUCHED: &str = "thinking that Anthropic did not sign cannot go back to it";
+
+/// The client's request would lose something, and it, or its model, would rather have no answer.
+fn rejected(losses: &[String]) -> Box<Failure> {
+    let message = format!("the request cannot be sent on whole, as on_lossy asks; lost would be {}", losses.join("; "));
+    let first = losses.first().and_then(|line| line.split_once(": ")).map(|(path, _)| path.to_owned());
+    let fault = Fault::invalid(message);
+    Failure::local(match first {
+        Some(path) => fault.param(path),
+        None => fault,
+    })
+}
+
+/// All that is set on the verbatim lane: the model's name, and what the configuration or the endpoint sets.
 fn verbatim_edits(request: &Request<'_>, head: &Head, body: &[u8], route: &Route, model: &str) -> SmallVec<[Edit; 2]> {
-    let mut edits = SmallVec::new();
-    if head.model != model {
-        let ready = route.names.literal.clone();
-        edits.push(head.model_edit(ready.unwrap_or_else(|| Bytes::from(literal(model)))));
-    }
+    let mut edits: SmallVec<[Edit; 2]> = model_edit(head, route, model).into_iter().collect();
     if request.stream && head.stream != Some(true) {
         edits.push(head.set(body, "stream", "true"));
     }
@@ -190,8 +215,13 @@ fn verbatim_edits(request: &Request<'_>, head: &Head, body: &[u8], route: &Route
             edits.push(head.insert(key, value));
         }
     }
-    edits.extend((route.format.codec().unvouched)(body));
     edits
+}
+
+/// Gives the model the name the route has for it.
+pub(super) fn model_edit(head: &Head, route: &Route, model: &str) -> Option<Edit> {
+    let ready = || route.names.literal.clone().unwrap_or_else(|| Bytes::from(literal(model)));
+    (head.model != model).then(|| head.model_edit(ready()))
 }
 
 fn literal(text: &str) -> String {
@@ -211,28 +241,19 @@ fn translated(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbo
         .map_err(|refusal| Failure::local(refused_here(&refusal, text)))?;
     memory.created = Clock::unix_seconds();
     memory.seed = request.inbound.id.seed();
-    let dropped = if losses.is_empty() { String::new() } else { told(request, || losses.header(text))? };
-    let encoded = Bytes::from(encoded);
-    let parts = if route.defaults.is_empty() { Parts::whole(encoded) } else { with_defaults(encoded, route) };
-    Ok(Outbound { parts, memory: Some(memory), dropped, losses: losses.iter().count() })
-}
-
-/// Sets what the configuration sets, in a body of the route's own format.
-fn with_defaults(body: Bytes, route: &Route) -> Parts {
-    let Ok(head) = head::read(&body) else {
-        return Parts::whole(body);
-    };
-    let missing = route.defaults.iter().filter(|(key, _)| !head.has(&body, key));
-    let edits = missing.map(|(key, value)| head.insert(key, value)).collect();
-    head.apply(&body, edits)
+    if request.on_lossy == OnLossy::Reject && !losses.is_empty() {
+        return Err(rejected(&losses.lines(text)));
+    }
+    let dropped = losses.header(text);
+    let parts = translate::with_defaults(Bytes::from(encoded), &route.defaults);
+    Ok(Outbound { parts, memory: Some(memory), dropped })
 }
 
 /// A refusal as the client's 400, naming the place.
 fn refused_here(refusal: &Refusal, request: &str) -> Fault {
     let path = refusal.place.path(request);
     let named = path.is_empty() || refusal.message.contains(&path);
-    let message = if named { refusal.message.clone() } else { format!("{path}: {}", refusal.message) };
-    let fault = Fault::invalid(message);
+    let fault = Fault::invalid(if named { refusal.message.clone() } else { refusal.line(request) });
     if path.is_empty() { fault } else { fault.param(path) }
 }
 
@@ -322,7 +343,7 @@ impl Way<'_> {
 }
 
 /// An error reply: read for `judge`, and kept as it came where the client can read it.
-async fn refused(request: &Request<'_>, route: &Route, mut answer: Answer) -> Box<Failure> {
+pub(super) async fn refused(request: &Request<'_>, route: &Route, mut answer: Answer) -> Box<Failure> {
     let status = answer.status;
     let down = headers::down(&answer.headers, route.format, request.inbound.format);
     let now = Clock::unix_seconds();
@@ -354,7 +375,7 @@ fn faulty(fault: Fault) -> Box<Failure> {
 }
 
 /// A request that got no reply.
-fn unsent(route: &Route, error: &SendError) -> Box<Failure> {
+pub(super) fn unsent(route: &Route, error: &SendError) -> Box<Failure> {
     let provider = &route.provider.name;
     let (stage, fault) = match error.stage {
         upstream::Stage::Connect => (
@@ -383,7 +404,7 @@ fn unsent(route: &Route, error: &SendError) -> Box<Failure> {
 }
 
 /// A reply that broke before any output.
-fn unread(error: &ReadError) -> Box<Failure> {
+pub(super) fn unread(error: &ReadError) -> Box<Failure> {
     let stage = match error {
         ReadError::Idle | ReadError::Total => Stage::Silent,
         ReadError::TooLong | ReadError::Broken(_) | ReadError::Encoding => Stage::Garbage,
@@ -414,7 +435,7 @@ impl Delivery {
             headers::attempts(&mut headers, ticket.record().attempts);
         }
         ticket.record().status = self.status.as_u16();
-        ticket.record().losses = self.losses;
+        ticket.record().dropped = self.dropped;
         let body = match self.content {
             Content::Whole { body, usage, is_stream, paused } => {
                 if paused {

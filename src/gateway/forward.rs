@@ -17,11 +17,11 @@ use crate::gateway::Gateway;
 use crate::gateway::attempt::Delivery;
 use crate::gateway::body::Body;
 use crate::gateway::failure::{Failure, nothing_tried};
-use crate::gateway::headers::RequestId;
+use crate::gateway::headers::{self, RequestId};
 use crate::gateway::ticket::Ticket;
 use crate::route::keys::Share;
 use crate::route::plan::{GiveUp, Plan, Step};
-use crate::route::table::{Resolved, Table};
+use crate::route::table::{OnLossy, Resolved, Table};
 use crate::route::verdict::{Outcome, Stage, Then};
 use crate::wire::Format;
 use crate::wire::fault::{Fault, FaultKind};
@@ -47,6 +47,8 @@ pub(super) struct Request<'r> {
     pub(super) resolved: &'r Resolved,
     /// The client wants a stream.
     pub(super) stream: bool,
+    /// What to do if the request loses something: the client's word, else the model's.
+    pub(super) on_lossy: OnLossy,
 }
 
 /// How long a request may go on being tried, in total. Longer than the ten minutes SDKs wait by default helps nobody.
@@ -64,15 +66,22 @@ impl Gateway {
     }
 
     async fn pursue(&self, inbound: &Inbound, ticket: &mut Ticket) -> Result<Delivery, Box<Failure>> {
+        let (head, resolved) = self.open(inbound, ticket)?;
+        let stream = inbound.always_stream || head.stream == Some(true);
+        ticket.record().stream = stream;
+        let on_lossy = headers::on_lossy(&inbound.headers).map_err(Failure::local)?.unwrap_or(resolved.model.on_lossy);
+        let request = Request { inbound, head: &head, resolved: &resolved, stream, on_lossy };
+        self.try_routes(&request, ticket).await
+    }
+
+    /// Finds the model that is asked for.
+    pub(super) fn open(&self, inbound: &Inbound, ticket: &mut Ticket) -> Result<(Head, Resolved), Box<Failure>> {
         let head = head::read(&inbound.body)
             .map_err(|e| Failure::local(Fault::invalid(format!("invalid request body: {e}"))))?;
         ticket.record().model = clip(&head.model);
         let table = self.table.load();
         let resolved = table.resolve(&head.model).ok_or_else(|| unknown_model(&table, &head.model))?;
-        let stream = inbound.always_stream || head.stream == Some(true);
-        ticket.record().stream = stream;
-        let request = Request { inbound, head: &head, resolved: &resolved, stream };
-        self.try_routes(&request, ticket).await
+        Ok((head, resolved))
     }
 
     async fn try_routes(&self, request: &Request<'_>, ticket: &mut Ticket) -> Result<Delivery, Box<Failure>> {
@@ -149,7 +158,7 @@ fn unknown_model(table: &Table, name: &str) -> Box<Failure> {
 }
 
 /// As much of a stranger's words as a record or a message needs: a name may be as long as a request.
-fn clip(text: &str) -> String {
+pub(super) fn clip(text: &str) -> String {
     let end = text.char_indices().nth(CLIPPED_CHARS).map_or(text.len(), |(at, _)| at);
     text.get(..end).unwrap_or_default().to_owned()
 }

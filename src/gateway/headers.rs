@@ -6,9 +6,10 @@ use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderNam
 use http::{HeaderMap, HeaderValue};
 
 use crate::gateway::retry_after;
-use crate::route::table::{Route, Slot};
+use crate::route::table::{OnLossy, Route, Slot};
 use crate::time::{Clock, Rfc3339};
 use crate::wire::Format;
+use crate::wire::fault::Fault;
 
 /// What a client's API headers are, whatever the upstream's format: tracing only.
 const UP_ALWAYS: [&str; 2] = ["traceparent", "tracestate"];
@@ -49,6 +50,9 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("x-model-proxy-attempts");
 const STOP_REASON: HeaderName = HeaderName::from_static("x-model-proxy-stop-reason");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const DROPPED: HeaderName = HeaderName::from_static("x-model-proxy-dropped");
+/// What a client wants to happen to this request if it would lose something; it wins over the model's `on_lossy`.
+pub(super) const ON_LOSSY: HeaderName = HeaderName::from_static("x-model-proxy-on-lossy");
+const ESTIMATED: HeaderName = HeaderName::from_static("x-model-proxy-estimated");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Some gateways turn away requests that do not say who sends them.
@@ -97,6 +101,22 @@ fn sent_always(route: &Route, slot: &Slot) -> HeaderMap {
         headers.insert(name.clone(), value.clone());
     }
     headers
+}
+
+/// What the client wants done about losses, if it says. `Err`: it says what is no choice, or two things.
+pub(super) fn on_lossy(client: &HeaderMap) -> Result<Option<OnLossy>, Fault> {
+    let mut said = client.get_all(ON_LOSSY).iter();
+    let Some(value) = said.next() else {
+        return Ok(None);
+    };
+    let choice = value.to_str().ok().and_then(|text| OnLossy::parse(&text.trim().to_ascii_lowercase()));
+    match (choice, said.next()) {
+        (Some(choice), None) => Ok(Some(choice)),
+        _ => {
+            let names = OnLossy::ALL.map(|(name, _)| name).join(", ");
+            Err(Fault::invalid(format!("the header {ON_LOSSY} takes one of {names}")))
+        }
+    }
 }
 
 /// The headers of an answer, before anything is known of this one request: those of every answer of this route, and
@@ -203,6 +223,11 @@ pub(super) fn dropped(headers: &mut HeaderMap, paths: &str) {
     if !paths.is_empty() {
         insert(headers, DROPPED, paths);
     }
+}
+
+/// What is told is a guess of the proxy's own.
+pub(super) fn estimated(headers: &mut HeaderMap) {
+    headers.insert(ESTIMATED, HeaderValue::from_static("true"));
 }
 
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {

@@ -20,7 +20,7 @@ use crate::upstream::{self, ReadError};
 use crate::wire::event::Usage;
 use crate::wire::fault::{Fault, FaultKind};
 use crate::wire::sse::{FRAME_BYTES_MAX, Frame, Framer};
-use crate::wire::translate::StreamTranslator;
+use crate::wire::translate::{StreamTranslator, TOO_LONG};
 use crate::wire::{Format, Past, Sign, rename};
 
 #[derive(Debug)]
@@ -187,7 +187,7 @@ impl Relay {
         let mut sent = 0;
         while let Some(next) = self.framer.next() {
             let Ok(frame) = next else {
-                return self.fail(Fault::garbage("an event of the upstream's stream is too long"));
+                return self.fail(Fault::garbage(TOO_LONG));
             };
             self.frames = self.frames.saturating_add(1);
             match &mut self.lane {

@@ -27,9 +27,11 @@ pub struct Record {
     pub attempts: u32,
     /// Why each attempt that failed did, in order.
     pub failures: Vec<String>,
-    /// How many things the conversion dropped.
-    pub losses: usize,
+    /// Paths of what did not arrive as the client set it, joined by commas.
+    pub dropped: String,
     pub usage: Usage,
+    /// The tokens told, where only these were asked for.
+    pub counted: Option<u64>,
     pub ended: Ended,
     /// Microseconds from the request's arrival to the first output sent.
     pub first_output_us: Option<u64>,

@@ -124,7 +124,25 @@ impl<'t> Plan<'t> {
 
     /// Takes in how the attempt ended, lets rest whom it concerns, and says what that means.
     pub fn observe(&mut self, outcome: &Outcome, now: Millis) -> Verdict {
-        let Some((attempt, route, slot)) = self.current_slot() else {
+        let verdict = self.follow(outcome);
+        let Some((_, route, slot)) = self.current_slot() else {
+            return verdict;
+        };
+        if let Some(cool) = verdict.cool {
+            rest(route, slot, self.share, &cool, now);
+        }
+        if verdict.then == Then::Deliver {
+            for state in states(route, slot, self.share) {
+                state.succeed();
+            }
+        }
+        verdict
+    }
+
+    /// The same, but nobody rests for it and nobody is the better for it: for what says nothing about the answers a
+    /// route gives.
+    pub fn follow(&mut self, outcome: &Outcome) -> Verdict {
+        let Some((attempt, route, _)) = self.current_slot() else {
             debug_assert!(false, "nothing was tried");
             return Verdict { then: Then::Refuse, cool: None };
         };
@@ -135,17 +153,8 @@ impl<'t> Plan<'t> {
         {
             verdict.then = Then::NextRoute;
         }
-        if let Some(cool) = verdict.cool {
-            rest(route, slot, self.share, &cool, now);
-        }
         match verdict.then {
-            Then::Deliver => {
-                for state in states(route, slot, self.share) {
-                    state.succeed();
-                }
-                self.over = true;
-            }
-            Then::Refuse => self.over = true,
+            Then::Deliver | Then::Refuse => self.over = true,
             Then::SameAgain | Then::Repair => self.again = true,
             Then::NextKey => {}
             Then::NextRoute => self.leave(attempt.route),
@@ -268,6 +277,7 @@ mod tests {
             names: crate::route::table::Names::new(name, &Pattern::new("m")),
             via: "m".into(),
             format: Format::Anthropic,
+            counts: None,
             address: Address::Builtin,
             headers: http::HeaderMap::new(),
             keys: (0..keys).map(slot).collect(),
@@ -311,6 +321,22 @@ mod tests {
         let (got, end) = run(&routes, &ends, Millis(1));
         assert_eq!(got, tried);
         assert_eq!(end, Step::GiveUp(GiveUp::Exhausted), "over");
+    }
+
+    #[test]
+    fn what_is_only_followed_lets_nobody_rest() {
+        let routes = [route("a", 2), route("b", 1)];
+        let mut plan = Plan::new(&routes, Share::default(), DEADLINE);
+        let now = Millis(1);
+        let mut tried = Vec::new();
+        for (status, then) in [(429, Then::NextKey), (500, Then::NextRoute), (529, Then::NextRoute)] {
+            let Step::Try(attempt) = plan.next(now) else { panic!("{tried:?}") };
+            tried.push(attempt.route);
+            assert_eq!(plan.follow(&replied(status)).then, then);
+        }
+        assert_eq!((tried, plan.next(now)), (vec![0, 0, 1], Step::GiveUp(GiveUp::Exhausted)));
+        let resting = routes.iter().flat_map(|r| r.keys.iter().map(|s| rests(r, s, Share::default(), now)));
+        assert_eq!(resting.flatten().count(), 0);
     }
 
     #[test]

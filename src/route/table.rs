@@ -68,6 +68,21 @@ pub enum OnLossy {
     Silent,
 }
 
+impl OnLossy {
+    pub const ALL: [(&'static str, Self); 3] =
+        [("report", Self::Report), ("reject", Self::Reject), ("silent", Self::Silent)];
+
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(n, _)| *n == name).map(|(_, choice)| *choice)
+    }
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(_, choice)| *choice == self).map_or("", |(name, _)| name)
+    }
+}
+
 /// One way to serve a model.
 #[derive(Debug)]
 pub struct Route {
@@ -80,6 +95,8 @@ pub struct Route {
     /// The format spoken upstream.
     pub format: Format,
     pub address: Address,
+    /// Where input tokens are counted; nowhere if its format has no such thing, or the provider does not.
+    pub counts: Option<Address>,
     /// Sent with every request: the provider's additional headers.
     pub headers: HeaderMap,
     pub keys: Box<[Slot]>,

@@ -24,6 +24,8 @@ use crate::wire::fault::{Fault, FaultKind};
 enum Endpoint {
     /// A request for an answer. The second is whether it always streams.
     Answer(Format, bool),
+    /// A request to be counted.
+    Count(Format),
     Models,
     Health,
     HealthDetailed,
@@ -31,11 +33,12 @@ enum Endpoint {
 }
 
 /// Every path there is, the methods it takes, and whether it is open to those without a key.
-const DOORS: [(&str, &[Method], bool, Endpoint); 9] = [
+const DOORS: [(&str, &[Method], bool, Endpoint); 10] = [
     ("/v1/chat/completions", &[Method::POST], false, Endpoint::Answer(Format::OpenaiChat, false)),
     ("/v1/chat/completions-stream", &[Method::POST], false, Endpoint::Answer(Format::OpenaiChat, true)),
     ("/v1/chat/completions/stream", &[Method::POST], false, Endpoint::Answer(Format::OpenaiChat, true)),
     ("/v1/messages", &[Method::POST], false, Endpoint::Answer(Format::Anthropic, false)),
+    ("/v1/messages/count_tokens", &[Method::POST], false, Endpoint::Count(Format::Anthropic)),
     ("/v1/messages-stream", &[Method::POST], false, Endpoint::Answer(Format::Anthropic, true)),
     ("/v1/models", &[Method::GET, Method::HEAD], false, Endpoint::Models),
     ("/health", &[Method::GET, Method::HEAD], true, Endpoint::Health),
@@ -127,6 +130,7 @@ async fn enter(
         Endpoint::Answer(format, always_stream) => {
             answer(worker, parts.headers, body, id, (format, always_stream)).await
         }
+        Endpoint::Count(format) => Box::pin(count(worker, parts.headers, body, id, format)).await,
         Endpoint::Models => list_models(worker, &parts.uri, one_model, format, id),
         Endpoint::Health => Ok(json(health::basic(), id)),
         Endpoint::HealthDetailed => {
@@ -162,6 +166,19 @@ async fn answer(
     let body = collect(worker, &headers, &mut body).await?;
     let inbound = Inbound { id: id.clone(), format, always_stream, headers, body };
     Ok(worker.gateway.forward(&inbound).await)
+}
+
+/// Collects a request to be counted and passes it on.
+async fn count(
+    worker: &Worker,
+    headers: HeaderMap,
+    mut body: Incoming,
+    id: &RequestId,
+    format: Format,
+) -> Result<Response<Body>, Refused> {
+    let body = collect(worker, &headers, &mut body).await?;
+    let inbound = Inbound { id: id.clone(), format, always_stream: false, headers, body };
+    Ok(worker.gateway.count(&inbound).await)
 }
 
 /// Which vendor's client is asking: told by its path, or, where both ask the same, by its headers.

@@ -174,8 +174,11 @@ fn line(record: &Record, out: &mut String) {
         number(" input_tokens=", record.usage.input_total(), out);
         number(" output_tokens=", record.usage.output.unwrap_or(0), out);
     }
-    if 0 < record.losses {
-        number(" dropped=", record.losses as u64, out);
+    if let Some(tokens) = record.counted {
+        number(" counted=", tokens, out);
+    }
+    if !record.dropped.is_empty() {
+        quoted(" dropped=", &record.dropped, out);
     }
     match &record.ended {
         Ended::Complete => {}

@@ -4,7 +4,7 @@
 //! the format's own codec, so it speaks every format there is, and it is deterministic: the same request gives the
 //! same bytes. It echoes the last text of the user, word by word when streamed. Where tools are offered it calls the
 //! first one (or the one that is demanded) with arguments made from its schema, and once it is told the result it
-//! answers with text again. Where JSON is demanded it answers with JSON. Tokens are guessed: four bytes each.
+//! answers with text again. Where JSON is demanded it answers with JSON. Tokens are guessed.
 //!
 //! The user's text can tell it to misbehave. Words may be combined; a number follows its word after a space.
 //!
@@ -36,7 +36,7 @@ use crate::wire::json::JsonStr;
 use crate::wire::loss::Losses;
 use crate::wire::prompt::{Args, Block, BlockKind, Choice, Function, Output, Prompt, Role, Tool};
 use crate::wire::reply::Reply;
-use crate::wire::translate::estimate_tokens;
+use crate::wire::tokens::{estimate, estimate_text};
 use crate::wire::{Codec, Format, Memory, StreamEncoder};
 
 /// Answers one request of a format.
@@ -59,7 +59,7 @@ pub fn answer(format: Format, body: &Bytes) -> Answer {
         created: CREATED,
         seed: hash(body),
         include_usage: prompt.include_usage,
-        input_estimate: estimate_tokens(body.len()),
+        input_estimate: estimate(text, format),
         legacy_functions: prompt.legacy_functions,
         hide_thinking: prompt.hide_thinking,
         ..Memory::default()
@@ -75,6 +75,13 @@ pub fn answer(format: Format, body: &Bytes) -> Answer {
     } else {
         whole(codec, script, &memory, &orders)
     }
+}
+
+/// Counts a request's input tokens as its answer's usage would.
+#[must_use]
+pub fn count(format: Format, body: &Bytes) -> Answer {
+    let tokens = estimate(&String::from_utf8_lossy(body), format);
+    complete(StatusCode::OK, format!("{{\"input_tokens\":{tokens}}}").into())
 }
 
 /// When every reply says it was made: replies do not change from run to run. The first second of 2026.
@@ -267,7 +274,7 @@ impl Script {
             },
             None => Part::Text(said(prompt, words)),
         });
-        let output = parts.iter().map(|p| estimate_tokens(p.text().len())).sum();
+        let output = parts.iter().map(|p| estimate_text(p.text())).sum();
         let usage = Usage { input: Some(memory.input_estimate), output: Some(output), ..Usage::default() };
         Self { at: At::Start, parts, reason, usage, cut: orders.cut }
     }

@@ -121,6 +121,12 @@ impl Losses {
         self.0.iter()
     }
 
+    /// Each loss as `path: why`, for people.
+    #[must_use]
+    pub fn lines(&self, request: &str) -> Vec<String> {
+        self.0.iter().map(|loss| line(&loss.place.path(request), loss.why)).collect()
+    }
+
     /// The value of `x-model-proxy-dropped`: paths, joined by commas, each once, at most `HEADER_BYTES_MAX`.
     #[must_use]
     pub fn header(&self, request: &str) -> String {
@@ -167,6 +173,18 @@ impl Refusal {
     pub fn field(path: &'static str, message: impl Into<String>) -> Self {
         Self { place: Place::Path(path), message: message.into() }
     }
+}
+
+impl Refusal {
+    /// What is refused and why, as `path: message`, for people.
+    #[must_use]
+    pub fn line(&self, request: &str) -> String {
+        line(&self.place.path(request), &self.message)
+    }
+}
+
+fn line(path: &str, why: &str) -> String {
+    if path.is_empty() { why.to_owned() } else { format!("{path}: {why}") }
 }
 
 impl From<json::JsonError> for Refusal {

@@ -12,6 +12,7 @@
 //! ```
 
 pub mod caps;
+pub mod convert;
 pub mod event;
 pub mod fault;
 pub mod head;
@@ -27,6 +28,7 @@ pub mod splice;
 pub mod sse;
 mod tags;
 mod think;
+pub mod tokens;
 pub mod translate;
 
 mod anthropic;
@@ -97,6 +99,8 @@ pub struct Codec {
     pub decode_reply: for<'a> fn(&'a str, &mut dyn Sink<'a>),
     /// Writes a whole reply.
     pub encode_reply: fn(&Reply<'_>, &Memory, &mut Vec<u8>),
+    /// Its replies always tell the input's tokens, its streams at once: guessed where the upstream tells them later or never.
+    pub needs_usage: bool,
     pub decoder: fn() -> Box<dyn StreamDecoder>,
     pub encoder: fn(&Memory) -> Box<dyn StreamEncoder>,
     /// The status a client of this format is given for a fault.
@@ -198,6 +202,15 @@ impl Memory {
         match self.names.iter().find(|(short, _)| sent.is(short)) {
             Some((_, long)) => json::JsonStr::quote(long),
             None => sent.borrow(),
+        }
+    }
+
+    /// The model as the client calls it; the upstream's name only where nobody told us that.
+    #[must_use]
+    pub fn model_name<'n>(&'n self, upstream: Option<&'n json::JsonStr<'n>>) -> json::JsonStr<'n> {
+        match upstream {
+            Some(upstream) if self.model.is_empty() => upstream.borrow(),
+            _ => json::JsonStr::quote(&self.model),
         }
     }
 }

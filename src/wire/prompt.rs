@@ -108,7 +108,14 @@ impl Prompt<'_> {
         let mut open: Vec<Cow<'_, str>> = Vec::new();
         for turn in &self.turns {
             match turn.role {
-                Role::Assistant => open.extend(turn.blocks.iter().filter_map(Block::call_id)),
+                Role::Assistant => {
+                    for (id, at) in turn.blocks.iter().filter_map(|b| Some((b.call_id()?, b.at))) {
+                        if open.contains(&id) {
+                            return Err(Refusal::at(at, format!("two tool calls have the id `{id}`")));
+                        }
+                        open.push(id);
+                    }
+                }
                 Role::User => {
                     let answers: Vec<_> = turn.blocks.iter().filter_map(|b| Some((b.answered_id()?, b.at))).collect();
                     // Sets: a history may hold as many calls as a request has room for.
@@ -358,6 +365,7 @@ mod tests {
         for (turns, expect) in [
             (vec![turn(Role::Assistant, vec![call("a")]), turn(Role::User, vec![result("a"), text()])], None),
             (vec![turn(Role::Assistant, vec![call("a")])], None),
+            (vec![turn(Role::Assistant, vec![call("a"), call("a")]), turn(Role::User, vec![result("a")])], Some(1)),
             (vec![turn(Role::User, vec![result("a")])], Some(2)),
             (vec![turn(Role::Assistant, vec![call("a")]), turn(Role::User, vec![result("b")])], Some(2)),
             (vec![turn(Role::Assistant, vec![call("a")]), turn(Role::User, vec![text()])], Some(9)),

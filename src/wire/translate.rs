@@ -1,13 +1,16 @@
 //! From one format to another, through the waist: requests, whole replies, streams. The gateway and the
 //! command line convert with this and nothing else.
 
+use bytes::Bytes;
+
 use crate::wire::event::{Delta, Event, Grammar, Open, Reason, Usage};
 use crate::wire::fault::Fault;
 use crate::wire::loss::{Losses, Refusal};
 use crate::wire::reply::Reply;
-use crate::wire::sse::Frame;
+use crate::wire::splice::Parts;
+use crate::wire::sse::{FRAME_BYTES_MAX, Frame, Framer};
 use crate::wire::think::ThinkTags;
-use crate::wire::{Format, Memory, StreamDecoder, StreamEncoder, Target};
+use crate::wire::{Format, Memory, StreamDecoder, StreamEncoder, Target, head, tokens};
 
 /// Writes a request of one format as another's. What could not be carried is added to `losses`.
 ///
@@ -28,8 +31,24 @@ pub fn request(
     memory.legacy_functions = prompt.legacy_functions;
     memory.hide_thinking = prompt.hide_thinking;
     memory.think_tags = target.quirks.think_tags;
-    memory.input_estimate = estimate_tokens(body.len());
+    if from.codec().needs_usage {
+        memory.input_estimate = tokens::estimate(body, to);
+    }
     Ok((out, memory))
+}
+
+/// Sets the fields the configuration sets, in a body of the route's own format, where they are not there.
+#[must_use]
+pub fn with_defaults(body: Bytes, defaults: &[(Box<str>, Box<str>)]) -> Parts {
+    if defaults.is_empty() {
+        return Parts::whole(body);
+    }
+    let Ok(head) = head::read(&body) else {
+        return Parts::whole(body);
+    };
+    let missing = defaults.iter().filter(|(key, _)| !head.has(&body, key));
+    let edits = missing.map(|(key, value)| head.insert(key, value)).collect();
+    head.apply(&body, edits)
 }
 
 /// A whole reply, translated.
@@ -83,11 +102,30 @@ fn tags(memory: &Memory) -> Option<ThinkTags> {
     memory.think_tags.then(ThinkTags::default)
 }
 
-/// A guess at how many tokens so many bytes of JSON are: four bytes a token, as the field does.
+/// Writes a stream that is all there as another format's: what [`StreamTranslator`] makes of its frames.
 #[must_use]
-pub fn estimate_tokens(bytes: usize) -> u64 {
-    (bytes as u64 / 4).max(1)
+pub fn stream(from: Format, to: Format, chunks: impl IntoIterator<Item = Bytes>, memory: &Memory) -> (Vec<u8>, Seen) {
+    let mut translator = StreamTranslator::new(from, to, memory);
+    let mut framer = Framer::new(FRAME_BYTES_MAX);
+    let mut out = Vec::new();
+    for chunk in chunks {
+        framer.push(chunk);
+        while let Some(next) = framer.next() {
+            match next {
+                Ok(frame) => translator.frame(&frame, &mut out),
+                Err(_) => translator.fail(Fault::garbage(TOO_LONG), &mut out),
+            }
+        }
+    }
+    if let Some(frame) = framer.finish() {
+        translator.frame(&frame, &mut out);
+    }
+    translator.finish(&mut out);
+    (out, translator.seen)
 }
+
+/// What is said of a frame past [`FRAME_BYTES_MAX`].
+pub const TOO_LONG: &str = "an event of the upstream's stream is too long";
 
 /// Translates a stream as it comes.
 #[derive(Debug)]
@@ -191,5 +229,31 @@ impl Seen {
             Event::Open(Open::Text | Open::Refusal | Open::Thinking) | Event::Close | Event::Stop(_) | Event::Ping => {}
         }
         encoder.event(event, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::caps::{Capabilities, Quirks};
+
+    /// What is remembered of a request on its way to the other format.
+    fn memory(from: Format, to: Format, body: &str) -> Memory {
+        let (capabilities, quirks) = (Capabilities::default(), Quirks::default());
+        let target = Target { model: "up", capabilities: &capabilities, quirks: &quirks };
+        request((from, to), body, None, &target, &mut Losses::default()).unwrap().1
+    }
+
+    #[test]
+    fn a_stream_that_begins_with_usage_is_given_a_guess() {
+        let body = r#"{"model":"m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"Hello"}]}"#;
+        let memory_of = |from, to| memory(from, to, body);
+        let guessed = memory_of(Format::Anthropic, Format::OpenaiChat);
+        assert_eq!(guessed.input_estimate, tokens::estimate(body, Format::OpenaiChat));
+        assert_eq!(memory_of(Format::OpenaiChat, Format::Anthropic).input_estimate, 0, "its usage comes last");
+        let frames = "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
+        let (out, _) = stream(Format::OpenaiChat, Format::Anthropic, [Bytes::from(frames)], &guessed);
+        let said = format!("\"input_tokens\":{}", guessed.input_estimate);
+        assert!(String::from_utf8(out).unwrap().contains(&said), "{said}");
     }
 }

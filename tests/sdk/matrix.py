@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""The official SDKs, as they are, against the running gateway: 24 cells.
+"""The official SDKs, as they are, against the running gateway: 26 cells.
 
     matrix.py PATH-TO-model-proxy [CELL...]
 
-{whole, stream} x {OpenAI client, Anthropic client} x {OpenAI upstream, Anthropic upstream} x {text, tools, error}.
+{whole, stream} x {OpenAI client, Anthropic client} x {OpenAI upstream, Anthropic upstream} x {text, tools, error},
+and the Anthropic client's count of tokens x both upstreams.
 The upstream is scripted in this file and speaks both formats; it checks what it is sent, the cells check what the
 SDK made of the answer. A cell is named as the table prints it, e.g. `stream/anthropic/openai/tools`.
 """
@@ -28,6 +29,8 @@ import openai
 CLIENT_KEY = "client-key-of-the-matrix"
 PROVIDER_KEYS = {"openai": "key-of-provider-o", "anthropic": "key-of-provider-a"}
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+COUNT = f"{MESSAGES}/count_tokens"
+COUNTED = 2095
 
 SYSTEM = "You are terse. \u00e9"
 QUESTION = "What is the weather in Paris and Rome? \U0001f600"
@@ -35,7 +38,7 @@ QUESTION = "What is the weather in Paris and Rome? \U0001f600"
 ANSWER = "It is fine\u2028today: \u00e9, \U0001f600 and \"quotes\"."
 CELLS = list(
     itertools.product(("whole", "stream"), ("openai", "anthropic"), ("openai", "anthropic"), ("text", "tools", "error"))
-)
+) + [("whole", "anthropic", speaks, "count") for speaks in ("openai", "anthropic")]
 FINAL = "18 degrees in Paris, 24 in Rome."
 PREFACE = "Let me look."
 CALLS = [("Paris", "18"), ("Rome", "24")]
@@ -95,6 +98,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         headers = {k.lower(): v for k, v in self.headers.items()}
         self.server.seen.put({"path": self.path, "headers": headers, "body": body})
+        if self.path == COUNT:
+            wrong = check_count(headers, body)
+            if wrong:
+                return self.reply(400, error_body("anthropic", "invalid_request_error", wrong))
+            return self.reply(200, {"input_tokens": COUNTED})
         speaks = {CHAT: "openai", MESSAGES: "anthropic"}.get(self.path)
         if speaks is None:
             return self.reply(404, error_body("openai", "not_found_error", f"no such path: {self.path}"))
@@ -172,6 +180,15 @@ def check_request(speaks: str, headers: dict[str, str], body: dict[str, Any]) ->
             return f"tool_use {open_uses} against tool_result {results}"
         open_uses = {b["id"] for b in blocks if b["type"] == "tool_use"}
     return None
+
+
+def check_count(headers: dict[str, str], body: dict[str, Any]) -> str | None:
+    """What the vendor itself would refuse where tokens are counted."""
+    if headers.get("x-api-key") != PROVIDER_KEYS["anthropic"] or "authorization" in headers:
+        return "the provider's key is not there, or not alone"
+    # What the cells give it, and nothing that a request for an answer would have besides.
+    more = sorted(body.keys() - {"messages", "model", "system", "tools"})
+    return f"{more}: Extra inputs are not permitted" if more else None
 
 
 def call_id(speaks: str, n: int) -> str:
@@ -517,6 +534,24 @@ class AnthropicClient:
         same(message.stop_reason, "end_turn", "stop_reason of the second turn")
         check_turn_sent(speaks, seen()["body"])
 
+    def count(self, model: str, speaks: str) -> None:
+        tool = {"name": "get_weather", "description": "Tells the weather.", "input_schema": SCHEMA}
+        arguments = dict(model=model, messages=self.messages(), system=SYSTEM, tools=[tool])
+        for counter in (self.sdk.messages, self.sdk.beta.messages):
+            raw = counter.with_raw_response.count_tokens(**arguments)
+            tokens, estimated = raw.parse().input_tokens, raw.headers.get("x-model-proxy-estimated")
+            same(bool(raw.headers.get("request-id")), True, "a request id")
+            if speaks == "anthropic":
+                same((tokens, estimated), (COUNTED, None), "the upstream's own count")
+            else:
+                same((60 < tokens < 200, estimated), (True, "true"), f"an estimate that says so: {tokens}")
+        try:
+            self.sdk.messages.count_tokens(model="nobody", messages=self.messages())
+        except anthropic.NotFoundError as error:
+            same(error.body["error"]["type"], "not_found_error", "an unknown model")
+        else:
+            raise AssertionError("an unknown model is counted")
+
     def fails(self, model: str) -> anthropic.APIError:
         try:
             self.ask(model, self.messages())
@@ -613,6 +648,10 @@ def run_cell(gateway: Gateway, upstream: Upstream, cell: tuple[str, str, str, st
         request = seen()
         same(request["body"]["model"], f"text-{n}", "model, upstream")
         check_text_sent(client_name, speaks, streams, request)
+    elif scenario == "count":
+        client.count(f"{speaks}/text-{n}", speaks)
+        asked = [(r["path"].split("?")[0], r["body"]["model"]) for r in upstream.take()]
+        same(asked, [(COUNT, f"text-{n}")] * 2 if speaks == "anthropic" else [], "requests at the upstream")
     elif scenario == "tools":
         client.tools(f"{speaks}/tools-{n}", speaks, seen)
     else:

@@ -21,7 +21,7 @@ pub struct Outcome {
 pub struct Cli {
     command: Command,
     /// Where it runs; kept until it has.
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl Cli {
@@ -39,11 +39,25 @@ impl Cli {
         let mut command = Command::new(program);
         command.args(args).env_clear().env("HOME", home.path()).current_dir(home.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self { command, _home: home }
+        Self { command, home }
     }
 
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// What it reads from its standard input.
+    pub fn stdin(mut self, text: &str) -> Self {
+        let file = self.home.path().join("stdin");
+        std::fs::write(&file, text).unwrap();
+        self.command.stdin(std::fs::File::open(file).unwrap());
+        self
+    }
+
+    /// Puts a file where it runs.
+    pub fn file(self, name: &str, text: &str) -> Self {
+        std::fs::write(self.home.path().join(name), text).unwrap();
         self
     }
 

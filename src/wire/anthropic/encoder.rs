@@ -100,8 +100,7 @@ impl Encoder {
         let memory = &self.memory;
         frame("message_start", out, |w| {
             w.key("message").object().key("id").lit(&reply::id(id, memory)).key("type").str("message");
-            w.key("role").str("assistant").key("model");
-            reply::model(model, memory, w);
+            w.key("role").str("assistant").key("model").lit(&memory.model_name(model));
             w.key("content").array().end_array().key("stop_reason").null().key("stop_sequence").null().key("usage");
             usage::write(&usage::shown(usage, memory), w);
             w.end_object();

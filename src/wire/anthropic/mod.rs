@@ -45,6 +45,7 @@ pub(super) static CODEC: Codec = Codec {
     encode_request: encode::encode,
     decode_reply: reply::decode,
     encode_reply: reply::encode,
+    needs_usage: true,
     decoder: || Box::new(decoder::Decoder::default()),
     encoder: |memory| Box::new(encoder::Encoder::new(memory)),
     status: fault::status,

@@ -270,8 +270,7 @@ pub(super) fn garbage(error: JsonError) -> Fault {
 pub(super) fn encode(reply: &Reply<'_>, memory: &Memory, out: &mut Vec<u8>) {
     let mut w = Writer::new(out);
     w.object().key("id").lit(&id(reply.id.as_ref(), memory)).key("type").str("message").key("role").str("assistant");
-    w.key("model");
-    model(reply.model.as_ref(), memory, &mut w);
+    w.key("model").lit(&memory.model_name(reply.model.as_ref()));
     w.key("content").array();
     let mut calls = false;
     for block in &reply.blocks {
@@ -290,14 +289,6 @@ pub(super) fn id<'i>(id: Option<&'i JsonStr<'_>>, memory: &Memory) -> JsonStr<'i
         Some(id) if id.literal().starts_with("msg_") => id.borrow(),
         _ => JsonStr::quoted(&message_id(memory.seed)),
     }
-}
-
-/// The model as the client calls it; the upstream's name only where nobody told us that.
-pub(super) fn model(upstream: Option<&JsonStr<'_>>, memory: &Memory, w: &mut Writer<'_>) {
-    match upstream {
-        Some(upstream) if memory.model.is_empty() => w.lit(upstream),
-        _ => w.str(&memory.model),
-    };
 }
 
 /// Writes `stop_reason`, `stop_sequence` and, where there is one, what the model says of its refusal.

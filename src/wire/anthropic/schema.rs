@@ -86,8 +86,7 @@ enum Fate {
 
 fn fate(name: &str, value: &Json<'_>) -> Fate {
     let stays = match name {
-        // A description that is one has been written.
-        "$schema" | "$id" | "$comment" | "description" => return Fate::Goes,
+        "$schema" | "$id" | "$comment" => return Fate::Goes,
         "items" => value.kind() == Kind::Object,
         "enum" => is_plain_list(value).unwrap_or(false),
         "const" => is_plain(value.kind()),
@@ -278,7 +277,7 @@ mod tests {
                 r#"{"anyOf":[{"type":"null"}],"oneOf":[true]}"#,
                 r#"{"description":"{oneOf: [true]}","anyOf":[{"type":"null"}]}"#,
             ),
-            (r#"{"description":1,"minimum":1}"#, r#"{"description":"{minimum: 1}"}"#),
+            (r#"{"description":1,"minimum":1}"#, r#"{"description":"{description: 1, minimum: 1}"}"#),
             (r#"{"type":"array","items":[{}]}"#, r#"{"description":"{items: [{}]}","type":"array"}"#),
         ] {
             check(schema, expect, true);

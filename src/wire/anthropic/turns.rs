@@ -63,6 +63,9 @@ impl<'p> Body<'p, '_> {
             }
         }
         self.instruct(&mut run, true, w)?;
+        if w.is_at_start() {
+            return Err(Refusal::field("messages", "messages: there is nothing in them to send"));
+        }
         w.end_array();
         unanswered(&run.calls, &HashMap::new())
     }

@@ -29,6 +29,12 @@ impl<'o> Writer<'o> {
         self.mark(b'[')
     }
 
+    /// Whether an array was begun and nothing has been written into it.
+    #[must_use]
+    pub fn is_at_start(&self) -> bool {
+        self.out.last() == Some(&b'[')
+    }
+
     pub fn end_array(&mut self) -> &mut Self {
         self.close(b']')
     }

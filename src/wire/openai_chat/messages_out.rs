@@ -316,7 +316,13 @@ impl<'p> History<'_, '_, '_, 'p> {
             return Err(Refusal::at(at, "this model takes no documents"));
         }
         match source {
-            Source::Base64 { media_type, data } => data_url(media_type, data, at),
+            Source::Base64 { media_type, data } if media_type.is_empty() || media_type.is("application/pdf") => {
+                data_url(&JsonStr::quote("application/pdf"), data, at)
+            }
+            Source::Base64 { media_type, .. } => {
+                let kind = media_type.decode();
+                Err(Refusal::at(at, format!("a document whose bytes are sent must be a PDF, not `{kind}`")))
+            }
             Source::Url(_) => Err(Refusal::at(at, "this model takes no documents by URL: send their bytes")),
             Source::Text(text) => Ok(text.borrow()),
             Source::File(_) => {

@@ -27,6 +27,7 @@ pub(super) static CODEC: Codec = Codec {
     encode_request: request_out::encode,
     decode_reply: reply::decode,
     encode_reply: reply::encode,
+    needs_usage: false,
     decoder: || Box::new(stream::Decoder::default()),
     encoder: |memory| Box::new(stream::Encoder::new(memory)),
     status: fault::status,

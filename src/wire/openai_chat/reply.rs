@@ -63,7 +63,7 @@ pub(super) fn encode(reply: &Reply<'_>, memory: &Memory, out: &mut Vec<u8>) {
     w.key("id").str(&names::reply_id(reply.id.as_ref(), memory.seed));
     w.key("object").str("chat.completion");
     w.key("created").int(memory.created);
-    w.key("model").str(&memory.model);
+    w.key("model").lit(&memory.model_name(reply.model.as_ref()));
     w.key("choices").array().object();
     w.key("index").int(0);
     w.key("message");

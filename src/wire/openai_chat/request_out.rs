@@ -29,7 +29,7 @@ pub(super) fn encode(
     body.tools(effort, shape.as_ref(), &mut memory)?;
     body.output();
     body.limits()?;
-    body.sampling();
+    body.sampling()?;
     if let Some(level) = effort {
         body.w.key("reasoning_effort").str(level.as_str());
     }
@@ -257,8 +257,11 @@ impl<'p, 'o> Body<'p, 'o, '_> {
         Ok(())
     }
 
-    fn sampling(&mut self) {
+    fn sampling(&mut self) -> Result<(), Refusal> {
         let Prompt { temperature, top_p, top_k, .. } = self.prompt;
+        if temperature.as_ref().and_then(Json::as_f64).is_some_and(|t| !(0.0..=2.0).contains(&t)) {
+            return Err(Refusal::field("temperature", "`temperature` must be from 0 to 2"));
+        }
         let both = temperature.is_some() && top_p.is_some();
         for (name, value) in [("temperature", temperature), ("top_p", top_p), ("top_k", top_k)] {
             let Some(value) = value else {
@@ -285,6 +288,7 @@ impl<'p, 'o> Body<'p, 'o, '_> {
                 }
             }
         }
+        Ok(())
     }
 
     /// How hard to think, if that is to be said. No wish is no wish: the model's own default is not spelled out.

@@ -167,14 +167,14 @@ impl Encoder {
         }
     }
 
-    fn start(&mut self, id: Option<&JsonStr<'_>>) {
+    fn start(&mut self, id: Option<&JsonStr<'_>>, model: Option<&JsonStr<'_>>) {
         self.before.extend_from_slice(b"data: ");
         let mut w = Writer::new(&mut self.before);
         w.object();
         w.key("id").str(&names::reply_id(id, self.memory.seed));
         w.key("object").str("chat.completion.chunk");
         w.key("created").int(self.memory.created);
-        w.key("model").str(&self.memory.model);
+        w.key("model").lit(&self.memory.model_name(model));
         w.key("choices");
     }
 
@@ -362,9 +362,9 @@ impl Encoder {
 impl StreamEncoder for Encoder {
     fn event(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
         match event {
-            Event::Start { id, usage, .. } => {
+            Event::Start { id, model, usage } => {
                 self.usage.update(usage);
-                self.start(id.as_ref());
+                self.start(id.as_ref(), model.as_ref());
                 self.chunk(out, |w| {
                     w.key("role").str("assistant").key("content").str("");
                 });

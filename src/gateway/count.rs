@@ -1,0 +1,204 @@
+//! How many input tokens a request would be: asked of the upstream that would answer it, where that can tell, else
+//! guessed, and then a header says so.
+//!
+//! Counting has limits of its own, and some upstreams fail at it alone: nobody rests for what happens here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use smallvec::SmallVec;
+
+use crate::gateway::attempt::{model_edit, never_sent, outgoing, path_of, refused, unread, unsent};
+use crate::gateway::body::Body;
+use crate::gateway::failure::Failure;
+use crate::gateway::forward::{Inbound, Request, clip};
+use crate::gateway::ticket::Ticket;
+use crate::gateway::{Gateway, headers};
+use crate::route::keys::Share;
+use crate::route::plan::{Plan, Step};
+use crate::route::table::{Address, Route, Slot};
+use crate::route::verdict::{Stage, Then};
+use crate::upstream;
+use crate::wire::fault::{Fault, FaultKind};
+use crate::wire::json::{Cursor, Writer};
+use crate::wire::splice::Parts;
+use crate::wire::{Format, tokens};
+
+/// A count on its way to the client.
+struct Count {
+    tokens: u64,
+    body: Bytes,
+    headers: HeaderMap,
+}
+
+/// What came of asking.
+enum Asked {
+    Told(Count),
+    /// Nobody can tell; the first that would answer speaks this format.
+    Nobody(Format),
+}
+
+/// How long upstreams are asked: after that a guess is worth more than a count.
+const ASK_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Longest reply to a count: it is one number.
+const COUNT_BYTES_MAX: usize = 64 * 1024;
+
+impl Gateway {
+    /// Counts the input tokens of a request. A model that is known gets a number, whatever its upstreams do.
+    pub async fn count(&self, inbound: &Inbound) -> Response<Body> {
+        let recorder = Arc::clone(&self.recorder);
+        let mut ticket = Ticket::open(inbound.id.clone(), inbound.format, self.clock, recorder);
+        match self.tally(inbound, &mut ticket).await {
+            Ok(count) => count.respond(inbound, ticket),
+            Err(failure) => failure.respond(inbound, ticket),
+        }
+    }
+
+    async fn tally(&self, inbound: &Inbound, ticket: &mut Ticket) -> Result<Count, Box<Failure>> {
+        let (head, resolved) = self.open(inbound, ticket)?;
+        let on_lossy = resolved.model.on_lossy;
+        let request = Request { inbound, head: &head, resolved: &resolved, stream: false, on_lossy };
+        match tokio::time::timeout(ASK_TIME_MAX, self.ask(&request, ticket)).await {
+            Ok(Ok(Asked::Told(count))) => Ok(count),
+            Ok(Ok(Asked::Nobody(format))) => guess(&request, format),
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => guess(&request, first_format(&request)),
+        }
+    }
+
+    /// Asks those who would answer, in their order, up to the first that cannot be asked.
+    async fn ask(&self, request: &Request<'_>, ticket: &mut Ticket) -> Result<Asked, Box<Failure>> {
+        let routes = &request.resolved.model.routes;
+        let share = Share::of(request.resolved.star.as_deref());
+        let mut plan = Plan::new(routes, share, self.clock.now().after(ASK_TIME_MAX));
+        loop {
+            let Step::Try(attempt) = plan.next(self.clock.now()) else {
+                return Ok(Asked::Nobody(first_format(request)));
+            };
+            let Some((route, slot)) = routes.get(attempt.route).and_then(|r| Some((r, r.keys.get(attempt.slot)?)))
+            else {
+                return Ok(Asked::Nobody(first_format(request)));
+            };
+            // What a further one would count is not what this one would.
+            let Some(counts) = &route.counts else {
+                return Ok(Asked::Nobody(route.format));
+            };
+            ticket.record().attempts = plan.attempts();
+            ticket.record().route = Arc::clone(route.label());
+            let mut failure = match self.counted(request, route, slot, counts).await {
+                Ok(count) => return Ok(Asked::Told(count)),
+                Err(failure) => failure,
+            };
+            failure.scrub(&slot.key);
+            let Some(mut outcome) = failure.outcome else {
+                return Err(failure);
+            };
+            let why = failure.detail.take().unwrap_or_else(|| failure.fault.to_string());
+            ticket.record().failures.push(format!("{} {}: {}", route.label(), slot.key.name, clip(&why)));
+            // A path that is not there is the upstream's lack, as a model would be: not the client's mistake.
+            if let Some(404 | 405) = outcome.status {
+                (outcome.status, outcome.fault) = (Some(404), Some(FaultKind::ModelNotFound));
+            }
+            if plan.follow(&outcome).then == Then::Refuse {
+                return Err(failure);
+            }
+        }
+    }
+
+    async fn counted(
+        &self,
+        request: &Request<'_>,
+        route: &Route,
+        slot: &Slot,
+        counts: &Address,
+    ) -> Result<Count, Box<Failure>> {
+        let model = request.resolved.upstream_model(route);
+        let parts = said(request, route, &model);
+        let mut answer = match counts {
+            Address::Builtin => upstream::demo::count(route.format, &parts.into_bytes()),
+            Address::Http { origin, path, ready } => {
+                let path = ready.clone().map_or_else(|| path_of(path, &model), Ok)?;
+                let outgoing = outgoing(request, (route, slot), (origin, path), parts);
+                self.upstream.send(outgoing).await.map_err(|error| unsent(route, &error))?
+            }
+        };
+        if !answer.status.is_success() {
+            return Err(refused(request, route, answer).await);
+        }
+        let body = answer.body.collect(COUNT_BYTES_MAX).await.map_err(|e| unread(&e))?;
+        let Some(tokens) = read(&body) else {
+            let fault = Fault::garbage("the upstream's answer is no count");
+            return Err(Failure::unanswered(Stage::Garbage, fault));
+        };
+        let headers = headers::answered(&answer.headers, route, request.inbound.format, &model);
+        Ok(Count { tokens, body, headers })
+    }
+}
+
+/// The format of the route that is first in order.
+fn first_format(request: &Request<'_>) -> Format {
+    request.resolved.model.routes.first().map_or(request.inbound.format, |route| route.format)
+}
+
+/// The request as it is counted: with the route's name of the model, and without what it is never sent. Nothing is
+/// set: where tokens are counted other fields are refused.
+fn said(request: &Request<'_>, route: &Route, model: &str) -> Parts {
+    let (head, body) = (request.head, &request.inbound.body);
+    let mut edits: SmallVec<_> = model_edit(head, route, model).into_iter().collect();
+    edits.extend((route.format.codec().unvouched)(body));
+    edits.extend(head.remove(body, &never_sent(request, route)));
+    head.apply(body, edits)
+}
+
+/// The number an upstream told.
+fn read(body: &[u8]) -> Option<u64> {
+    let mut cursor = Cursor::new(std::str::from_utf8(body).ok()?);
+    let mut tokens = None;
+    cursor.object().ok()?;
+    while let Some(key) = cursor.key().ok()? {
+        if key.is("input_tokens") {
+            tokens = cursor.opt_u64().ok()?;
+        } else {
+            cursor.skip().ok()?;
+        }
+    }
+    cursor.end().ok()?;
+    tokens
+}
+
+/// Counts by itself what nobody else counts. What is no request is refused, as an upstream would.
+fn guess(request: &Request<'_>, upstream: Format) -> Result<Count, Box<Failure>> {
+    let (head, body) = (request.head, &request.inbound.body);
+    let invalid = |why: String| Failure::local(Fault::invalid(format!("invalid request body: {why}")));
+    let text = std::str::from_utf8(body).map_err(|e| invalid(format!("not UTF-8 at byte {}", e.valid_up_to())))?;
+    let mut cursor = Cursor::new(text);
+    cursor.skip().and_then(|_| cursor.end()).map_err(|e| invalid(e.to_string()))?;
+    if !head.has(body, "messages") {
+        return Err(Failure::local(Fault::invalid("messages: field required").param("messages")));
+    }
+    let tokens = tokens::estimate(text, upstream);
+    let mut body = Vec::new();
+    Writer::new(&mut body).object().key("input_tokens").int(tokens).end_object();
+    let mut headers = HeaderMap::new();
+    headers::estimated(&mut headers);
+    Ok(Count { tokens, body: body.into(), headers })
+}
+
+impl Count {
+    fn respond(self, inbound: &Inbound, mut ticket: Ticket) -> Response<Body> {
+        let mut headers = self.headers;
+        headers::identify(&mut headers, &inbound.id);
+        if 0 < ticket.record().attempts {
+            headers::attempts(&mut headers, ticket.record().attempts);
+        }
+        headers::json(&mut headers);
+        ticket.record().status = 200;
+        ticket.record().counted = Some(self.tokens);
+        let mut response = Response::new(Body::recorded(self.body, ticket));
+        *response.headers_mut() = headers;
+        response
+    }
+}
