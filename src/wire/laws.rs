@@ -165,7 +165,7 @@ fn is_json(text: &str) {
     assert_eq!(read, Ok(()), "what is written is JSON: {text}");
 }
 
-/// A request that goes into the other format and comes back keeps what both can carry, as [`view`] sees it: what a message
+/// A request that goes into the other format and comes back keeps what both can carry, as `view` sees it: what a message
 /// says is kept unless a loss inside the messages was reported, and a setting unless any loss was.
 ///
 /// The first byte chooses the format, and whether the model in between can do everything or nothing out of the ordinary.
