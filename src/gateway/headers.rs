@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, USER_AGENT};
+use http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, USER_AGENT,
+};
 use http::{HeaderMap, HeaderValue};
 
 use crate::gateway::retry_after;
@@ -95,8 +97,10 @@ fn sent_always(route: &Route, slot: &Slot) -> HeaderMap {
     for (name, value) in &route.headers {
         headers.insert(name.clone(), value.clone());
     }
-    // Only its place: what is there already keeps the copy from growing.
-    headers.insert(HOST, HeaderValue::from_static(""));
+    // Only their places: what is there already keeps the copy from growing.
+    for name in [HOST, CONTENT_LENGTH] {
+        headers.insert(name, HeaderValue::from_static(""));
+    }
     if let Some((name, value)) = &slot.key.header {
         headers.insert(name.clone(), value.clone());
     }

@@ -5,7 +5,6 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -59,7 +58,11 @@ const WAITING_MAX: usize = 10_000;
 /// made to wake the writer for each.
 const GATHER: Duration = Duration::from_millis(20);
 
-/// The log's own thread, and what waits for it. A request's line costs the worker a push.
+/// Room that is kept for lines between two writings: what a burst has needed beyond it is given back.
+const KEPT_BYTES_MAX: usize = 1024 * 1024;
+
+/// The log's own thread, and what waits for it. A request's line is spelled on its worker, whose memory it is about: what
+/// one thread makes and another drops costs both of them the slow ways of the allocator.
 #[derive(Debug)]
 pub(super) struct Log {
     level: LogLevel,
@@ -69,8 +72,18 @@ pub(super) struct Log {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    records: Mutex<Vec<(LogLevel, Box<Record>)>>,
-    left_out: AtomicU64,
+    lines: Mutex<Lines>,
+    /// What the writer has written, to be filled again.
+    spare: Mutex<String>,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    text: String,
+    count: usize,
+    left_out: u64,
+    /// The second that was last spelled, and how.
+    time: (u64, String),
 }
 
 impl Log {
@@ -101,14 +114,7 @@ impl Log {
             if level < at {
                 return;
             }
-            let mut records = waiting.records.lock();
-            if WAITING_MAX <= records.len() {
-                waiting.left_out.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-            records.push((at, record));
-            let is_first = records.len() == 1;
-            drop(records);
+            let is_first = waiting.lines.lock().add(at, &record);
             if is_first {
                 writer.unpark();
             }
@@ -121,26 +127,46 @@ impl Log {
     }
 }
 
+impl Lines {
+    /// Adds a request's line; whether it is the first that waits.
+    fn add(&mut self, level: LogLevel, record: &Record) -> bool {
+        if WAITING_MAX <= self.count {
+            self.left_out += 1;
+            return false;
+        }
+        let seconds = Clock::unix_seconds();
+        if self.time.0 != seconds {
+            self.time = (seconds, Rfc3339(seconds).to_string());
+        }
+        for word in [&self.time.1, " ", level.as_str(), " "] {
+            self.text.push_str(word);
+        }
+        line(record, &mut self.text);
+        self.text.push('\n');
+        self.count += 1;
+        self.count == 1
+    }
+}
+
 impl Waiting {
     fn write(&self) {
-        let records = std::mem::take(&mut *self.records.lock());
-        let mut text = String::with_capacity(records.len() * 256);
-        // Lines wait for the blink of an eye: one reading of the clock does for all of them.
-        let time = Rfc3339(Clock::unix_seconds()).to_string();
-        for (level, record) in &records {
-            for word in [&time, " ", level.as_str(), " "] {
-                text.push_str(word);
-            }
-            line(record, &mut text);
-            text.push('\n');
-        }
-        let left_out = self.left_out.swap(0, Ordering::Relaxed);
+        // Held throughout, so that lines stay in order whoever writes them.
+        let mut spare = self.spare.lock();
+        let mut text = std::mem::take(&mut *spare);
+        let mut lines = self.lines.lock();
+        std::mem::swap(&mut lines.text, &mut text);
+        lines.count = 0;
+        let left_out = std::mem::take(&mut lines.left_out);
+        drop(lines);
         if 0 < left_out {
-            let _ = writeln!(text, "{time} warn {left_out} lines were left out");
+            let _ = writeln!(text, "{} warn {left_out} lines were left out", Rfc3339(Clock::unix_seconds()));
         }
         if !text.is_empty() {
             drop(io::stderr().write_all(text.as_bytes()));
         }
+        text.clear();
+        text.shrink_to(KEPT_BYTES_MAX);
+        *spare = text;
     }
 }
 

@@ -188,6 +188,13 @@ async fn an_upstream_that_always_closes_costs_no_request() {
     }
 }
 
+#[test]
+fn numbers_are_spelled_as_headers() {
+    for n in [0, 7, 10, 1099, usize::MAX] {
+        assert_eq!(decimal(n), n.to_string());
+    }
+}
+
 #[tokio::test]
 async fn head_and_body_leave_in_one_write() {
     let server = Server::start(&[|mut stream| {
