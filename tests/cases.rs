@@ -90,6 +90,9 @@ fn every_case_gives_what_it_says() {
 #[test]
 fn every_rule_has_a_case_and_every_case_a_rule() {
     let listed = rules();
+    for number in 1..=EDGE_CASES {
+        assert!(listed.contains_key(&format!("EC{number}")), "EC{number} is not in the list");
+    }
     let mut shown: BTreeSet<String> = files().iter().flat_map(|f| read(f).0).flat_map(|c| c.ids).collect();
     shown.extend(covered_by_tests());
     let missing: Vec<_> = listed.iter().filter(|(id, exempt)| !**exempt && !shown.contains(*id)).collect();
@@ -115,6 +118,9 @@ fn every_flag_is_a_rule() {
         }
     }
 }
+
+/// How many edge cases the conversion document numbers.
+const EDGE_CASES: usize = 105;
 
 /// The listed rules, and whether one waits for a format that is not there.
 fn rules() -> BTreeMap<String, bool> {

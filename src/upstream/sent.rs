@@ -18,9 +18,15 @@ pub(super) struct Sent {
 
 impl Sent {
     pub(super) fn new(parts: Parts) -> Self {
-        Self { left: parts.len() as u64, pieces: parts.into_iter() }
+        let len = parts.len();
+        let parts = if len <= JOINED_MAX { Parts::whole(parts.into_bytes()) } else { parts };
+        Self { left: len as u64, pieces: parts.into_iter() }
     }
 }
+
+/// Shorter bodies are copied into one piece: what each piece costs on its way, the kernel's part included, is more than
+/// the copy.
+const JOINED_MAX: usize = 4 * 1024;
 
 impl Body for Sent {
     type Data = Bytes;
