@@ -120,6 +120,8 @@ pub(super) struct Encoder {
     chars: u64,
     block_from: u64,
     citations: Vec<Annotation>,
+    /// The open thought's signature. It may come in pieces, and a reader takes each it is told for the end of one thought.
+    seal: Option<JsonStr<'static>>,
     /// The words of a refusal have been told.
     refused: bool,
     usage: Usage,
@@ -161,6 +163,7 @@ impl Encoder {
             chars: 0,
             block_from: 0,
             citations: Vec::new(),
+            seal: None,
             refused: false,
             usage: Usage::default(),
             stop: None,
@@ -248,9 +251,7 @@ impl Encoder {
                 self.detail(Some(text), &detail, out);
             }
             (Block::Thinking { .. }, Delta::Signature(signature)) => {
-                self.block = Block::Thinking { told: true };
-                let detail = Detail { index: self.thoughts, text: None, signature: Some(signature), data: None };
-                self.detail(None, &detail, out);
+                self.seal.get_or_insert_default().push(signature);
             }
             (Block::Call { .. }, Delta::Args(args)) => self.args(args, out),
             (Block::Unwrapped, Delta::Args(args)) => self.text(&spelled(args), out),
@@ -325,7 +326,14 @@ impl Encoder {
                     annotations::write(&citations, w);
                 });
             }
-            Block::Thinking { told } => self.thoughts += u64::from(told),
+            Block::Thinking { told } => {
+                let seal = self.seal.take();
+                if let Some(signature) = &seal {
+                    let detail = Detail { index: self.thoughts, text: None, signature: Some(signature), data: None };
+                    self.detail(None, &detail, out);
+                }
+                self.thoughts += u64::from(told || seal.is_some());
+            }
             Block::Call { has_args: true } | Block::Text | Block::Refusal | Block::Unwrapped | Block::Silent => {}
         }
         self.block = Block::Silent;
