@@ -27,6 +27,8 @@ pub(super) struct Answer {
     opened: usize,
     /// What was said while a call was told: it is not the call's end.
     words: Vec<(Word, JsonStr<'static>)>,
+    /// The number of the thought that was told last, where thoughts are numbered.
+    thought: Option<u64>,
     held_bytes: usize,
     finish: Option<Finish>,
     sequence: Option<JsonStr<'static>>,
@@ -54,6 +56,8 @@ enum Word {
     Thinking,
     Signature,
     Redacted,
+    /// Not said, but meant: what follows is another thought.
+    NextThought,
 }
 
 /// Why it ended, as the format has words for it. Other words mean nothing and the content decides.
@@ -144,6 +148,15 @@ impl Answer {
         self.say(Word::Thinking, text, sink);
     }
 
+    /// Takes the number of the thought that is told next: another one ends the last, signed or not.
+    pub(super) fn thought(&mut self, number: Option<u64>, sink: &mut dyn Sink<'_>) {
+        let is_next = number.is_some() && self.thought.is_some() && number != self.thought;
+        self.thought = number.or(self.thought);
+        if is_next {
+            self.say(Word::NextThought, JsonStr::default(), sink);
+        }
+    }
+
     pub(super) fn signature<'a>(&mut self, signature: JsonStr<'a>, sink: &mut dyn Sink<'a>) {
         self.say(Word::Signature, signature, sink);
     }
@@ -162,7 +175,7 @@ impl Answer {
 
     /// Tells what is said, or holds it while a call is told: it is not that call's end.
     fn say<'a>(&mut self, word: Word, text: JsonStr<'a>, sink: &mut dyn Sink<'a>) {
-        if text.is_empty() || self.over {
+        if self.over || (text.is_empty() && word != Word::NextThought) {
             return;
         }
         if self.is_calling() {
@@ -186,6 +199,8 @@ impl Answer {
                     sink.event(Event::Delta(delta));
                 }
             }
+            Word::NextThought if self.block == Block::Thinking => self.close(sink),
+            Word::NextThought => {}
             Word::Redacted => self.lone(Open::RedactedThinking { data: text }, sink),
         }
     }

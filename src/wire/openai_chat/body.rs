@@ -180,6 +180,9 @@ fn thinking<'a>(
     while list.item()? {
         let detail = Detail::read(&mut list)?;
         let is_claudes = detail.is_claudes();
+        if is_claudes {
+            answer.thought(detail.index, sink);
+        }
         answer.thinking(detail.text.unwrap_or_default(), sink);
         // Another vendor's seal opens nothing at ours: it stays with the vendor.
         if is_claudes {
