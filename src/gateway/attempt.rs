@@ -174,10 +174,7 @@ fn verbatim(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
         return Err(rejected(&lost.iter().map(|(path, why)| format!("{path}: {why}")).collect::<Vec<_>>()));
     }
     edits.extend(unvouched);
-    let cuts = head.remove(body, &never);
-    // What goes as a whole need not be changed first.
-    edits.retain(|e| e.from == e.to || !cuts.iter().any(|cut| cut.from <= e.from && e.to <= cut.to));
-    edits.extend(cuts);
+    cut(&mut edits, head.remove(body, &never));
     let paths: Vec<String> = lost.into_iter().map(|(path, _)| path).collect();
     Ok(Outbound { parts: head.apply(body, edits), memory: None, dropped: paths.join(", ") })
 }
@@ -222,6 +219,12 @@ fn verbatim_edits(request: &Request<'_>, head: &Head, body: &[u8], route: &Route
 pub(super) fn model_edit(head: &Head, route: &Route, model: &str) -> Option<Edit> {
     let ready = || route.names.literal.clone().unwrap_or_else(|| Bytes::from(literal(model)));
     (head.model != model).then(|| head.model_edit(ready()))
+}
+
+/// Adds what is taken out. What goes as a whole need not be changed first.
+pub(super) fn cut(edits: &mut SmallVec<[Edit; 2]>, cuts: Vec<Edit>) {
+    edits.retain(|e| e.from == e.to || !cuts.iter().any(|cut| cut.from <= e.from && e.to <= cut.to));
+    edits.extend(cuts);
 }
 
 fn literal(text: &str) -> String {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use smallvec::SmallVec;
 
-use crate::gateway::attempt::{model_edit, never_sent, outgoing, path_of, refused, unread, unsent};
+use crate::gateway::attempt::{cut, model_edit, never_sent, outgoing, path_of, refused, unread, unsent};
 use crate::gateway::body::Body;
 use crate::gateway::failure::Failure;
 use crate::gateway::forward::{Inbound, Request, clip};
@@ -149,7 +149,7 @@ fn said(request: &Request<'_>, route: &Route, model: &str) -> Parts {
     let (head, body) = (request.head, &request.inbound.body);
     let mut edits: SmallVec<_> = model_edit(head, route, model).into_iter().collect();
     edits.extend((route.format.codec().unvouched)(body));
-    edits.extend(head.remove(body, &never_sent(request, route)));
+    cut(&mut edits, head.remove(body, &never_sent(request, route)));
     head.apply(body, edits)
 }
 

@@ -161,11 +161,12 @@ impl Started {
             ids: RequestIds::new(self.seed.wrapping_add(index as u64)),
             tasks: tasks.clone(),
             started: Clock::unix_seconds(),
+            stop,
         });
         let runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
         let serve = move || {
             runtime.block_on(async {
-                if let Err(error) = worker::run(worker, listener, stop).await {
+                if let Err(error) = worker::run(worker, listener).await {
                     log::error(&format!("worker {index}: {error}"));
                 }
                 // Open connections are told to end after their request; those that do not are cut.

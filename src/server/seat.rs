@@ -33,11 +33,10 @@ pub(super) const IDLE_MAX: Duration = Duration::from_secs(75);
 pub(super) struct Seat {
     clock: Clock,
     is_busy: AtomicBool,
-    /// When the last answer was handed over, and how much had been read by then.
+    /// When the last answer was handed over or, if later, last taken from; and how much had been read by then.
     idle_since: AtomicU64,
     read_then: AtomicU64,
     read: AtomicU64,
-    written: AtomicU64,
 }
 
 /// What a look at the seat found.
@@ -57,7 +56,6 @@ impl Seat {
             idle_since: AtomicU64::new(clock.now().0),
             read_then: AtomicU64::new(0),
             read: AtomicU64::new(0),
-            written: AtomicU64::new(0),
         })
     }
 
@@ -67,9 +65,14 @@ impl Seat {
     }
 
     fn leave(&self) {
-        self.idle_since.store(self.clock.now().0, Ordering::Relaxed);
+        self.wrote();
         self.read_then.store(self.read.load(Ordering::Relaxed), Ordering::Relaxed);
         self.is_busy.store(false, Ordering::Relaxed);
+    }
+
+    /// Whoever still takes an answer is not idle.
+    fn wrote(&self) {
+        self.idle_since.store(self.clock.now().0, Ordering::Relaxed);
     }
 
     /// A head has begun and is not complete.
@@ -89,15 +92,13 @@ pub(super) struct Keeper {
     is_set: bool,
     /// Since when a head has been unfinished.
     head_since: Option<Millis>,
-    /// How much had been written when it last looked: whoever still takes an answer is not idle.
-    written: u64,
 }
 
 impl Keeper {
     pub(super) fn new(seat: &Arc<Seat>) -> Self {
         let look_at = from_now(IDLE_MAX);
         let watch = Watch::new(look_at);
-        Self { seat: Arc::clone(seat), watch, look_at, is_set: false, head_since: None, written: 0 }
+        Self { seat: Arc::clone(seat), watch, look_at, is_set: false, head_since: None }
     }
 
     /// Ready when the connection has sat there too long. Nearly always there is nothing to do.
@@ -126,14 +127,15 @@ impl Keeper {
         } else if self.head_since.is_none() {
             self.head_since = Some(now);
         }
-        let written = self.seat.written.load(Ordering::Relaxed);
-        let moved = std::mem::replace(&mut self.written, written) != written;
-        if self.seat.is_busy.load(Ordering::Relaxed) || moved && self.head_since.is_none() {
+        if self.seat.is_busy.load(Ordering::Relaxed) {
             return Finding::Fine(IDLE_MAX);
         }
-        let idle = IDLE_MAX.checked_sub(Millis(self.seat.idle_since.load(Ordering::Relaxed)).until(now));
-        let head = self.head_since.map_or(idle, |since| HEAD_MAX.checked_sub(since.until(now)));
-        match idle.min(head).filter(|left| !left.is_zero()) {
+        // A head that has begun has its own time, however long the connection was idle before.
+        let (since, max) = match self.head_since {
+            Some(since) => (since, HEAD_MAX),
+            None => (Millis(self.seat.idle_since.load(Ordering::Relaxed)), IDLE_MAX),
+        };
+        match max.checked_sub(since.until(now)).filter(|left| !left.is_zero()) {
             Some(left) => Finding::Fine(left),
             None => Finding::Late,
         }
@@ -188,8 +190,11 @@ impl Counted {
         Self { stream, seat: Arc::clone(seat) }
     }
 
+    /// Notes that bytes moved. While a request is answered nothing asks for it.
     fn wrote(&self, wrote: io::Result<usize>) -> io::Result<usize> {
-        add(&self.seat.written, *wrote.as_ref().unwrap_or(&0));
+        if !self.seat.is_busy.load(Ordering::Relaxed) && wrote.is_ok() {
+            self.seat.wrote();
+        }
         wrote
     }
 }
@@ -267,8 +272,9 @@ mod tests {
         assert_eq!(keeper.look(), Finding::Fine(IDLE_MAX), "who is being answered stays");
         keeper.seat.leave();
         ago(&mut keeper, 80);
-        add(&keeper.seat.written, 1);
-        assert_eq!(keeper.look(), Finding::Fine(IDLE_MAX), "and who still takes an answer");
+        keeper.seat.wrote();
+        assert!(matches!(keeper.look(), Finding::Fine(_)), "and who still takes an answer");
+        ago(&mut keeper, 80);
         assert_eq!(keeper.look(), Finding::Late);
     }
 
@@ -277,12 +283,20 @@ mod tests {
         let mut keeper = keeper();
         add(&keeper.seat.read, 5);
         assert!(matches!(keeper.look(), Finding::Fine(left) if left <= HEAD_MAX), "it has just begun");
-        add(&keeper.seat.written, 1);
         ago(&mut keeper, 11);
+        add(&keeper.seat.read, 1);
         assert_eq!(keeper.look(), Finding::Late, "a byte now and then does not help");
         keeper.seat.take();
         keeper.seat.leave();
         assert!(matches!(keeper.look(), Finding::Fine(left) if HEAD_MAX < left), "it was complete");
+    }
+
+    #[tokio::test]
+    async fn a_head_after_a_long_rest_has_its_own_time() {
+        let mut keeper = keeper();
+        ago(&mut keeper, 80);
+        add(&keeper.seat.read, 5);
+        assert!(matches!(keeper.look(), Finding::Fine(left) if left <= HEAD_MAX), "it came in time, if only just");
     }
 
     #[tokio::test]

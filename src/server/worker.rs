@@ -33,6 +33,8 @@ pub(super) struct Worker {
     pub(super) tasks: Tasks,
     /// When the process started, in seconds since 1970.
     pub(super) started: u64,
+    /// Tells of the end. Nobody waits on it, but on copies of it: so it stays unseen, and is cheap to ask.
+    pub(super) stop: watch::Receiver<bool>,
 }
 
 /// Longest wait for a connection's first byte (LIMITS section 3).
@@ -57,16 +59,17 @@ const LINGER: Duration = Duration::from_millis(100);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Accepts connections until told to stop, then waits for those that are open.
-pub(super) async fn run(worker: Arc<Worker>, listener: StdListener, mut stop: watch::Receiver<bool>) -> io::Result<()> {
+pub(super) async fn run(worker: Arc<Worker>, listener: StdListener) -> io::Result<()> {
+    let mut told = worker.stop.clone();
     let listener = TcpListener::from_std(listener)?;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.changed() => break,
+            _ = told.changed() => break,
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = connection(Arc::clone(&worker), stream, stop.clone());
+                let connection = connection(Arc::clone(&worker), stream);
                 worker.tasks.spawn(connection);
             }
             // Out of descriptors, or a client that left while waiting. Trying again at once would spin.
@@ -77,7 +80,7 @@ pub(super) async fn run(worker: Arc<Worker>, listener: StdListener, mut stop: wa
     let listener = listener.into_std()?;
     while let Ok((stream, _)) = listener.accept() {
         stream.set_nonblocking(true)?;
-        worker.tasks.spawn(connection(Arc::clone(&worker), TcpStream::from_std(stream)?, stop.clone()));
+        worker.tasks.spawn(connection(Arc::clone(&worker), TcpStream::from_std(stream)?));
     }
     Ok(())
 }
@@ -90,18 +93,18 @@ async fn lingered(mut stop: watch::Receiver<bool>) {
 }
 
 /// Serves one connection. HTTP/2 is spoken to those who begin with its preface.
-async fn connection(worker: Arc<Worker>, stream: TcpStream, stop: watch::Receiver<bool>) {
+async fn connection(worker: Arc<Worker>, stream: TcpStream) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
     let begins = tokio::select! {
         biased;
         begins = tokio::time::timeout(FIRST_BYTE_MAX, begins_as_h2(&stream)) => begins,
-        () = lingered(stop.clone()) => return,
+        () = lingered(worker.stop.clone()) => return,
     };
     match begins {
-        Ok(Some(true)) => serve_h2(worker, stream, stop).await,
-        Ok(Some(false)) => serve_h1(worker, stream, stop).await,
+        Ok(Some(true)) => serve_h2(worker, stream).await,
+        Ok(Some(false)) => serve_h1(worker, stream).await,
         Ok(None) | Err(_) => {}
     }
 }
@@ -121,18 +124,18 @@ async fn begins_as_h2(stream: &TcpStream) -> Option<bool> {
     }
 }
 
-async fn serve_h1(worker: Arc<Worker>, stream: TcpStream, stop: watch::Receiver<bool>) {
+async fn serve_h1(worker: Arc<Worker>, stream: TcpStream) {
     let seat = Seat::new(worker.gateway.clock);
     let io = TokioIo::new(Counted::new(stream, &seat));
     let keeper = Keeper::new(&seat);
-    let stopping = stop.clone();
+    let stop = worker.stop.clone();
     let service = service_fn(move |request| {
         seat.take();
-        let (worker, seat, is_last) = (Arc::clone(&worker), Arc::clone(&seat), is_over(&stopping));
+        let (worker, seat) = (Arc::clone(&worker), Arc::clone(&seat));
         async move {
             let mut served = door::serve(&worker, request).await;
             if let Ok(response) = &mut served
-                && is_last
+                && is_over(&worker.stop)
             {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -159,7 +162,7 @@ async fn keep<S>(
     S: HttpService<Incoming, ResBody = Seated>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut lingers = pin!(lingered(stop.clone()));
+    let mut lingers = pin!(tokio::task::coop::unconstrained(lingered(stop.clone())));
     let mut is_waiting = false;
     let mut is_told = false;
     poll_fn(|cx| {
@@ -180,12 +183,13 @@ async fn keep<S>(
     .await;
 }
 
-/// Everything ends: cheap to ask.
+/// Everything ends. Asked of receivers that nobody waits on: what was waited for is seen, and no change any more.
 fn is_over(stop: &watch::Receiver<bool>) -> bool {
     stop.has_changed().unwrap_or(true)
 }
 
-async fn serve_h2(worker: Arc<Worker>, stream: TcpStream, stop: watch::Receiver<bool>) {
+async fn serve_h2(worker: Arc<Worker>, stream: TcpStream) {
+    let stop = worker.stop.clone();
     let executor = Executor(worker.tasks.clone());
     let service = service_fn(move |request| {
         let worker = Arc::clone(&worker);

@@ -4,10 +4,11 @@
 //! connection keeps one timer for all its requests, and a chunk of a stream never touches the runtime's timer wheel.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 #[derive(Debug)]
@@ -32,7 +33,8 @@ impl Watch {
             self.sleep.as_mut().reset(deadline);
         }
         loop {
-            ready!(self.sleep.as_mut().poll(cx));
+            // However much the task has done in this turn: whoever does not poll again must have left its waker here.
+            ready!(pin!(unconstrained(self.sleep.as_mut())).poll(cx));
             if deadline <= Instant::now() {
                 return Poll::Ready(());
             }
