@@ -1,7 +1,7 @@
 //! One request, end to end. The only room where configuration, routing, conversion and sending meet.
 //!
-//! `forward.rs` tells the story; `attempt.rs` is one try at one route; `count.rs` tells tokens instead of an answer; `relay.rs` carries a stream; `ticket.rs` is how
-//! every request ends, in one record, however it ends.
+//! `forward.rs` tells the story; `attempt.rs` is one try at one route; `count.rs` tells tokens instead of an answer;
+//! `relay.rs` carries a stream; `ticket.rs` is how every request ends, in one record, however it ends.
 
 mod attempt;
 mod body;

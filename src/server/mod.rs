@@ -4,6 +4,8 @@
 //! run ─▶ bind ─▶ workers (a thread, a runtime, a listener each) ─▶ door ─▶ gateway
 //!   └──▶ banner, then signals: the first drains, the second ends
 //! ```
+//!
+//! `seat.rs` finds connections that only sit there; `log.rs` is the one line of every request.
 
 mod auth;
 mod banner;

@@ -1,7 +1,8 @@
 //! Sending: one request to one origin, and its answer.
 //!
 //! The pool is our own, over `hyper::client::conn`, because whoever judges a failure must know how far the request
-//! had come ([`Stage`]) and whether its connection had served before. Nothing here knows of formats, keys or
+//! had come ([`Stage`]) and whether its connection had served before: `exchange.rs` is one request on one connection,
+//! `line.rs` the connection, `pool.rs` where it rests. Nothing here knows of formats, keys or
 //! routes, retries what was sent, or follows a redirect.
 //!
 //! ```text

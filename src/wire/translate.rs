@@ -147,7 +147,14 @@ pub struct Seen {
     pub fault: Option<Fault>,
     pub usage: Usage,
     grammar: Grammar,
+    /// Bytes of the open block that encoders keep until it ends: its signature, its citations.
+    kept: usize,
+    /// Broken off by us: what the decoder still makes of the frame is not passed on.
+    is_cut: bool,
 }
+
+/// Most an encoder is given to keep of one block. Recorded signatures take some KiB.
+const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 impl StreamTranslator {
     #[must_use]
@@ -213,6 +220,32 @@ impl StreamTranslator {
 
 impl Seen {
     fn pass(&mut self, event: &Event<'_>, encoder: &mut dyn StreamEncoder, out: &mut Vec<u8>) {
+        if self.is_cut {
+            return;
+        }
+        match event {
+            Event::Open(_) => self.kept = 0,
+            Event::Delta(Delta::Signature(text)) => self.kept += text.literal().len(),
+            Event::Delta(Delta::Citation(json)) => self.kept += json.as_str().len(),
+            Event::Delta(Delta::Text(_) | Delta::Thinking(_) | Delta::Args(_) | Delta::Foreign(_))
+            | Event::Start { .. }
+            | Event::Close
+            | Event::Usage(_)
+            | Event::Stop(_)
+            | Event::Ping
+            | Event::End
+            | Event::Fault(_) => {}
+        }
+        if KEPT_BYTES_MAX < self.kept {
+            let fault = Fault::garbage("the upstream's signature or citations of one block are too long to be carried");
+            self.tell(&Event::Fault(fault), encoder, out);
+            self.is_cut = true;
+            return;
+        }
+        self.tell(event, encoder, out);
+    }
+
+    fn tell(&mut self, event: &Event<'_>, encoder: &mut dyn StreamEncoder, out: &mut Vec<u8>) {
         let step = self.grammar.step(event);
         debug_assert_eq!(step, Ok(()), "{event:?}");
         match event {
@@ -242,6 +275,29 @@ mod tests {
         let (capabilities, quirks) = (Capabilities::default(), Quirks::default());
         let target = Target { model: "up", capabilities: &capabilities, quirks: &quirks };
         request((from, to), body, None, &target, &mut Losses::default()).unwrap().1
+    }
+
+    #[test]
+    fn what_is_kept_of_a_block_is_bounded() {
+        let frame = |kind: &str, rest: &str| format!("event: {kind}\ndata: {{\"type\":\"{kind}\",{rest}}}\n\n");
+        let start = r#""message":{"id":"m","type":"message","role":"assistant","model":"m","content":[],"usage":{"input_tokens":1,"output_tokens":1}}"#;
+        let open = r#""index":0,"content_block":{"type":"thinking","thinking":"","signature":""}"#;
+        let delta = format!(
+            r#""index":0,"delta":{{"type":"signature_delta","signature":"{}"}}"#,
+            "s".repeat(KEPT_BYTES_MAX / 4)
+        );
+        let begin = frame("message_start", start) + &frame("content_block_start", open);
+        for (pieces, expect) in [(4, None), (5, Some(502))] {
+            let body = begin.clone() + &frame("content_block_delta", &delta).repeat(pieces);
+            let end = r#""index":0"#;
+            let body = body + &frame("content_block_stop", end) + &frame("message_stop", r#""x":0"#);
+            for to in Format::ALL {
+                let (out, seen) = stream(Format::Anthropic, to, [Bytes::from(body.clone())], &Memory::default());
+                assert_eq!(seen.fault.map(|fault| fault.status), expect, "{pieces} pieces to {to}");
+                let told = String::from_utf8(out).unwrap().contains("too long to be carried");
+                assert_eq!(told, expect.is_some(), "{pieces} pieces to {to}");
+            }
+        }
     }
 
     #[test]
