@@ -1,5 +1,7 @@
 //! Where client and upstream speak one format, bytes go through as they came; only the model's name is replaced.
 
+use serde_json::json;
+
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::http::Request;
 use crate::support::samples::{CHAT, MESSAGES, SIDES, Side};
@@ -177,9 +179,33 @@ fn the_model_in_replies_is_the_clients_where_that_is_configured() {
 fn a_wildcard_name_is_filled_in() {
     for side in SIDES {
         let (upstream, gateway) = pair(&side);
-        let body = with_model(side.request.as_bytes(), "any/thing-1:free");
-        assert_eq!(gateway.post(side.path, body.clone()).status, 200);
-        assert_eq!(upstream.last().body, with_model(&body, "thing-1:free"));
+        let body = side.request.as_bytes();
+        for name in ["thing-1:free", "other"] {
+            let body = with_model(body, &format!("any/{name}"));
+            let reply = gateway.post(side.path, body.clone());
+            assert_eq!(reply.status, 200, "{}", reply.text());
+            assert_eq!(upstream.last().body, with_model(&body, name));
+            assert_eq!(reply.headers.one("x-model-proxy-upstream-model"), Some(name));
+        }
+        let reply = gateway.post(side.path, side.request);
+        assert_eq!(reply.headers.one("x-model-proxy-upstream-model"), Some("upstream-model"));
+    }
+}
+
+#[test]
+fn no_header_of_the_clients_takes_the_place_of_the_credential() {
+    for side in SIDES {
+        let upstream = Upstream::start();
+        let more = json!({ "authentication": { "header_name": "X-Session-Id", "header_format": "{api_key}" } });
+        let gateway = Setup::new()
+            .provider_with("p", side.format, &upstream, &more)
+            .env("P_API_KEY", "key-one")
+            .model("m", &[("p", "upstream-model")])
+            .start();
+        let reply = gateway.send(&Request::post(side.path, side.request).with_key().header("x-session-id", "mine"));
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let seen = upstream.last().headers;
+        assert_eq!((seen.one("x-session-id"), seen.count("x-session-id")), (Some("key-one"), 1));
     }
 }
 

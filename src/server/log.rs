@@ -152,7 +152,17 @@ impl Waiting {
     fn write(&self) {
         // Held throughout, so that lines stay in order whoever writes them.
         let mut spare = self.spare.lock();
-        let mut text = std::mem::take(&mut *spare);
+        let mut text = self.taken(std::mem::take(&mut *spare));
+        if !text.is_empty() {
+            drop(io::stderr().write_all(text.as_bytes()));
+        }
+        text.clear();
+        text.shrink_to(KEPT_BYTES_MAX);
+        *spare = text;
+    }
+
+    /// The lines that wait, and how many could not; an empty text is left to be filled.
+    fn taken(&self, mut text: String) -> String {
         let mut lines = self.lines.lock();
         std::mem::swap(&mut lines.text, &mut text);
         lines.count = 0;
@@ -161,12 +171,7 @@ impl Waiting {
         if 0 < left_out {
             let _ = writeln!(text, "{} warn {left_out} lines were left out", Rfc3339(Clock::unix_seconds()));
         }
-        if !text.is_empty() {
-            drop(io::stderr().write_all(text.as_bytes()));
-        }
-        text.clear();
-        text.shrink_to(KEPT_BYTES_MAX);
-        *spare = text;
+        text
     }
 }
 
@@ -254,4 +259,32 @@ pub(super) fn error(text: &str) {
 fn say(level: LogLevel, text: &str) {
     let line = format!("{} {} {text}\n", Rfc3339(Clock::unix_seconds()), level.as_str());
     drop(io::stderr().write_all(line.as_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beyond_so_many_waiting_lines_they_are_counted_and_told() {
+        let waiting = Waiting::default();
+        for n in 0..WAITING_MAX + 3 {
+            let is_first = waiting.lines.lock().add(LogLevel::Info, &Record::default());
+            assert_eq!(is_first, n == 0, "the writer is woken once");
+        }
+        let text = waiting.taken(String::new());
+        assert_eq!(text.lines().count(), WAITING_MAX + 1);
+        assert!(text.ends_with(" warn 3 lines were left out\n"), "{:?}", text.lines().last());
+        assert_eq!(waiting.taken(String::new()), "", "told once");
+        assert!(waiting.lines.lock().add(LogLevel::Info, &Record::default()), "and it begins anew");
+    }
+
+    #[test]
+    fn numbers_are_spelled_as_they_are() {
+        for n in [0, 9, 10, 105, u64::MAX] {
+            let mut out = String::new();
+            number("n=", n, &mut out);
+            assert_eq!(out, format!("n={n}"));
+        }
+    }
 }

@@ -279,6 +279,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_keeps_the_seat_until_it_is_handed_over() {
+        let mut keeper = keeper();
+        ago(&mut keeper, 80);
+        keeper.seat.take();
+        let answer = Seated::new(Body::whole(Bytes::from_static(b"x")), Arc::clone(&keeper.seat));
+        assert_eq!(keeper.look(), Finding::Fine(IDLE_MAX));
+        drop(answer);
+        assert!(matches!(keeper.look(), Finding::Fine(_)), "idle, but only just");
+        ago(&mut keeper, 80);
+        assert_eq!(keeper.look(), Finding::Late, "and no longer kept");
+    }
+
+    #[tokio::test]
     async fn a_head_that_has_begun_must_end() {
         let mut keeper = keeper();
         add(&keeper.seat.read, 5);

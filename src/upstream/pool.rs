@@ -191,11 +191,8 @@ impl Place {
         }
         h1.line.rest(now);
         let mut connections = self.connections.lock();
-        // Their drivers have closed those that rested too long; here only their handles go. The first has rested longest:
-        // to ask all of them each time would be to fetch a cold line of memory for every one.
-        if connections.h1.first().is_some_and(|c| c.sender.is_closed()) {
-            connections.h1.retain(|c| !c.sender.is_closed());
-        }
+        // Handles of those that their drivers have closed lie at the bottom until they are met there, or pushed out. To
+        // look for them here would be to fetch a cold line of memory for each that rests.
         connections.h1.push(h1);
         if self.keep.resting < connections.h1.len() {
             drop(connections.h1.remove(0));

@@ -47,3 +47,26 @@ impl Body for Sent {
         SizeHint::with_exact(self.left)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::*;
+    use crate::wire::splice::{Edit, splice};
+
+    #[test]
+    fn short_bodies_are_joined_and_long_ones_never_copied() {
+        for (len, pieces) in [(10, 1), (JOINED_MAX * 2, 3)] {
+            let body = Bytes::from(vec![b'x'; len]);
+            let parts = splice(&body, smallvec![Edit { from: 2, to: 3, with: Bytes::from_static(b"yy") }]);
+            let sent = Sent::new(parts);
+            assert_eq!(sent.left, len as u64 + 1);
+            let frames: Vec<Bytes> = sent.pieces.collect();
+            assert_eq!(frames.len(), pieces, "{len}");
+            let shares = frames.first().is_some_and(|first| first.as_ptr() == body.as_ptr());
+            assert_eq!(shares, pieces != 1, "{len}");
+            assert!(frames.concat().starts_with(b"xxyyx"), "{len}");
+        }
+    }
+}

@@ -361,6 +361,25 @@ async fn whoever_leaves_closes_the_socket() {
 }
 
 #[tokio::test]
+async fn whoever_leaves_in_the_middle_of_sending_closes_the_socket() {
+    const LONG: usize = 64 * 1024 * 1024;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = origin(listener.local_addr().unwrap().port());
+    let outgoing = Outgoing { body: Parts::whole(Bytes::from(vec![b'x'; LONG])), ..post(&origin, "") };
+    let upstream = upstream();
+    // Nobody reads, so it is stuck long before the end.
+    let early = timeout(TINY * 3, upstream.send(outgoing)).await;
+    assert!(early.is_err(), "still sending");
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut seen = 0;
+    let mut buffer = vec![0; 1 << 20];
+    while let Ok(n @ 1..) = timeout(SECS_5, stream.read(&mut buffer)).await.unwrap() {
+        seen += n;
+    }
+    assert!(seen < LONG, "what was not yet sent stays here: {seen}");
+}
+
+#[tokio::test]
 async fn a_body_shorter_than_it_says_is_broken() {
     let server = Server::start(&[|mut stream| {
         Box::pin(async move {
