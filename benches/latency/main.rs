@@ -6,6 +6,8 @@
 //! rounds are printed; a ratio is the median of each round's own, since what slows the machine slows neighbours in time
 //! alike.
 //!
+//! `--beside FILE` measures another build of the gateway in the same run, to see what a change has done.
+//!
 //! CPU is the target process's own, from the kernel's scheduler, all its threads together. A target has one core to
 //! itself, the load and the upstream another, where there are two and `taskset` is at hand; `--shared` lets the
 //! scheduler move all of them about. Compare ratios, not figures of different machines.
@@ -39,13 +41,17 @@ fn main() {
         },
         Err(_) => {
             let args: Vec<String> = std::env::args().collect();
-            let only = args.iter().position(|a| a == "--only").and_then(|at| args.get(at + 1)).cloned();
+            let value = |flag: &str| args.iter().position(|a| a == flag).and_then(|at| args.get(at + 1)).cloned();
             let has = |flag: &str| args.iter().any(|a| a == flag);
             let cores = if has("--shared") { Cores::Shared } else { Cores::divide() };
-            runtime.block_on(measure(has("--quick"), &only.unwrap_or_default(), &cores));
+            let only = value("--only").unwrap_or_default();
+            runtime.block_on(measure(has("--quick"), &only, value("--beside").as_deref(), &cores));
         }
     }
 }
+
+/// The gateway as it was built for this run.
+const OURS: &str = env!("CARGO_BIN_EXE_model-proxy");
 
 /// What is measured.
 struct Target {
@@ -57,22 +63,26 @@ struct Target {
     model: &'static str,
 }
 
-async fn measure(is_quick: bool, only: &str, cores: &Cores) {
+async fn measure(is_quick: bool, only: &str, beside: Option<&str>, cores: &Cores) {
     match cores {
         Cores::Apart(core) => println!("targets run alone on core {core}, load and upstream on core 0"),
         Cores::Shared => println!("targets share their cores with load and upstream"),
     }
     let upstream = Process::upstream();
     let bare = Process::bare(upstream.address, cores);
-    let gateway = Gateway::start(upstream.address, cores);
-    let targets = [
+    let gateway = Gateway::start(OURS, upstream.address, cores);
+    let other = beside.map(|program| Gateway::start(program, upstream.address, cores));
+    let mut targets = vec![
         Target { name: "direct", address: upstream.address, pid: None, model: "same" },
         Target { name: "bare", address: bare.address, pid: Some(bare.pid()), model: "same" },
         Target { name: "same", address: gateway.address(), pid: Some(gateway.pid()), model: "same" },
         Target { name: "translated", address: gateway.address(), pid: Some(gateway.pid()), model: "other" },
     ];
+    for (name, model) in [("same, beside", "same"), ("translated, beside", "other")] {
+        targets.extend(other.as_ref().map(|g| Target { name, address: g.address(), pid: Some(g.pid()), model }));
+    }
     let rounds = if is_quick { 1 } else { 9 };
-    println!("{:<34}{:<12}{:>10}{:>10}{:>12}{:>10}", "load", "target", "p50 µs", "p99 µs", "CPU µs/unit", "to bare");
+    println!("{:<34}{:<20}{:>10}{:>10}{:>12}{:>10}", "load", "target", "p50 µs", "p99 µs", "CPU µs/unit", "to bare");
     for case in cases(is_quick).into_iter().filter(|case| case.to_string().contains(only)) {
         let mut figures: Vec<Vec<Figures>> = targets.iter().map(|_| Vec::new()).collect();
         for round in 0..=rounds {
@@ -114,7 +124,7 @@ fn print(case: &Case, targets: &[Target], figures: &[Vec<Figures>]) {
     for (target, figures) in targets.iter().zip(figures) {
         let p50 = median(figures.iter().map(|f| f.p50_us).collect()).unwrap_or_default();
         let p99 = median(figures.iter().map(|f| f.p99_us).collect()).unwrap_or_default();
-        print!("{:<34}{:<12}{p50:>10.0}{p99:>10.0}", case.to_string(), target.name);
+        print!("{:<34}{:<20}{p50:>10.0}{p99:>10.0}", case.to_string(), target.name);
         // Round by round: what slows the machine down slows down neighbours in time alike.
         let ratios = figures.iter().zip(bare).filter_map(|(of, bare)| Some(of.cpu_us? / bare.cpu_us?));
         match (median(figures.iter().filter_map(|f| f.cpu_us).collect()), median(ratios.collect())) {
@@ -130,7 +140,7 @@ async fn start(upstream: SocketAddr, times: usize, cores: &Cores) {
     let mut idle = Vec::new();
     for _ in 0..times {
         let started = std::time::Instant::now();
-        let gateway = Gateway::start(upstream, cores);
+        let gateway = Gateway::start(OURS, upstream, cores);
         let target = Target { name: "same", address: gateway.address(), pid: None, model: "same" };
         load::run(&target, &Case::Whole { kib: 1, connections: 1, requests: 1 }).await;
         first.push(started.elapsed().as_secs_f64() * 1_000.0);

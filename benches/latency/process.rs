@@ -121,7 +121,7 @@ impl Cores {
 pub(super) struct Gateway(Process);
 
 impl Gateway {
-    pub(super) fn start(upstream: SocketAddr, cores: &Cores) -> Self {
+    pub(super) fn start(program: &str, upstream: SocketAddr, cores: &Cores) -> Self {
         let folder = folder();
         let config = folder.join("config");
         for name in ["providers", "models"] {
@@ -141,7 +141,7 @@ impl Gateway {
             );
             fs::write(config.join(format!("models/{model}.json")), file).unwrap();
         }
-        let mut command = cores.target(Path::new(env!("CARGO_BIN_EXE_model-proxy")));
+        let mut command = cores.target(Path::new(program));
         command.args(["start", "--host", "127.0.0.1", "--port", "0", "--config"]).arg(&config);
         command.env_clear().env("HOME", &folder).current_dir(&folder);
         command.envs([("CLIENT_API_KEY", CLIENT_KEY), ("P_API_KEY", "key-p"), ("Q_API_KEY", "key-q")]);
