@@ -19,8 +19,9 @@ use crate::route::table::Timeouts;
 use crate::time::Clock;
 use crate::upstream::error::ReadError;
 use crate::upstream::gzip::Inflate;
+use crate::upstream::h1::H1;
 use crate::upstream::line::Line;
-use crate::upstream::pool::{H1, Place};
+use crate::upstream::pool::Place;
 use crate::upstream::watch::{Watch, after};
 
 /// What is left of an answer.
@@ -212,7 +213,8 @@ impl Body {
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ReadError>>> {
         let polled = match &mut self.source {
-            Source::Net(incoming, _) => poll_net(incoming, cx),
+            Source::Net(incoming, Lease::H1 { connection, .. }) => connection.drive(cx, |cx| poll_net(incoming, cx)),
+            Source::Net(incoming, Lease::H2 { .. }) => poll_net(incoming, cx),
             Source::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.source = Source::Ended;

@@ -19,7 +19,8 @@ use crate::upstream::body::{Lease, Stream, Timer};
 use crate::upstream::connect::HEAD_FIELDS_MAX;
 use crate::upstream::error::{SendError, Stage, What};
 use crate::upstream::gzip::{Coding, Inflate};
-use crate::upstream::pool::{H1, Place, Taken};
+use crate::upstream::h1::H1;
+use crate::upstream::pool::{Place, Taken};
 use crate::upstream::sent::Sent;
 use crate::upstream::watch::{Watch, after};
 use crate::upstream::{Answer, Body};
@@ -70,7 +71,7 @@ impl Exchange {
                     }
                 }
                 request.headers_mut().insert(header::HOST, place.host.clone());
-                let read_before = connection.line.bytes_read();
+                let read_before = connection.bytes_read();
                 let watch = connection.watch.take();
                 let sending = Box::pin(connection.sender.try_send_request(request));
                 Ok(Self { sending, way: Way::H1 { connection, read_before }, reused, watch, started })
@@ -89,7 +90,12 @@ impl Exchange {
     pub(super) fn head(&mut self, timeouts: &Timeouts) -> impl Future<Output = Option<Replied>> + Send {
         let deadline = after(self.started, timeouts.first_byte);
         poll_fn(move |cx| {
-            if let Poll::Ready(replied) = self.sending.as_mut().poll(cx) {
+            let sending = &mut self.sending;
+            let replied = match &mut self.way {
+                Way::H1 { connection, .. } => connection.drive(cx, |cx| sending.as_mut().poll(cx)),
+                Way::H2(_) => sending.as_mut().poll(cx),
+            };
+            if let Poll::Ready(replied) = replied {
                 return Poll::Ready(Some(replied));
             }
             self.watch.get_or_insert_with(|| Watch::new(deadline)).poll_past(cx, deadline).map(|()| None)
@@ -150,7 +156,7 @@ impl Exchange {
                 if let Some(request) = unsent {
                     return Failed::Unsent(request);
                 }
-                let untouched = connection.line.bytes_read() == read_before;
+                let untouched = connection.bytes_read() == read_before;
                 let failed = if error.is_parse_too_large() {
                     SendError::new(Stage::Head, What::HeadTooLarge)
                 } else if error.is_parse() {

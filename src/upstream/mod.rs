@@ -2,7 +2,7 @@
 //!
 //! The pool is our own, over `hyper::client::conn`, because whoever judges a failure must know how far the request
 //! had come ([`Stage`]) and whether its connection had served before: `exchange.rs` is one request on one connection,
-//! `line.rs` the connection, `pool.rs` where it rests. Nothing here knows of formats, keys or
+//! `h1.rs` and `line.rs` are the connections, `pool.rs` is where they rest. Nothing here knows of formats, keys or
 //! routes, retries what was sent, or follows a redirect.
 //!
 //! ```text
@@ -21,6 +21,7 @@ pub mod demo;
 mod error;
 mod exchange;
 mod gzip;
+mod h1;
 mod line;
 mod pool;
 mod proxy;
@@ -135,7 +136,7 @@ impl Upstream {
     }
 
     fn begin(&self, outgoing: Outgoing) -> Result<(Arc<Place>, Step), SendError> {
-        let place = self.pool.place(&outgoing.origin, self.connector.clock)?;
+        let place = self.pool.place(&outgoing.origin, &self.connector)?;
         let step = step_on(&place, request(outgoing))?;
         Ok((place, step))
     }

@@ -4,22 +4,28 @@
 //! the end and its driver asks for more; otherwise it is dropped, which closes it. The one that rested last is taken
 //! first, so the others may grow old and go. An HTTP/2 connection stays here while requests share it.
 
-use std::sync::Arc;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use ahash::AHashMap;
 use http::HeaderValue;
 use http::uri::Authority;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::route::table::Origin;
 use crate::time::{Clock, Millis};
+use crate::upstream::Spawn;
+use crate::upstream::connect::Connector;
 use crate::upstream::error::{SendError, What};
-use crate::upstream::line::{Leash, Line};
+use crate::upstream::h1::H1;
+use crate::upstream::line::Line;
 use crate::upstream::sent::Sent;
-use crate::upstream::watch::Watch;
+use crate::upstream::watch::{Watch, from_now};
 
 /// How many connections are kept, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -38,17 +44,6 @@ impl Default for Keep {
     fn default() -> Self {
         Self { resting: 256, rest_max: Duration::from_secs(15), age_max: Duration::from_secs(600), origins: 256 }
     }
-}
-
-/// An HTTP/1 connection. Dropping it closes it.
-#[derive(Debug)]
-pub(super) struct H1 {
-    pub(super) sender: http1::SendRequest<Sent>,
-    pub(super) line: Arc<Line>,
-    /// The timer of whatever request it serves.
-    pub(super) watch: Option<Watch>,
-    pub(super) born: Millis,
-    pub(super) _leash: Leash,
 }
 
 /// A share of an HTTP/2 connection.
@@ -80,12 +75,12 @@ impl Pool {
     }
 
     /// The place of an origin, made when it is first asked for.
-    pub(super) fn place(&self, origin: &Arc<Origin>, clock: Clock) -> Result<Arc<Place>, SendError> {
+    pub(super) fn place(&self, origin: &Arc<Origin>, connector: &Connector) -> Result<Arc<Place>, SendError> {
         let mut places = self.places.lock();
         if let Some(place) = places.get(origin) {
             return Ok(Arc::clone(place));
         }
-        let place = Arc::new(Place::new(origin, clock, self.keep)?);
+        let place = Arc::new(Place::new(origin, connector, self.keep)?);
         if self.keep.origins <= places.len() {
             // Origins come from the configuration; only those that reloads have left behind fill this up.
             places.retain(|_, place| 1 < Arc::strong_count(place) || place.is_used());
@@ -98,7 +93,6 @@ impl Pool {
 }
 
 /// One origin: how it is addressed, and its connections.
-#[derive(Debug)]
 pub(super) struct Place {
     pub(super) origin: Arc<Origin>,
     pub(super) authority: Authority,
@@ -110,7 +104,14 @@ pub(super) struct Place {
     pub(super) gate: Semaphore,
     connections: Mutex<Connections>,
     pub(super) clock: Clock,
+    spawn: Spawn,
     keep: Keep,
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -120,10 +121,21 @@ struct Connections {
     h2: Vec<H2>,
     /// Whether connections may be made side by side.
     speaks_h1: bool,
+    /// The task that looks after those that rest, while there is one.
+    keeper: Option<Waker>,
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        // It has nothing left to look after, and whoever waits for all tasks need not wait for its timer.
+        if let Some(keeper) = self.keeper.take() {
+            keeper.wake();
+        }
+    }
 }
 
 impl Place {
-    fn new(origin: &Arc<Origin>, clock: Clock, keep: Keep) -> Result<Self, SendError> {
+    fn new(origin: &Arc<Origin>, connector: &Connector, keep: Keep) -> Result<Self, SendError> {
         let bad = |e: http::Error| SendError::connect(What::Address).because(e);
         let text = origin.authority();
         let host = HeaderValue::from_str(&text).map_err(|e| bad(e.into()))?;
@@ -136,7 +148,7 @@ impl Place {
             }
             None => None,
         };
-        let connections = Connections { h1: Vec::new(), h2: Vec::new(), speaks_h1: !origin.tls };
+        let connections = Connections { h1: Vec::new(), h2: Vec::new(), speaks_h1: !origin.tls, keeper: None };
         Ok(Self {
             origin: Arc::clone(origin),
             authority,
@@ -144,7 +156,8 @@ impl Place {
             proxy_authorization,
             gate: Semaphore::new(1),
             connections: Mutex::new(connections),
-            clock,
+            clock: connector.clock,
+            spawn: Arc::clone(&connector.spawn),
             keep,
         })
     }
@@ -162,11 +175,12 @@ impl Place {
     pub(super) fn take(&self) -> Option<Taken> {
         let mut connections = self.connections.lock();
         let now = self.clock.now();
-        while let Some(h1) = connections.h1.pop() {
-            let rested_too_long = h1.line.rest_left(now, self.keep.rest_max).is_none();
-            // A connection that is closed, or has become readable while it rested, is no longer ready.
-            if h1.sender.is_ready() && !rested_too_long && !self.is_old(h1.born, now) {
-                h1.line.work();
+        let mut nobody = Context::from_waker(Waker::noop());
+        while let Some(mut h1) = connections.h1.pop() {
+            // What happens to it while it rests is its end, as a rule.
+            let is_ready = if h1.has_rung() { h1.is_ready_after(&mut nobody) } else { h1.sender.is_ready() };
+            if is_ready && !self.is_stale(&h1, now) {
+                h1.hush();
                 return Some(Taken::H1(h1));
             }
         }
@@ -183,20 +197,50 @@ impl Place {
     }
 
     /// Lets a connection rest whose last answer has been read to the end.
-    pub(super) fn put(&self, h1: H1) {
-        // Not ready: the request was answered before it was read, or the other side wants to close.
+    pub(super) fn put(self: &Arc<Self>, mut h1: H1) {
         let now = self.clock.now();
-        if !h1.sender.is_ready() || self.is_old(h1.born, now) {
+        let mut connections = self.connections.lock();
+        let keeper = connections.keeper.clone();
+        let mut cx = Context::from_waker(keeper.as_ref().unwrap_or(Waker::noop()));
+        // Not ready: the request was answered before it was read, or the other side wants to close.
+        if !h1.rest(&mut cx, now) || self.is_old(h1.born, now) {
             return;
         }
-        h1.line.rest(now);
-        let mut connections = self.connections.lock();
-        // Handles of those that their drivers have closed lie at the bottom until they are met there, or pushed out. To
-        // look for them here would be to fetch a cold line of memory for each that rests.
         connections.h1.push(h1);
         if self.keep.resting < connections.h1.len() {
             drop(connections.h1.remove(0));
         }
+        if keeper.is_none() {
+            // Known from now on, so that no second one is sent for; its first look tells it to all that rest.
+            connections.keeper = Some(Waker::noop().clone());
+            drop(connections);
+            let (place, look_at) = (Arc::downgrade(self), from_now(self.keep.rest_max));
+            (self.spawn)(Box::pin(keep(place, Watch::new(look_at))));
+        }
+    }
+
+    /// Drops those that the other side has closed or that have rested too long. `None`: nothing rests, and nothing did
+    /// for so long that the keeper may go.
+    fn look_after(&self, cx: &mut Context<'_>, is_time: bool) -> Option<Duration> {
+        let mut connections = self.connections.lock();
+        let is_known = connections.keeper.as_ref().is_some_and(|k| k.will_wake(cx.waker()));
+        let now = self.clock.now();
+        connections.h1.retain_mut(|h1| {
+            let is_ready = if is_known && !h1.has_rung() { h1.sender.is_ready() } else { h1.is_ready_after(cx) };
+            is_ready && !self.is_stale(h1, now)
+        });
+        let left = match connections.h1.first() {
+            Some(oldest) => self.keep.rest_max.saturating_sub(oldest.rests_since.until(now)),
+            None if is_time => {
+                connections.keeper = None;
+                return None;
+            }
+            None => self.keep.rest_max,
+        };
+        if !is_known {
+            connections.keeper = Some(cx.waker().clone());
+        }
+        Some(left)
     }
 
     /// Remembers what a new connection speaks, and shares it if it can be shared.
@@ -215,6 +259,10 @@ impl Place {
         connections.h2.retain(|h2| !dead.is_some_and(|line| Arc::ptr_eq(line, &h2.line)));
     }
 
+    fn is_stale(&self, h1: &H1, now: Millis) -> bool {
+        self.keep.rest_max <= h1.rests_since.until(now) || self.is_old(h1.born, now)
+    }
+
     fn is_old(&self, born: Millis, now: Millis) -> bool {
         self.keep.age_max <= born.until(now)
     }
@@ -227,3 +275,25 @@ impl Place {
 
 /// Shared connections of one origin. Beyond them requests wait for a stream rather than open more.
 const H2_PER_ORIGIN_MAX: usize = 8;
+
+/// Looks after a place's connections that rest, as long as there are any.
+async fn keep(place: Weak<Place>, mut watch: Watch) {
+    let mut look_at = None;
+    poll_fn(|cx| {
+        loop {
+            let Some(place) = place.upgrade() else {
+                return Poll::Ready(());
+            };
+            let is_time = look_at.is_some_and(|at| watch.poll_past(cx, at).is_ready());
+            let Some(left) = place.look_after(cx, is_time) else {
+                return Poll::Ready(());
+            };
+            let at = from_now(left);
+            look_at = Some(at);
+            if watch.poll_past(cx, at).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await;
+}

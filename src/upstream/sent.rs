@@ -9,18 +9,31 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use crate::wire::splice::Parts;
 
+/// Kept small: a request is moved a dozen times on its way through hyper.
 #[derive(Debug)]
 pub(super) struct Sent {
-    pieces: <Parts as IntoIterator>::IntoIter,
+    first: Bytes,
+    more: Option<Box<Pieces>>,
     /// Bytes not yet taken.
     left: u64,
 }
 
+type Pieces = <Parts as IntoIterator>::IntoIter;
+
 impl Sent {
     pub(super) fn new(parts: Parts) -> Self {
-        let len = parts.len();
-        let parts = if len <= JOINED_MAX { Parts::whole(parts.into_bytes()) } else { parts };
-        Self { left: len as u64, pieces: parts.into_iter() }
+        let left = parts.len() as u64;
+        if parts.len() <= JOINED_MAX {
+            return Self { first: parts.into_bytes(), more: None, left };
+        }
+        Self { first: Bytes::new(), more: Some(Box::new(parts.into_iter())), left }
+    }
+
+    fn next(&mut self) -> Option<Bytes> {
+        if !self.first.is_empty() {
+            return Some(std::mem::take(&mut self.first));
+        }
+        self.more.as_mut()?.next()
     }
 }
 
@@ -33,7 +46,7 @@ impl Body for Sent {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.pieces.next().map(|piece| {
+        Poll::Ready(self.next().map(|piece| {
             self.left = self.left.saturating_sub(piece.len() as u64);
             Ok(Frame::data(piece))
         }))
@@ -60,9 +73,9 @@ mod tests {
         for (len, pieces) in [(10, 1), (JOINED_MAX * 2, 3)] {
             let body = Bytes::from(vec![b'x'; len]);
             let parts = splice(&body, smallvec![Edit { from: 2, to: 3, with: Bytes::from_static(b"yy") }]);
-            let sent = Sent::new(parts);
+            let mut sent = Sent::new(parts);
             assert_eq!(sent.left, len as u64 + 1);
-            let frames: Vec<Bytes> = sent.pieces.collect();
+            let frames: Vec<Bytes> = std::iter::from_fn(|| sent.next()).collect();
             assert_eq!(frames.len(), pieces, "{len}");
             let shares = frames.first().is_some_and(|first| first.as_ptr() == body.as_ptr());
             assert_eq!(shares, pieces != 1, "{len}");

@@ -257,7 +257,7 @@ async fn a_head_that_is_none_is_refused() {
 #[tokio::test]
 async fn many_fields_an_early_hint_and_a_redirect_are_answers() {
     let many: &'static str =
-        Box::leak(format!("HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n", "a: b\r\n".repeat(250)).into());
+        Box::leak(format!("HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n", "a: b\r\n".repeat(99)).into());
     for (reply, status) in [
         (many, 200),
         ("HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 201 Made\r\ncontent-length: 0\r\n\r\n", 201),
