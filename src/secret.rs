@@ -37,6 +37,12 @@ impl Secret {
         data_encoding::HEXLOWER.encode(self.digest.get(..4).unwrap_or_default())
     }
 
+    /// A number made of the SHA-256: the same on every machine, and as useless to whoever sees it as the fingerprint.
+    #[must_use]
+    pub fn ordinal(&self) -> u64 {
+        self.digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+
     /// What people recognise their own key by: `sk-…last4`, or only dots when the key is short.
     #[must_use]
     pub fn redacted(&self) -> String {

@@ -13,6 +13,7 @@ const TARGETS: &[Target] = &[
     ("head_splice", model_proxy::wire::head::fuzz),
     ("json", model_proxy::wire::json::fuzz),
     ("pairs", model_proxy::wire::laws::pairs),
+    ("plan", model_proxy::route::laws::plan),
     ("prompt", model_proxy::wire::laws::prompt),
     ("sse", model_proxy::wire::sse::fuzz),
     ("stream", model_proxy::wire::laws::stream),

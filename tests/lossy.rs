@@ -162,8 +162,8 @@ fn a_lossless_route_is_taken_where_nothing_may_be_lost() {
             .start();
         let reply = ask(&gateway, &side, false, Some("reject"));
         assert_eq!(
-            (reply.status, reply.headers.one("x-model-proxy-provider")),
-            (200, Some("near")),
+            (reply.status, reply.headers.one("x-model-proxy-route")),
+            (200, Some("near/up")),
             "{}",
             reply.text()
         );

@@ -163,7 +163,8 @@ fn limits_are_told_in_the_clients_words_or_not_at_all() {
 #[test]
 fn after_several_tries_it_is_our_verdict_whether_to_retry() {
     for side in SIDES {
-        for (status, says, verdict) in [(500, "false", "true"), (429, "false", "true")] {
+        // Keys and routes have been gone through: again would only be more of it. A limit passes, so there SDKs may wait.
+        for (status, says, verdict) in [(500, "true", Some("false")), (429, "false", None)] {
             let upstream = Upstream::answering(move |_, _| {
                 Script::json(status, side.error("api_error", "broken")).header("x-should-retry", says)
             });
@@ -176,7 +177,7 @@ fn after_several_tries_it_is_our_verdict_whether_to_retry() {
                 .start();
             let reply = gateway.post(side.path, side.request);
             assert_eq!((reply.status, upstream.count()), (status, 2), "{}", reply.text());
-            assert_eq!(reply.headers.one("x-should-retry"), Some(verdict));
+            assert_eq!(reply.headers.one("x-should-retry"), verdict);
         }
         // One try: the upstream's word.
         let upstream = Upstream::answering(move |_, _| {

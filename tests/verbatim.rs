@@ -185,10 +185,10 @@ fn a_wildcard_name_is_filled_in() {
             let reply = gateway.post(side.path, body.clone());
             assert_eq!(reply.status, 200, "{}", reply.text());
             assert_eq!(upstream.last().body, with_model(&body, name));
-            assert_eq!(reply.headers.one("x-model-proxy-upstream-model"), Some(name));
+            assert_eq!(reply.headers.one("x-model-proxy-route"), Some(format!("p/{name}").as_str()));
         }
         let reply = gateway.post(side.path, side.request);
-        assert_eq!(reply.headers.one("x-model-proxy-upstream-model"), Some("upstream-model"));
+        assert_eq!(reply.headers.one("x-model-proxy-route"), Some("p/upstream-model"));
     }
 }
 

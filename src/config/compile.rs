@@ -27,9 +27,9 @@ use crate::config::facts;
 use crate::config::keyring;
 use crate::config::load::Sourced;
 use crate::config::provider::{Spec, fault};
-use crate::config::source::{CapabilityFlags, ModelFile, Num, ProviderModel, RouteEntry};
+use crate::config::source::{CapabilityFlags, ModelFile, Num, OutputGate, ProviderModel, RouteEntry};
 use crate::route::keys::{ModelState, Registry};
-use crate::route::table::{Address, Names, OnLossy, Pattern, Policy, Route, Timeouts};
+use crate::route::table::{Address, Gate, Names, OnLossy, Pattern, Policy, Route, Terms, Timeouts};
 use crate::wire::Format;
 
 /// Providers by the names routes may use.
@@ -183,6 +183,8 @@ impl<'c> Compile<'c> {
             rotation: AtomicUsize::new(0),
             answered: OnceLock::new(),
             timeouts: stated.timeouts(),
+            gate: stated.gate(),
+            context_tokens: stated.context_tokens(),
             policy: stated.policy(self.cooldown),
             capabilities: facts::capabilities(&stated.capabilities()),
             quirks: facts::quirks(&[spec.file.quirks.as_ref(), entry.quirks.as_ref()]),
@@ -295,9 +297,29 @@ impl Stated<'_> {
         let actions = self.spec.actions();
         Policy {
             actions: actions.map(|(s, action, rule)| (s, action, rule.cooldown_seconds.map(Num::seconds))).collect(),
+            rules: self.spec.rules(),
             model_cooldown: model.into_iter().flatten().next().map_or(usual, Num::seconds),
             key_cooldown: provider.map_or(usual, Num::seconds),
         }
+    }
+
+    /// Route before model, field by field.
+    fn gate(&self) -> Gate {
+        let stated = [self.entry.output_gate, self.model.output_gate];
+        let first = |field: fn(&OutputGate) -> Option<Num>| stated.iter().flatten().find_map(field);
+        let usual = Gate::within(self.timeouts().first_byte);
+        Gate {
+            events: first(|g| g.max_events).map_or(usual.events, |n| u32::try_from(n.count()).unwrap_or(u32::MAX)),
+            bytes: first(|g| g.max_bytes)
+                .map_or(usual.bytes, |n| usize::try_from(n.count()).unwrap_or(usize::MAX).min(GATE_BYTES_MAX)),
+            time: first(|g| g.timeout_seconds).map_or(usual.time, Num::seconds),
+        }
+    }
+
+    fn context_tokens(&self) -> Option<u64> {
+        let stated =
+            [self.entry.context_tokens, self.upstream.and_then(|m| m.context_tokens), self.model.context_tokens];
+        stated.into_iter().flatten().next().map(Num::count)
     }
 
     fn capabilities(&self) -> [Option<&CapabilityFlags>; 3] {
@@ -316,8 +338,22 @@ impl Stated<'_> {
 const WAIT: Duration = Duration::from_secs(60);
 /// TCP, proxy and TLS: an upstream that needs longer than the official SDKs wait is not there.
 const CONNECT: Duration = Duration::from_secs(5);
+/// What a stream may hold back at most, whatever a file says: it is memory of ours, for each stream.
+const GATE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A whole reply, where no file says: what the official SDKs wait.
 const TOTAL: Duration = Duration::from_secs(600);
+
+/// What a model's requests may cost.
+pub(crate) fn terms(model: &ModelFile) -> Terms {
+    let usual = Terms::default();
+    let span = |n: Num, unit: f64| Some(Num(n.0 * unit).seconds()).filter(|span| !span.is_zero());
+    Terms {
+        attempts_max: model.max_attempts.map_or(usual.attempts_max, |n| u32::try_from(n.count()).unwrap_or(u32::MAX)),
+        deadline: model.deadline_seconds.map_or(usual.deadline, Num::seconds),
+        keep_alive: model.keep_alive_seconds.map_or(usual.keep_alive, |n| span(n, 1.0)),
+        early_commit: model.early_commit_ms.map_or(usual.early_commit, |n| span(n, 0.001)),
+    }
+}
 
 /// A model's names: the logical one and the aliases.
 pub(crate) fn names_of(model: &ModelFile) -> impl Iterator<Item = &str> {

@@ -7,7 +7,7 @@ use ahash::AHashSet;
 use ring::digest::{Context, SHA256};
 use serde::de::DeserializeOwned;
 
-use crate::config::compile::{Compile, Providers, names_of, on_lossy};
+use crate::config::compile::{Compile, Providers, names_of, on_lossy, terms};
 use crate::config::diagnostic::{Diagnostic, Place, Report};
 use crate::config::env::Env;
 use crate::config::graph::Graph;
@@ -154,6 +154,7 @@ fn model(file: &ModelFile, routes: Box<[Arc<Route>]>) -> Model {
         routes,
         on_lossy: on_lossy(file),
         rewrite_model: file.rewrite_model.unwrap_or(false),
+        terms: terms(file),
     }
 }
 

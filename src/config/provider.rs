@@ -10,9 +10,9 @@ use crate::config::diagnostic::{Place, Report};
 use crate::config::env::Env;
 use crate::config::keyring::{self, Header};
 use crate::config::load::Sourced;
-use crate::config::source::{ErrorAction, ProviderFile};
+use crate::config::source::{ErrorAction, ErrorRule, Num, ProviderFile};
 use crate::route::keys::Registry;
-use crate::route::table::{Action, Key, Provider};
+use crate::route::table::{self, Action, Key, Provider, RuleScope};
 use crate::wire::Format;
 
 /// A provider as routes use it.
@@ -182,6 +182,19 @@ impl Spec {
             let action = Action::parse(&rule.action)?;
             Some((status.parse().ok()?, action, rule))
         })
+    }
+
+    /// What errors mean by status and words.
+    pub(crate) fn rules(&self) -> Box<[table::ErrorRule]> {
+        let rule = |rule: &ErrorRule| {
+            Some(table::ErrorRule {
+                status: rule.status.and_then(|n| u16::try_from(n.count()).ok()),
+                body_contains: rule.body_contains.as_deref().map(Into::into),
+                scope: RuleScope::parse(&rule.scope)?,
+                cooldown: rule.cooldown_seconds.map(Num::seconds),
+            })
+        };
+        self.file.error_rules.iter().flatten().filter_map(rule).collect()
     }
 
     /// Says which fields do nothing, once for each.

@@ -351,6 +351,7 @@ mod tests {
         };
         check(&model, "", fields::<source::ModelFile>());
         check(&model, "/$defs/route", fields::<source::RouteEntry>());
+        check(&model, "/$defs/output_gate", fields::<source::OutputGate>());
         check(&provider, "", fields::<source::ProviderFile>());
         check(&provider, "/properties/api_keys", fields::<source::ApiKeys>());
         check(&provider, "/properties/endpoints", fields::<source::Endpoints>());
@@ -359,6 +360,7 @@ mod tests {
         check(&provider, "/properties/rate_limiting", fields::<source::RateLimiting>());
         check(&provider, "/properties/models/additionalProperties", fields::<source::ProviderModel>());
         check(&provider, "/properties/error_handling/additionalProperties", fields::<source::ErrorAction>());
+        check(&provider, "/properties/error_rules/items", fields::<source::ErrorRule>());
         check(&provider, "/properties/proxy_support", fields::<source::ProxySupport>());
         for root in [&model, &provider] {
             check(root, "/$defs/capabilities", fields::<source::CapabilityFlags>());

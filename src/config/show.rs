@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::facts;
 use crate::config::load::Loaded;
-use crate::route::table::{Action, Address, Resolved, Route, Slot};
+use crate::route::table::{Action, Address, ErrorRule, Resolved, Route, RuleScope, Slot};
 use crate::wire::caps::Capabilities;
 use crate::wire::prompt::Effort;
 
@@ -28,6 +28,10 @@ pub fn model(resolved: &Resolved, loaded: &Loaded) -> String {
         "file": file,
         "on_lossy": model.on_lossy.as_str(),
         "rewrite_model": model.rewrite_model,
+        "max_attempts": model.terms.attempts_max,
+        "deadline_seconds": model.terms.deadline.as_secs_f64(),
+        "keep_alive_seconds": model.terms.keep_alive.unwrap_or_default().as_secs_f64(),
+        "early_commit_ms": model.terms.early_commit.unwrap_or_default().as_secs_f64() * 1000.0,
         "model_routings": routes,
     });
     serde_json::to_string_pretty(&all).unwrap_or_default()
@@ -64,6 +68,13 @@ fn route(route: &Route, resolved: &Resolved) -> Value {
         "cooldown_seconds": route.policy.model_cooldown.as_secs_f64(),
         "key_cooldown_seconds": route.policy.key_cooldown.as_secs_f64(),
         "error_handling": error_handling(route),
+        "error_rules": error_rules(route),
+        "context_tokens": route.context_tokens,
+        "output_gate": {
+            "max_events": route.gate.events,
+            "max_bytes": route.gate.bytes,
+            "timeout_seconds": route.gate.time.as_secs_f64(),
+        },
         "capabilities": capabilities(&route.capabilities),
         "quirks": facts::show_quirks(&route.quirks),
         "defaults": defaults(route),
@@ -94,6 +105,18 @@ fn error_handling(route: &Route) -> Map<String, Value> {
         (status.to_string(), json!({"action": name, "cooldown_seconds": cooldown}))
     };
     route.policy.actions.iter().map(rule).collect()
+}
+
+fn error_rules(route: &Route) -> Vec<Value> {
+    let rule = |rule: &ErrorRule| {
+        json!({
+            "status": rule.status,
+            "body_contains": rule.body_contains.as_deref(),
+            "scope": RuleScope::ALL.iter().find(|(_, s)| *s == rule.scope).map(|(name, _)| *name),
+            "cooldown_seconds": rule.cooldown.map(|r| r.as_secs_f64()),
+        })
+    };
+    route.policy.rules.iter().map(rule).collect()
 }
 
 fn defaults(route: &Route) -> Map<String, Value> {

@@ -22,6 +22,12 @@ pub(crate) struct ModelFile {
     pub(crate) timeout_seconds: Option<Num>,
     pub(crate) total_timeout_seconds: Option<Num>,
     pub(crate) default_cooldown_seconds: Option<Num>,
+    pub(crate) max_attempts: Option<Num>,
+    pub(crate) deadline_seconds: Option<Num>,
+    pub(crate) keep_alive_seconds: Option<Num>,
+    pub(crate) early_commit_ms: Option<Num>,
+    pub(crate) context_tokens: Option<Num>,
+    pub(crate) output_gate: Option<OutputGate>,
     pub(crate) model_routings: Option<Vec<RouteEntry>>,
     pub(crate) fallback_model_routings: Option<Vec<String>>,
     pub(crate) capabilities: Option<CapabilityFlags>,
@@ -42,9 +48,20 @@ pub(crate) struct RouteEntry {
     pub(crate) timeout_seconds: Option<Num>,
     pub(crate) total_timeout_seconds: Option<Num>,
     pub(crate) cooldown_seconds: Option<Num>,
+    pub(crate) context_tokens: Option<Num>,
+    pub(crate) output_gate: Option<OutputGate>,
     pub(crate) capabilities: Option<CapabilityFlags>,
     pub(crate) quirks: Option<QuirkFlags>,
     pub(crate) defaults: Option<Map<String, Value>>,
+}
+
+/// How much of a stream is held back; see [`crate::route::table::Gate`].
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct OutputGate {
+    pub(crate) max_events: Option<Num>,
+    pub(crate) max_bytes: Option<Num>,
+    pub(crate) timeout_seconds: Option<Num>,
 }
 
 /// `config/providers/*.json`
@@ -64,6 +81,7 @@ pub(crate) struct ProviderFile {
     pub(crate) rate_limiting: Option<RateLimiting>,
     pub(crate) models: Option<BTreeMap<String, ProviderModel>>,
     pub(crate) error_handling: Option<BTreeMap<String, ErrorAction>>,
+    pub(crate) error_rules: Option<Vec<ErrorRule>>,
     pub(crate) proxy_support: Option<ProxySupport>,
     pub(crate) model_mapping: Option<BTreeMap<String, String>>,
     pub(crate) quirks: Option<QuirkFlags>,
@@ -123,6 +141,7 @@ pub(crate) struct RateLimiting {
 #[serde(default)]
 pub(crate) struct ProviderModel {
     pub(crate) cooldown_seconds: Option<Num>,
+    pub(crate) context_tokens: Option<Num>,
     pub(crate) capabilities: Option<CapabilityFlags>,
 }
 
@@ -130,6 +149,15 @@ pub(crate) struct ProviderModel {
 #[serde(default)]
 pub(crate) struct ErrorAction {
     pub(crate) action: String,
+    pub(crate) cooldown_seconds: Option<Num>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ErrorRule {
+    pub(crate) status: Option<Num>,
+    pub(crate) body_contains: Option<String>,
+    pub(crate) scope: String,
     pub(crate) cooldown_seconds: Option<Num>,
 }
 

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use crate::gateway::body::Body;
 use crate::gateway::failure::{Failure, Said};
 use crate::gateway::forward::{Inbound, Request};
+use crate::gateway::pulse::Pulse;
 use crate::gateway::relay::{Lane, Relay, Unanswered, read_fault};
 use crate::gateway::ticket::Ticket;
 use crate::gateway::{Gateway, headers, retry_after};
@@ -37,7 +38,7 @@ pub(super) struct Delivery {
 }
 
 #[derive(Debug)]
-enum Content {
+pub(super) enum Content {
     Whole { body: Bytes, usage: Usage, is_stream: bool, paused: bool },
     Stream(Box<Relay>),
 }
@@ -85,7 +86,7 @@ impl Gateway {
             Box::pin(way.stream(body)).await?
         } else {
             let body = body.collect(REPLY_BYTES_MAX).await.map_err(|e| unread(&e))?;
-            way.content(body).map_err(faulty)?
+            way.content(body).map_err(|fault| faulty(route, fault))?
         };
         let mut headers = headers::answered(&headers, route, request.inbound.format, &model);
         if request.on_lossy != OnLossy::Silent {
@@ -315,11 +316,13 @@ impl Way<'_> {
             }
             Some(memory) => Lane::translated(StreamTranslator::new(from, to, memory)),
         };
-        let mut relay = Relay::new(body, lane);
-        let first = tokio::time::timeout(self.route.timeouts.first_byte, relay.first_output()).await;
+        let keep_alive = self.request.resolved.model.terms.keep_alive;
+        let mut relay = Relay::new(body, lane, keep_alive.map(|every| Pulse::new(every, to)));
+        let gate = self.route.gate;
+        let first = tokio::time::timeout(gate.time, relay.first_output(gate)).await;
         match first {
             Ok(Ok(())) => Ok(Content::Stream(Box::new(relay))),
-            Ok(Err(Unanswered::Fault(fault))) => Err(faulty(fault)),
+            Ok(Err(Unanswered::Fault(fault))) => Err(faulty(self.route, fault)),
             Ok(Err(Unanswered::Broken(error))) => Err(unread(&error)),
             Err(_) => Err(unread(&ReadError::Idle)),
         }
@@ -360,7 +363,7 @@ pub(super) async fn refused(request: &Request<'_>, route: &Route, mut answer: An
         return Failure::unanswered(Stage::Garbage, fault);
     }
     let fault = Fault::read(status.as_u16(), &body);
-    let mut failure = Failure::replied(status.as_u16(), fault, down, retry_after);
+    let mut failure = Failure::replied(status.as_u16(), fault, down, retry_after).ruled(&route.policy, &body);
     let is_object = is_all && body.trim_ascii_start().first() == Some(&b'{') && std::str::from_utf8(&body).is_ok();
     if request.inbound.format == route.format && is_object {
         failure.said = Some(Said { status, body });
@@ -369,12 +372,13 @@ pub(super) async fn refused(request: &Request<'_>, route: &Route, mut answer: An
 }
 
 /// An error under a good status. It is judged as if the reply had come with the status its words mean (SEED.md 3.3).
-fn faulty(fault: Fault) -> Box<Failure> {
+fn faulty(route: &Route, fault: Fault) -> Box<Failure> {
     // Not an error it told of, but a reply that makes no sense.
     if fault.kind == FaultKind::Server && fault.status == 502 {
         return Failure::unanswered(Stage::Garbage, fault);
     }
-    Failure::replied(fault.status, fault, HeaderMap::new(), None)
+    let words = fault.message.clone();
+    Failure::replied(fault.status, fault, HeaderMap::new(), None).ruled(&route.policy, words.as_bytes())
 }
 
 /// A request that got no reply.
@@ -430,6 +434,12 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl Delivery {
+    /// The answer alone, for a client that has been told a status already.
+    pub(super) fn into_content(self, ticket: &mut Ticket) -> Content {
+        ticket.record().dropped = self.dropped;
+        self.content
+    }
+
     pub(super) fn respond(self, inbound: &Inbound, mut ticket: Ticket) -> Response<Body> {
         let mut headers = self.headers;
         headers::identify(&mut headers, &inbound.id);

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
+use crate::gateway::early::Early;
 use crate::gateway::relay::Relay;
 use crate::gateway::ticket::Ticket;
 
@@ -22,6 +23,7 @@ enum Kind {
         ticket: Option<Ticket>,
     },
     Stream(Box<Relay>),
+    Early(Box<Early>),
 }
 
 impl Body {
@@ -32,6 +34,10 @@ impl Body {
 
     pub(super) fn recorded(bytes: Bytes, ticket: Ticket) -> Self {
         Self(Kind::Whole { bytes, ticket: Some(ticket) })
+    }
+
+    pub(super) fn early(early: Box<Early>) -> Self {
+        Self(Kind::Early(early))
     }
 
     pub(super) fn stream(relay: Box<Relay>) -> Self {
@@ -53,6 +59,7 @@ impl hyper::body::Body for Body {
                 Poll::Ready((!all.is_empty()).then(|| Ok(Frame::data(all))))
             }
             Kind::Stream(relay) => relay.poll(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Early(early) => early.poll(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 
@@ -60,13 +67,14 @@ impl hyper::body::Body for Body {
         match &self.0 {
             Kind::Whole { bytes, .. } => bytes.is_empty(),
             Kind::Stream(relay) => relay.is_over(),
+            Kind::Early(early) => early.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Whole { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Stream(_) => SizeHint::default(),
+            Kind::Stream(_) | Kind::Early(_) => SizeHint::default(),
         }
     }
 }

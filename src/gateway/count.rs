@@ -13,11 +13,10 @@ use smallvec::SmallVec;
 use crate::gateway::attempt::{cut, model_edit, never_sent, outgoing, path_of, refused, unread, unsent};
 use crate::gateway::body::Body;
 use crate::gateway::failure::Failure;
-use crate::gateway::forward::{Inbound, Request, clip};
+use crate::gateway::forward::{Inbound, Request, clip, plan};
 use crate::gateway::ticket::Ticket;
 use crate::gateway::{Gateway, headers};
-use crate::route::keys::Share;
-use crate::route::plan::{Plan, Step};
+use crate::route::plan::Step;
 use crate::route::table::{Address, Route, Slot};
 use crate::route::verdict::{Stage, Then};
 use crate::upstream;
@@ -72,8 +71,7 @@ impl Gateway {
     /// Asks those who would answer, in their order, up to the first that cannot be asked.
     async fn ask(&self, request: &Request<'_>, ticket: &mut Ticket) -> Result<Asked, Box<Failure>> {
         let routes = &request.resolved.model.routes;
-        let share = Share::of(request.resolved.star.as_deref());
-        let mut plan = Plan::new(routes, share, self.clock.now().after(ASK_TIME_MAX));
+        let mut plan = plan(request, self.clock.now());
         loop {
             let Step::Try(attempt) = plan.next(self.clock.now()) else {
                 return Ok(Asked::Nobody(first_format(request)));

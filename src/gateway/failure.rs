@@ -11,7 +11,7 @@ use crate::gateway::body::Body;
 use crate::gateway::forward::Inbound;
 use crate::gateway::ticket::Ticket;
 use crate::gateway::{fault_response, headers};
-use crate::route::table::Key;
+use crate::route::table::{Key, Policy};
 use crate::route::verdict::{Outcome, Stage};
 use crate::route::{keys::Why, plan::GiveUp};
 use crate::time::Millis;
@@ -51,7 +51,7 @@ impl Failure {
 
     /// An attempt that got no usable reply.
     pub(super) fn unanswered(stage: Stage, fault: Fault) -> Box<Self> {
-        let outcome = Outcome { stage, status: None, fault: None, retry_after: None };
+        let outcome = Outcome::failed(stage);
         Box::new(Self {
             outcome: Some(outcome),
             fault,
@@ -64,8 +64,16 @@ impl Failure {
 
     /// An error the upstream replied with.
     pub(super) fn replied(status: u16, fault: Fault, headers: HeaderMap, retry_after: Option<Duration>) -> Box<Self> {
-        let outcome = Outcome { stage: Stage::Replied, status: Some(status), fault: Some(fault.kind), retry_after };
+        let outcome = Outcome { retry_after, ..Outcome::replied(status, Some(fault.kind)) };
         Box::new(Self { outcome: Some(outcome), fault, said: None, headers, detail: None, whose: None })
+    }
+
+    /// Looks up which of the provider's own rules its words fit.
+    pub(super) fn ruled(mut self: Box<Self>, policy: &Policy, words: &[u8]) -> Box<Self> {
+        if let Some(outcome) = &mut self.outcome {
+            outcome.rule = outcome.status.and_then(|status| policy.rule(status, words));
+        }
+        self
     }
 
     /// Takes the account and the key out of all that is shown, logged or kept: some providers repeat the credential they refuse.
@@ -140,15 +148,10 @@ impl Failure {
         }
         response.headers_mut().extend(self.headers);
         if 1 < ticket.record().attempts {
-            let verdict = matches!(
-                self.fault.kind,
-                FaultKind::RateLimit
-                    | FaultKind::Timeout
-                    | FaultKind::Overloaded
-                    | FaultKind::Unavailable
-                    | FaultKind::Server
-            );
-            headers::should_retry(response.headers_mut(), verdict);
+            // Keys and routes have been gone through already: a client that does so again only multiplies the load. Where
+            // waiting helps it is told how long.
+            let waits = self.fault.kind == FaultKind::RateLimit;
+            headers::should_retry(response.headers_mut(), waits);
         }
         if 0 < ticket.record().attempts {
             headers::attempts(response.headers_mut(), ticket.record().attempts);
@@ -158,6 +161,9 @@ impl Failure {
         response
     }
 }
+
+/// What the official SDKs wait at most because a `retry-after` says so; told of more, they come back after a second.
+const SDK_PATIENCE_SECONDS: u64 = 60;
 
 /// What the client is told when the plan gives up with nothing tried.
 pub(super) fn nothing_tried(why: GiveUp, model: &str, now: Millis) -> Box<Failure> {
@@ -175,6 +181,9 @@ pub(super) fn nothing_tried(why: GiveUp, model: &str, now: Millis) -> Box<Failur
             };
             let mut failure = Failure::local(fault);
             headers::retry_after(&mut failure.headers, seconds);
+            if SDK_PATIENCE_SECONDS < seconds {
+                headers::should_retry(&mut failure.headers, false);
+            }
             failure
         }
         GiveUp::Deadline => Failure::local(Fault::new(504, FaultKind::Timeout, "the request's time is over")),

@@ -16,19 +16,22 @@ use http::{HeaderMap, Response};
 use crate::gateway::Gateway;
 use crate::gateway::attempt::Delivery;
 use crate::gateway::body::Body;
+use crate::gateway::early::Opened;
 use crate::gateway::failure::{Failure, nothing_tried};
 use crate::gateway::headers::{self, RequestId};
+use crate::gateway::session;
 use crate::gateway::ticket::Ticket;
 use crate::route::keys::Share;
 use crate::route::plan::{GiveUp, Plan, Step};
-use crate::route::table::{OnLossy, Resolved, Table};
+use crate::route::table::{OnLossy, Resolved, Table, Terms};
 use crate::route::verdict::{Outcome, Stage, Then};
+use crate::time::Millis;
 use crate::wire::Format;
 use crate::wire::fault::{Fault, FaultKind};
 use crate::wire::head::{self, Head};
 
 /// A request that has passed the door.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Inbound {
     pub id: RequestId,
     /// The format its endpoint speaks.
@@ -51,27 +54,29 @@ pub(super) struct Request<'r> {
     pub(super) on_lossy: OnLossy,
 }
 
-/// How long a request may go on being tried, in total. Longer than the ten minutes SDKs wait by default helps nobody.
-const REQUEST_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(600);
-
 impl Gateway {
     /// Serves one request. Every path ends in a response and in one record.
-    pub async fn forward(&self, inbound: &Inbound) -> Response<Body> {
+    pub async fn forward(&self, inbound: Inbound) -> Response<Body> {
         let recorder = Arc::clone(&self.recorder);
         let mut ticket = Ticket::open(inbound.id.clone(), inbound.format, self.clock, recorder);
-        match self.pursue(inbound, &mut ticket).await {
-            Ok(delivery) => delivery.respond(inbound, ticket),
-            Err(failure) => failure.respond(inbound, ticket),
-        }
-    }
-
-    async fn pursue(&self, inbound: &Inbound, ticket: &mut Ticket) -> Result<Delivery, Box<Failure>> {
-        let (head, resolved) = self.open(inbound, ticket)?;
+        let (head, resolved) = match self.open(&inbound, &mut ticket) {
+            Ok(opened) => opened,
+            Err(failure) => return failure.respond(&inbound, ticket),
+        };
         let stream = inbound.always_stream || head.stream == Some(true);
         ticket.record().stream = stream;
-        let on_lossy = headers::on_lossy(&inbound.headers).map_err(Failure::local)?.unwrap_or(resolved.model.on_lossy);
-        let request = Request { inbound, head: &head, resolved: &resolved, stream, on_lossy };
-        self.try_routes(&request, ticket).await
+        let on_lossy = match headers::on_lossy(&inbound.headers) {
+            Ok(said) => said.unwrap_or(resolved.model.on_lossy),
+            Err(fault) => return Failure::local(fault).respond(&inbound, ticket),
+        };
+        if let Some(after) = resolved.model.terms.early_commit.filter(|_| stream) {
+            return Box::pin(self.early(Opened { inbound, head, resolved, on_lossy }, ticket, after)).await;
+        }
+        let request = Request { inbound: &inbound, head: &head, resolved: &resolved, stream, on_lossy };
+        match self.try_routes(&request, &mut ticket).await {
+            Ok(delivery) => delivery.respond(&inbound, ticket),
+            Err(failure) => failure.respond(&inbound, ticket),
+        }
     }
 
     /// Finds the model that is asked for.
@@ -84,16 +89,25 @@ impl Gateway {
         Ok((head, resolved))
     }
 
-    async fn try_routes(&self, request: &Request<'_>, ticket: &mut Ticket) -> Result<Delivery, Box<Failure>> {
-        let routes = &request.resolved.model.routes;
-        let share = Share::of(request.resolved.star.as_deref());
+    pub(super) async fn try_routes(
+        &self,
+        request: &Request<'_>,
+        ticket: &mut Ticket,
+    ) -> Result<Delivery, Box<Failure>> {
+        let model = &request.resolved.model;
+        let routes = &model.routes;
         let mut now = self.clock.now();
-        let mut plan = Plan::new(routes, share, now.after(REQUEST_TIME_MAX));
+        let mut plan = plan(request, now);
         let mut best: Option<Box<Failure>> = None;
         let mut repair = false;
         loop {
             let attempt = match plan.next(now) {
                 Step::Try(attempt) => attempt,
+                Step::Wait(until) => {
+                    Box::pin(tokio::time::sleep(now.until(until))).await;
+                    now = self.clock.now();
+                    continue;
+                }
                 Step::GiveUp(why) => return Err(self.give_up(why, best, ticket)),
             };
             let Some((route, slot)) = routes.get(attempt.route).and_then(|r| Some((r, r.keys.get(attempt.slot)?)))
@@ -124,7 +138,7 @@ impl Gateway {
             match plan.observe(&outcome, now).then {
                 Then::Refuse | Then::Deliver => return Err(failure),
                 Then::Repair => repair = true,
-                Then::SameAgain | Then::NextKey | Then::NextRoute => {}
+                Then::SameAgain | Then::NextKey | Then::NextRoute | Then::LargerRoute => {}
             }
             best = Some(failure.more_useful(best));
         }
@@ -142,8 +156,20 @@ impl Gateway {
     }
 }
 
+/// The way through a model's routes, for one request.
+pub(super) fn plan<'r>(request: &Request<'r>, now: Millis) -> Plan<'r> {
+    let model = &request.resolved.model;
+    // Nobody is asked which session it is where there is nothing to choose.
+    let has_choice = model.routes.iter().any(|route| 1 < route.keys.len());
+    let session = if has_choice { session::of(request.inbound, request.head) } else { None };
+    let share = Share::of(request.resolved.star.as_deref());
+    let Terms { deadline, attempts_max, .. } = model.terms;
+    Plan::new(&model.routes, share, now.after(deadline)).within(attempts_max).of_session(session)
+}
+
 /// What a delivery is to the plan.
-const DELIVERED: Outcome = Outcome { stage: Stage::Replied, status: Some(200), fault: None, retry_after: None };
+const DELIVERED: Outcome =
+    Outcome { stage: Stage::Replied, status: Some(200), fault: None, retry_after: None, rule: None };
 
 /// Unknown models are 404 in both vendors' words, with what may have been meant.
 fn unknown_model(table: &Table, name: &str) -> Box<Failure> {

@@ -46,8 +46,7 @@ const LIMITS: [&str; 2] = ["requests", "tokens"];
 pub(super) const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const PROVIDER: HeaderName = HeaderName::from_static("x-model-proxy-provider");
-const UPSTREAM_MODEL: HeaderName = HeaderName::from_static("x-model-proxy-upstream-model");
+const ROUTE: HeaderName = HeaderName::from_static("x-model-proxy-route");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-model-proxy-attempts");
 const STOP_REASON: HeaderName = HeaderName::from_static("x-model-proxy-stop-reason");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -127,8 +126,8 @@ pub(super) fn on_lossy(client: &HeaderMap) -> Result<Option<OnLossy>, Fault> {
 /// what of the upstream's comes down.
 pub(super) fn answered(upstream: &HeaderMap, route: &Route, to: Format, model: &str) -> HeaderMap {
     let mut headers = route.answered.get_or_init(|| answered_always(route)).clone();
-    if route.names.headers.1.is_none() {
-        insert(&mut headers, UPSTREAM_MODEL, model);
+    if route.names.header.is_none() {
+        insert(&mut headers, ROUTE, &format!("{}/{model}", route.provider.name));
     }
     descend(upstream, (route.format, to), &mut headers);
     headers
@@ -140,11 +139,8 @@ fn answered_always(route: &Route) -> HeaderMap {
     headers.insert(CONTENT_TYPE, JSON);
     identify(&mut headers, &RequestId::default());
     attempts(&mut headers, 1);
-    let (provider, model) = &route.names.headers;
-    for (name, value) in [(PROVIDER, provider), (UPSTREAM_MODEL, model)] {
-        if let Some(value) = value {
-            headers.insert(name, value.clone());
-        }
+    if let Some(label) = &route.names.header {
+        headers.insert(ROUTE, label.clone());
     }
     headers
 }
@@ -202,10 +198,13 @@ fn limit(upstream: &HeaderMap, (from, to): (Format, Format), kind: &str) -> Opti
     ])
 }
 
-/// Whether it is worth asking again, in the place of what one of several upstreams said of itself.
+/// Whether it is worth asking again, in the place of what one of several upstreams said of itself. SDKs obey it before
+/// they look at the status (CLIENTS 0.10); where waiting helps they are left to do as they would.
 pub(super) fn should_retry(headers: &mut HeaderMap, verdict: bool) {
-    if let Some(said) = headers.get_mut(&SHOULD_RETRY) {
-        *said = HeaderValue::from_static(if verdict { "true" } else { "false" });
+    if verdict {
+        headers.remove(&SHOULD_RETRY);
+    } else {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
 }
 

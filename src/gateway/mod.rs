@@ -1,16 +1,20 @@
 //! One request, end to end. The only room where configuration, routing, conversion and sending meet.
 //!
 //! `forward.rs` tells the story; `attempt.rs` is one try at one route; `count.rs` tells tokens instead of an answer;
-//! `relay.rs` carries a stream; `ticket.rs` is how every request ends, in one record, however it ends.
+//! `relay.rs` carries a stream, `pulse.rs` keeps it alive, `early.rs` answers before it has begun; `ticket.rs` is how
+//! every request ends, in one record, however it ends.
 
 mod attempt;
 mod body;
 mod count;
+mod early;
 mod failure;
 mod forward;
 mod headers;
+mod pulse;
 mod relay;
 mod retry_after;
+mod session;
 mod ticket;
 
 pub use body::Body;

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::gateway::pulse::Pulse;
 use crate::gateway::ticket::Ticket;
+use crate::route::table::Gate;
 use crate::upstream::{self, ReadError};
 use crate::wire::event::Usage;
 use crate::wire::fault::{Fault, FaultKind};
@@ -36,6 +38,7 @@ pub(super) struct Relay {
     frames: u32,
     /// Bytes held in `ready` before the commit point.
     held_bytes: usize,
+    pulse: Option<Pulse>,
     pub(super) ticket: Option<Ticket>,
 }
 
@@ -96,7 +99,7 @@ impl Lane {
 }
 
 impl Relay {
-    pub(super) fn new(upstream: upstream::Body, lane: Lane) -> Self {
+    pub(super) fn new(upstream: upstream::Body, lane: Lane, pulse: Option<Pulse>) -> Self {
         Self {
             upstream,
             framer: Framer::new(FRAME_BYTES_MAX),
@@ -105,6 +108,7 @@ impl Relay {
             over: false,
             frames: 0,
             held_bytes: 0,
+            pulse,
             ticket: None,
         }
     }
@@ -112,7 +116,7 @@ impl Relay {
     /// Reads on until it is known whether there is an answer. `Err`: there is none, and nothing has been sent.
     ///
     /// Bounded by frames and bytes: an upstream that sends so much without output is answering all the same.
-    pub(super) async fn first_output(&mut self) -> Result<(), Unanswered> {
+    pub(super) async fn first_output(&mut self, gate: Gate) -> Result<(), Unanswered> {
         loop {
             // Output before a fault in one chunk: the answer had begun, wherever the network cut it.
             if self.has_output() {
@@ -121,7 +125,7 @@ impl Relay {
             if let Some(fault) = self.fault() {
                 return Err(Unanswered::Fault(fault.clone()));
             }
-            if self.over || GATE_FRAMES_MAX <= self.frames || GATE_BYTES_MAX <= self.held_bytes {
+            if self.over || gate.events <= self.frames || gate.bytes <= self.held_bytes {
                 return Ok(());
             }
             match self.upstream.chunk().await {
@@ -146,10 +150,16 @@ impl Relay {
             if self.over {
                 return Poll::Ready(None);
             }
-            match std::task::ready!(self.upstream.poll_chunk(cx)) {
-                Some(Ok(chunk)) => self.feed(&chunk),
-                Some(Err(error)) => self.fail(read_fault(&error)),
-                None => self.finish(),
+            match self.upstream.poll_chunk(cx) {
+                Poll::Ready(Some(Ok(chunk))) => self.feed(&chunk),
+                Poll::Ready(Some(Err(error))) => self.fail(read_fault(&error)),
+                Poll::Ready(None) => self.finish(),
+                Poll::Pending => {
+                    let (Some(pulse), Some(since)) = (&mut self.pulse, self.upstream.silent_since()) else {
+                        return Poll::Pending;
+                    };
+                    return pulse.poll(cx, since).map(Some);
+                }
             }
         }
     }
@@ -371,12 +381,6 @@ pub(super) fn read_fault(error: &ReadError) -> Fault {
 /// How long the counts are waited for once an answer is complete: some upstreams neither send them nor close.
 const COUNTS_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// Frames held back before the commit point: pings and starts, of which honest streams send a few.
-const GATE_FRAMES_MAX: u32 = 64;
-
-/// Bytes held back before the commit point.
-const GATE_BYTES_MAX: usize = 256 * 1024;
-
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
@@ -402,8 +406,8 @@ mod tests {
             Poll::Ready(chunks.pop_front().map(Ok).or_else(end))
         });
         let model = model.map(|m| Bytes::from_static(m.as_bytes()));
-        let mut relay = Relay::new(upstream, Lane::verbatim(format, model, answers));
-        relay.first_output().await.ok()?;
+        let mut relay = Relay::new(upstream, Lane::verbatim(format, model, answers), None);
+        relay.first_output(Gate::within(Duration::from_secs(1))).await.ok()?;
         let mut got = Vec::new();
         while let Some(bytes) = poll_fn(|cx| relay.poll(cx)).await {
             assert!(!bytes.is_empty(), "no empty chunk is sent");

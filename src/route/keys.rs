@@ -10,16 +10,37 @@ use parking_lot::Mutex;
 
 use crate::time::Millis;
 
-/// The rest of one key, of one key for one model, or of one provider.
+/// The rest of one key, of one key for one model, of one route, or of one provider.
 ///
 /// `ready_at_ms` only moves later: two failures at once give the longer rest, whichever is counted last.
+///
+/// ```text
+/// trusted ── cool ──▶ resting ── time ──▶ in doubt ── claim ──▶ probed (one request; the others stay away)
+///    ▲                   ▲                                        │  │
+///    │                   └──────────── cool ──────────────────────┘  │ release: in doubt
+///    └──────────────── succeed ──────────────────────────────────────┘
+/// ```
 #[derive(Default)]
 pub struct KeyState {
     ready_at_ms: AtomicU64,
     /// Failures since the last success.
     strikes: AtomicU32,
     why: AtomicU8,
+    /// [`TRUSTED`], [`IN_DOUBT`], or until when a request's probe of it is waited for, with a number of that probe in its lowest
+    /// bits.
+    probe: AtomicU64,
+    probes: AtomicU64,
 }
+
+/// Bits that tell probes apart which begin in one millisecond.
+const PROBE_BITS: u32 = 12;
+
+const TRUSTED: u64 = 0;
+const IN_DOUBT: u64 = 1;
+
+/// How long others stay away for one probe. An upstream that has not begun to answer by then is no news; whoever comes next
+/// may see for himself.
+const PROBE_MAX: Duration = Duration::from_secs(20);
 
 /// Why something rests, for people.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -78,6 +99,7 @@ impl KeyState {
         if self.ready_at_ms.fetch_max(until, Ordering::Relaxed) < until {
             self.why.store(why as u8, Ordering::Relaxed);
         }
+        self.probe.store(IN_DOUBT, Ordering::Relaxed);
     }
 
     /// It worked.
@@ -86,6 +108,45 @@ impl KeyState {
         if self.strikes.load(Ordering::Relaxed) != 0 {
             self.strikes.store(0, Ordering::Relaxed);
         }
+        if self.probe.load(Ordering::Relaxed) != TRUSTED {
+            self.probe.store(TRUSTED, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes the one probe there may be at a time of what has failed and not succeeded since. `None`: another request has
+    /// it. Nothing is to be taken of what is trusted.
+    #[must_use]
+    pub fn claim(&self, now: Millis) -> Option<Claim> {
+        let seen = self.probe.load(Ordering::Relaxed);
+        if seen == TRUSTED {
+            return Some(Claim(TRUSTED));
+        }
+        if now.0 < seen >> PROBE_BITS {
+            return None;
+        }
+        let number = self.probes.fetch_add(1, Ordering::Relaxed) % (1 << PROBE_BITS);
+        let probe = (now.after(PROBE_MAX).0 << PROBE_BITS) | number;
+        let taken = self.probe.compare_exchange(seen, probe, Ordering::Relaxed, Ordering::Relaxed);
+        taken.is_ok().then_some(Claim(probe))
+    }
+
+    /// Gives a probe back that told nothing: the client left, or the request itself was wrong.
+    pub fn release(&self, claim: Claim) {
+        if claim.0 != TRUSTED {
+            // Not if it was cooled, trusted again or, too late, claimed anew since.
+            let _is_theirs = self.probe.compare_exchange(claim.0, IN_DOUBT, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a claim is the one that counts.
+    pub(in crate::route) fn is_held_by(&self, claim: Claim) -> bool {
+        self.probe.load(Ordering::Relaxed) == claim.0
+    }
+
+    /// Whether a request is finding out if it works again.
+    #[must_use]
+    pub fn is_probed(&self, now: Millis) -> bool {
+        now.0 < self.probe.load(Ordering::Relaxed) >> PROBE_BITS
     }
 
     /// Failures since the last success.
@@ -94,13 +155,28 @@ impl KeyState {
         self.strikes.load(Ordering::Relaxed)
     }
 
+    /// Why it rests, or rested last.
+    #[must_use]
+    pub fn last_why(&self) -> Why {
+        Why::ALL.get(usize::from(self.why.load(Ordering::Relaxed))).copied().unwrap_or_default()
+    }
+
     /// Why it rests; `Nothing` when it does not.
     #[must_use]
     pub fn why(&self, now: Millis) -> Why {
-        if self.is_ready(now) {
-            return Why::Nothing;
-        }
-        Why::ALL.get(usize::from(self.why.load(Ordering::Relaxed))).copied().unwrap_or_default()
+        if self.is_ready(now) { Why::Nothing } else { self.last_why() }
+    }
+}
+
+/// The right to probe one state, until it is given back or an outcome is known.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Claim(u64);
+
+impl Claim {
+    /// Whether it stands for a probe at all.
+    #[must_use]
+    pub fn is_probe(self) -> bool {
+        self.0 != TRUSTED
     }
 }
 
@@ -217,6 +293,36 @@ mod tests {
         let fixed = ModelState::new(&registry, "key gpt-a", false);
         fixed.of(a).cool(Millis(1), Duration::from_secs(9), Why::Limited);
         assert!(!fixed.of(b).is_ready(Millis(2)), "one model has one state");
+    }
+
+    #[test]
+    fn one_request_probes_what_has_failed() {
+        let state = KeyState::default();
+        let now = Millis(10_000);
+        assert!(state.claim(now).is_some_and(|c| !c.is_probe()) && state.claim(now).is_some(), "trusted: for all");
+        state.cool(Millis(1), Duration::from_secs(1), Why::Failed);
+        let claim = state.claim(now).expect("the first one");
+        assert!(claim.is_probe() && state.is_probed(now) && state.claim(now).is_none(), "and no other");
+        state.release(claim);
+        let claim = state.claim(now).expect("it told nothing");
+        let late = now.after(PROBE_MAX);
+        let other = state.claim(late).expect("it told nothing for too long");
+        state.release(claim);
+        assert!(state.is_probed(late), "what comes too late takes nothing from the next");
+        state.succeed();
+        state.release(other);
+        assert!(!state.is_probed(late) && state.claim(late).is_some_and(|c| !c.is_probe()), "trusted again");
+    }
+
+    #[test]
+    fn a_failed_probe_rests_anew() {
+        let state = KeyState::default();
+        state.cool(Millis(1), Duration::from_secs(1), Why::Failed);
+        let claim = state.claim(Millis(2_000)).expect("due");
+        state.cool(Millis(2_100), Duration::from_secs(2), Why::Failed);
+        state.release(claim);
+        assert_eq!((state.ready_at(), state.strikes()), (Millis(4_100), 2));
+        assert!(!state.is_probed(Millis(2_200)) && state.claim(Millis(4_100)).is_some(), "the next one");
     }
 
     #[test]

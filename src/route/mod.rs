@@ -1,6 +1,7 @@
 //! Which attempt next, and what an outcome means. Pure: `now` comes in, decisions go out.
 
 pub mod keys;
+pub mod laws;
 pub mod near;
 pub mod plan;
 pub mod table;

@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use smallvec::SmallVec;
 
 use crate::route::keys::{KeyState, ModelState};
+use crate::route::plan::ATTEMPTS_MAX;
 use crate::secret::Secret;
 use crate::wire::Format;
 use crate::wire::caps::{Capabilities, Quirks};
@@ -47,6 +48,51 @@ pub struct Model {
     pub on_lossy: OnLossy,
     /// Put the logical name into replies that pass through untouched.
     pub rewrite_model: bool,
+    pub terms: Terms,
+}
+
+/// What a model's requests may cost, and how their clients are kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Terms {
+    /// Attempts at one request, over all keys and routes.
+    pub attempts_max: u32,
+    /// After it nothing more is tried.
+    pub deadline: Duration,
+    /// Silence after which a client that streams is sent a sign of life. `None`: never.
+    pub keep_alive: Option<Duration>,
+    /// When a client that streams is answered though no upstream has begun to. `None`: not before one has.
+    pub early_commit: Option<Duration>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            attempts_max: ATTEMPTS_MAX,
+            // Longer than the ten minutes SDKs wait by default helps nobody.
+            deadline: Duration::from_secs(600),
+            // Shorter than any load balancer's or watchdog's patience that is known (PEERS P13).
+            keep_alive: Some(Duration::from_secs(15)),
+            early_commit: None,
+        }
+    }
+}
+
+/// How much of a stream is held back until its first output, which is the moment from which nothing else is tried.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Gate {
+    /// Events without output: honest streams send a few, pings and starts.
+    pub events: u32,
+    pub bytes: usize,
+    /// From the head of the answer to its first output.
+    pub time: Duration,
+}
+
+impl Gate {
+    /// What is held where no file says (PEERS P5).
+    #[must_use]
+    pub fn within(time: Duration) -> Self {
+        Self { events: 64, bytes: 256 * 1024, time }
+    }
 }
 
 impl Model {
@@ -107,6 +153,9 @@ pub struct Route {
     /// What every answer of this route carries to the client: as `Slot::sent`.
     pub answered: OnceLock<HeaderMap>,
     pub timeouts: Timeouts,
+    pub gate: Gate,
+    /// Tokens it is declared to take in.
+    pub context_tokens: Option<u64>,
     pub policy: Policy,
     pub capabilities: Capabilities,
     pub quirks: Quirks,
@@ -136,8 +185,8 @@ pub struct Names {
     label: Arc<str>,
     /// The upstream model as a JSON string; nothing behind a wildcard.
     pub literal: Option<Bytes>,
-    /// The provider's name and the upstream model's, as header values where they can be.
-    pub headers: (Option<HeaderValue>, Option<HeaderValue>),
+    /// `provider/model` as a header value where it can be one; nothing behind a wildcard.
+    pub header: Option<HeaderValue>,
 }
 
 impl Names {
@@ -147,7 +196,7 @@ impl Names {
         Self {
             label: format!("{provider}/{model}").into(),
             literal: fixed.map(|name| Bytes::from(format!("\"{}\"", JsonStr::quote(name).literal()))),
-            headers: (HeaderValue::from_str(provider).ok(), fixed.and_then(|name| HeaderValue::from_str(name).ok())),
+            header: fixed.and_then(|name| HeaderValue::from_str(&format!("{provider}/{name}")).ok()),
         }
     }
 }
@@ -261,13 +310,64 @@ pub struct Timeouts {
 pub struct Policy {
     /// The seed's `error_handling`: by upstream status.
     pub actions: SmallVec<[(u16, Action, Option<Duration>); 2]>,
+    /// By status and words; the first that fits comes before all else.
+    pub rules: Box<[ErrorRule]>,
     /// How long a key rests for this model. Zero: not at all.
     pub model_cooldown: Duration,
     /// How long a key rests for all models, and a provider as a whole. Zero: not at all.
     pub key_cooldown: Duration,
 }
 
+/// One of a provider's `error_rules`: what a certain error of it means.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ErrorRule {
+    /// `None`: any status from 400 on, and errors under a good one.
+    pub status: Option<u16>,
+    /// Words the error's body must hold, in any case.
+    pub body_contains: Option<Box<str>>,
+    pub scope: RuleScope,
+    /// `None`: as long as is usual for the scope.
+    pub cooldown: Option<Duration>,
+}
+
+/// Whose trouble an error is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RuleScope {
+    Request,
+    Key,
+    KeyModel,
+    Route,
+    Provider,
+}
+
+impl RuleScope {
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("request", Self::Request),
+        ("key", Self::Key),
+        ("key_model", Self::KeyModel),
+        ("route", Self::Route),
+        ("provider", Self::Provider),
+    ];
+
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(n, _)| *n == name).map(|(_, scope)| *scope)
+    }
+}
+
 impl Policy {
+    /// Which rule an error fits, if any.
+    #[must_use]
+    pub fn rule(&self, status: u16, body: &[u8]) -> Option<usize> {
+        let holds = |words: &str| {
+            let words = words.as_bytes();
+            body.windows(words.len().max(1)).any(|part| part.eq_ignore_ascii_case(words))
+        };
+        self.rules
+            .iter()
+            .position(|rule| rule.status.is_none_or(|s| s == status) && rule.body_contains.as_deref().is_none_or(holds))
+    }
+
     /// Whether tool calls without a result may be given one.
     #[must_use]
     pub fn mends_tool_calls(&self) -> bool {
@@ -446,6 +546,7 @@ mod tests {
             routes: Box::new([]),
             on_lossy: OnLossy::Report,
             rewrite_model: false,
+            terms: Terms::default(),
         })
     }
 

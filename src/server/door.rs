@@ -165,7 +165,7 @@ async fn answer(
 ) -> Result<Response<Body>, Refused> {
     let body = collect(worker, &headers, &mut body).await?;
     let inbound = Inbound { id: id.clone(), format, always_stream, headers, body };
-    Ok(worker.gateway.forward(&inbound).await)
+    Ok(worker.gateway.forward(inbound).await)
 }
 
 /// Collects a request to be counted and passes it on.

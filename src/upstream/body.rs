@@ -129,6 +129,12 @@ impl Body {
         self
     }
 
+    /// Since when its reader has been waiting for more.
+    #[must_use]
+    pub fn silent_since(&self) -> Option<Instant> {
+        self.timer.as_ref().and_then(|timer| timer.waiting_since)
+    }
+
     /// Waits no longer than this for each chunk from now on.
     pub fn hasten(&mut self, idle: Duration) {
         if let Some(timer) = &mut self.timer {

@@ -183,6 +183,12 @@ impl Head {
         self.members.iter().any(|m| is_key(m.key.bytes(body), name))
     }
 
+    /// A top-level field's value as it stands.
+    #[must_use]
+    pub fn value<'b>(&self, body: &'b [u8], name: &str) -> Option<&'b [u8]> {
+        self.members.iter().find(|m| is_key(m.key.bytes(body), name)).map(|m| m.value.bytes(body))
+    }
+
     /// How many answers are asked for side by side: one, where the client does not say otherwise.
     #[must_use]
     pub fn answers(&self, body: &[u8]) -> u64 {

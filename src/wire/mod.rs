@@ -109,6 +109,8 @@ pub struct Codec {
     pub encode_fault: fn(&Fault, &str, &mut Vec<u8>),
     /// Writes an error as a stream event of this format.
     pub encode_fault_event: fn(&Fault, &mut Vec<u8>),
+    /// What keeps a stream of this format alive, and means nothing: what its clients' watchdogs count as life (CLIENTS, PEERS P13).
+    pub keep_alive: &'static str,
     /// What puts empty results into a request for the tool calls that lack one: where to insert what.
     pub repair: fn(&str) -> Vec<splice::Edit>,
     /// What takes out of a request that passes untouched the thinking that only we have signed.

@@ -53,6 +53,7 @@ pub(super) static CODEC: Codec = Codec {
     encode_fault_event: fault::encode_event,
     repair: crate::wire::repair::anthropic,
     unvouched: unvouched::unvouched,
+    keep_alive: "event: ping\ndata: {\"type\": \"ping\"}\n\n",
     headers: &[("anthropic-version", "2023-06-01")],
     inspect: inspect::frame,
     inspect_reply: inspect::reply,

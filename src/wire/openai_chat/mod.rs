@@ -35,6 +35,7 @@ pub(super) static CODEC: Codec = Codec {
     encode_fault_event: fault::encode_event,
     repair: crate::wire::repair::openai_chat,
     unvouched: |_| Vec::new(),
+    keep_alive: ": keep-alive\n\n",
     headers: &[],
     inspect: inspect::frame,
     inspect_reply: inspect::reply,
