@@ -27,5 +27,6 @@ mod floors;
 mod fuzz;
 mod load;
 mod lossy;
+mod policy;
 mod replies;
 mod verbatim;

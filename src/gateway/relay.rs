@@ -154,13 +154,20 @@ impl Relay {
                 Poll::Ready(Some(Ok(chunk))) => self.feed(&chunk),
                 Poll::Ready(Some(Err(error))) => self.fail(read_fault(&error)),
                 Poll::Ready(None) => self.finish(),
-                Poll::Pending => {
-                    let (Some(pulse), Some(since)) = (&mut self.pulse, self.upstream.silent_since()) else {
-                        return Poll::Pending;
-                    };
-                    return pulse.poll(cx, since).map(Some);
-                }
+                Poll::Pending => return self.poll_pulse(cx).map(Some),
             }
+        }
+    }
+
+    /// Keeps the client's connection alive while the answer pauses; after its end there is nothing left to wait for.
+    fn poll_pulse(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        let has_ended = match &self.lane {
+            Lane::Verbatim(lane) => lane.finished,
+            Lane::Translated(lane) => lane.translator.seen().ended,
+        };
+        match (&mut self.pulse, self.upstream.silent_since()) {
+            (Some(pulse), Some(since)) if !has_ended => pulse.poll(cx, since),
+            _ => Poll::Pending,
         }
     }
 

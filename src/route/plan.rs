@@ -323,7 +323,7 @@ impl<'t> Plan<'t> {
     /// When the soonest of what was not tried may be, if the request can wait so long.
     fn due_soon(&mut self, now: Millis) -> Option<Millis> {
         let soonest = self.resting.iter().map(|(until, _, _)| *until).min()?;
-        let patience = *self.wait_until.get_or_insert(now.after(WAIT_MAX));
+        let patience = *self.wait_until.get_or_insert_with(|| now.after(WAIT_MAX));
         (soonest <= patience && soonest < self.deadline).then(|| soonest.max(Millis(now.0 + 1)))
     }
 
@@ -519,7 +519,7 @@ mod tests {
         let now = Millis(1_500);
         let next = |plan: &mut Plan<'_>| match plan.next(now) {
             Step::Try(attempt) => attempt.route,
-            other => panic!("{other:?}"),
+            other @ (Step::Wait(_) | Step::GiveUp(_)) => panic!("{other:?}"),
         };
         let mut plans: Vec<Plan<'_>> = (0..3).map(|_| Plan::new(&routes, Share::default(), DEADLINE)).collect();
         let went: Vec<usize> = plans.iter_mut().map(next).collect();
@@ -562,7 +562,7 @@ mod tests {
             let mut plan = Plan::new(&routes, Share::default(), DEADLINE).of_session(Some(session));
             match plan.next(now) {
                 Step::Try(attempt) => attempt.slot,
-                other => panic!("{other:?}"),
+                other @ (Step::Wait(_) | Step::GiveUp(_)) => panic!("{other:?}"),
             }
         };
         let keys: Vec<usize> = (0..40).map(|session| first(session, Millis(1))).collect();

@@ -55,11 +55,7 @@ impl H1 {
     }
 
     /// Moves bytes until `ask` has an answer or there is nothing left to move. Then the task is woken when there is.
-    pub(super) fn drive<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut ask: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
+    pub(super) fn drive<T>(&mut self, cx: &Context<'_>, mut ask: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
         self.bell.listen(cx.waker());
         let mut inner = Context::from_waker(&self.waker);
         // What is asked for comes from the connection, so it is asked again whenever that has moved.
@@ -86,7 +82,7 @@ impl H1 {
     }
 
     /// Lets it rest; whether it takes another request. From now on the keeper is woken for it.
-    pub(super) fn rest(&mut self, cx: &mut Context<'_>, now: Millis) -> bool {
+    pub(super) fn rest(&mut self, cx: &Context<'_>, now: Millis) -> bool {
         self.rests_since = now;
         self.bell.listen(cx.waker());
         // Whoever had its last chunk has moved it as far as it goes, as a rule.
@@ -94,7 +90,7 @@ impl H1 {
     }
 
     /// Whether it takes a request, once it has done all it can for now.
-    pub(super) fn is_ready_after(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn is_ready_after(&mut self, cx: &Context<'_>) -> bool {
         let _nothing: Poll<()> = self.drive(cx, |_| Poll::Pending);
         self.run.is_some() && self.sender.is_ready()
     }

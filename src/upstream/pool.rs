@@ -175,10 +175,10 @@ impl Place {
     pub(super) fn take(&self) -> Option<Taken> {
         let mut connections = self.connections.lock();
         let now = self.clock.now();
-        let mut nobody = Context::from_waker(Waker::noop());
+        let nobody = Context::from_waker(Waker::noop());
         while let Some(mut h1) = connections.h1.pop() {
             // What happens to it while it rests is its end, as a rule.
-            let is_ready = if h1.has_rung() { h1.is_ready_after(&mut nobody) } else { h1.sender.is_ready() };
+            let is_ready = if h1.has_rung() { h1.is_ready_after(&nobody) } else { h1.sender.is_ready() };
             if is_ready && !self.is_stale(&h1, now) {
                 h1.hush();
                 return Some(Taken::H1(h1));
@@ -201,9 +201,9 @@ impl Place {
         let now = self.clock.now();
         let mut connections = self.connections.lock();
         let keeper = connections.keeper.clone();
-        let mut cx = Context::from_waker(keeper.as_ref().unwrap_or(Waker::noop()));
+        let cx = Context::from_waker(keeper.as_ref().unwrap_or(Waker::noop()));
         // Not ready: the request was answered before it was read, or the other side wants to close.
-        if !h1.rest(&mut cx, now) || self.is_old(h1.born, now) {
+        if !h1.rest(&cx, now) || self.is_old(h1.born, now) {
             return;
         }
         connections.h1.push(h1);
@@ -221,7 +221,7 @@ impl Place {
 
     /// Drops those that the other side has closed or that have rested too long. `None`: nothing rests, and nothing did
     /// for so long that the keeper may go.
-    fn look_after(&self, cx: &mut Context<'_>, is_time: bool) -> Option<Duration> {
+    fn look_after(&self, cx: &Context<'_>, is_time: bool) -> Option<Duration> {
         let mut connections = self.connections.lock();
         let is_known = connections.keeper.as_ref().is_some_and(|k| k.will_wake(cx.waker()));
         let now = self.clock.now();

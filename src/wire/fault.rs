@@ -119,6 +119,10 @@ impl Fault {
         let says = |word: &str| code == Some(word) || kind == Some(word);
         if self.status != 402 && (says("insufficient_quota") || says("billing_hard_limit_reached")) {
             self.kind = FaultKind::Quota;
+        } else if matches!(self.status, 400 | 403 | 429)
+            && (CLOSED.iter().any(|code| says(code)) || is_spent(&self.message))
+        {
+            self.kind = if self.status == 429 { FaultKind::Quota } else { FaultKind::Billing };
         } else if self.status == 404
             && (says("model_not_found") || says("not_found_error") || self.message.contains("model"))
         {
@@ -158,6 +162,26 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+/// Codes by which providers say that an account is closed, under statuses that mean something else.
+const CLOSED: [&str; 4] =
+    ["billing_not_active", "account_deactivated", "organization_deactivated", "access_terminated"];
+
+/// The phrases by which providers say that an account has no credit left or is closed: Anthropic under 400, others under 403.
+fn is_spent(message: &str) -> bool {
+    const PHRASES: [&str; 8] = [
+        "credit balance is too low",
+        "insufficient balance",
+        "insufficient credits",
+        "account is not active",
+        "account has been deactivated",
+        "account has been disabled",
+        "organization has been disabled",
+        "account has been suspended",
+    ];
+    let lower = message.to_ascii_lowercase();
+    PHRASES.iter().any(|phrase| lower.contains(phrase))
+}
 
 /// The phrases by which providers say that a prompt is too long (CONVERSION 9.2, recorded).
 fn is_context_length(message: &str) -> bool {
