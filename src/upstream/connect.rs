@@ -36,6 +36,20 @@ pub(super) struct Connector {
     pub(super) spawn: Spawn,
     pub(super) clock: Clock,
     pub(super) rest_max: Duration,
+    pub(super) resolve: Resolve,
+}
+
+/// Finds a name's addresses. Asked for every connection that is made: what moves is followed as soon as the connections to
+/// where it was are closed or too old.
+pub(super) type Resolve = Arc<dyn Fn(&str, u16) -> Resolving + Send + Sync>;
+type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// As the system does.
+pub(super) fn by_system() -> Resolve {
+    Arc::new(|host, port| {
+        let host = host.to_owned();
+        Box::pin(async move { Ok(lookup_host((host, port)).await?.collect()) })
+    })
 }
 
 impl Connector {
@@ -45,7 +59,7 @@ impl Connector {
             Some(proxy) => (&*proxy.host, proxy.port),
             None => (&*origin.host, origin.port),
         };
-        let mut tcp = dial(host, port).await?;
+        let mut tcp = self.dial(host, port).await?;
         if !origin.tls {
             return self.speak(tcp, false).await;
         }
@@ -58,6 +72,18 @@ impl Connector {
         let tls = connector.connect(name, tcp).await.map_err(|e| SendError::connect(What::Tls).because(e))?;
         let is_h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         self.speak(tls, is_h2).await
+    }
+
+    /// Opens a TCP connection to a name.
+    async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, SendError> {
+        let found = (self.resolve)(host, port).await.map_err(|e| SendError::connect(What::Resolve).because(e))?;
+        let addresses = interleave(found.into_iter().take(ADDRESSES_MAX));
+        let tcp = race(addresses).await.map_err(|e| SendError::connect(What::Dial).because(e))?;
+        // Without it a request's last packet may wait 40 ms for an acknowledgement (PERFORMANCE 1.5).
+        tcp.set_nodelay(true).map_err(|e| SendError::connect(What::Dial).because(e))?;
+        // Helps, but is not needed: a system without it is no reason to fail.
+        drop(SockRef::from(&tcp).set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE)));
+        Ok(tcp)
     }
 
     async fn speak<T>(&self, io: T, is_h2: bool) -> Result<Taken, SendError>
@@ -131,18 +157,6 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Executo
     fn execute(&self, task: F) {
         (self.0)(Box::pin(task));
     }
-}
-
-/// Opens a TCP connection to a name.
-async fn dial(host: &str, port: u16) -> Result<TcpStream, SendError> {
-    let found = lookup_host((host, port)).await.map_err(|e| SendError::connect(What::Resolve).because(e))?;
-    let addresses = interleave(found.take(ADDRESSES_MAX));
-    let tcp = race(addresses).await.map_err(|e| SendError::connect(What::Dial).because(e))?;
-    // Without it a request's last packet may wait 40 ms for an acknowledgement (PERFORMANCE 1.5).
-    tcp.set_nodelay(true).map_err(|e| SendError::connect(What::Dial).because(e))?;
-    // Helps, but is not needed: a system without it is no reason to fail.
-    drop(SockRef::from(&tcp).set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE)));
-    Ok(tcp)
 }
 
 /// Addresses tried of one name.

@@ -94,12 +94,12 @@ pub struct Answer {
 impl Upstream {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self::keeping(settings, Keep::default())
+        Self::keeping(settings, Keep::default(), connect::by_system())
     }
 
-    fn keeping(settings: Settings, keep: Keep) -> Self {
+    fn keeping(settings: Settings, keep: Keep, resolve: connect::Resolve) -> Self {
         let Settings { tls, spawn, clock } = settings;
-        let connector = Connector { tls, spawn, clock, rest_max: keep.rest_max };
+        let connector = Connector { tls, spawn, clock, rest_max: keep.rest_max, resolve };
         Self { pool: Arc::new(Pool::new(keep)), connector }
     }
 

@@ -25,7 +25,7 @@ fn spawn<F: Future<Output: Send> + Send + 'static>(task: F) -> JoinHandle<F::Out
 
 fn upstream_with(tls: Arc<rustls::ClientConfig>, keep: Keep) -> Upstream {
     let spawn: Spawn = Arc::new(|task| drop(spawn(task)));
-    Upstream::keeping(Settings { tls, spawn, clock: Clock::start() }, keep)
+    Upstream::keeping(Settings { tls, spawn, clock: Clock::start() }, keep, connect::by_system())
 }
 
 fn upstream() -> Upstream {
@@ -410,6 +410,32 @@ async fn connections_that_rest_too_long_or_grow_old_are_closed() {
             timeout(SECS_5, closed).await.unwrap().unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_name_that_points_elsewhere_is_followed() {
+    let (old, new) = (Server::start(&[serve]).await, Server::start(&[serve]).await);
+    let points_to = Arc::new(AtomicUsize::new(usize::from(old.origin.port)));
+    let shared = Arc::clone(&points_to);
+    let resolve: connect::Resolve = Arc::new(move |host, _| {
+        assert_eq!(host, "moves.test");
+        let port = u16::try_from(shared.load(Ordering::Relaxed)).unwrap();
+        Box::pin(async move { Ok(vec![([127, 0, 0, 1], port).into()]) })
+    });
+    let spawn: Spawn = Arc::new(|task| drop(spawn(task)));
+    let settings = Settings { tls: tls_config(None).unwrap(), spawn, clock: Clock::start() };
+    let keep = Keep { age_max: Duration::from_millis(300), ..Keep::default() };
+    let upstream = Upstream::keeping(settings, keep, resolve);
+    let origin = Arc::new(Origin { tls: false, host: "moves.test".into(), port: 80, proxy: None });
+    for _ in 0..2 {
+        drop(text(upstream.send(post(&origin, "a")).await.unwrap()).await);
+    }
+    points_to.store(usize::from(new.origin.port), Ordering::Relaxed);
+    drop(text(upstream.send(post(&origin, "b")).await.unwrap()).await);
+    assert_eq!((old.accepted(), new.accepted()), (1, 0), "what is open is used while it is young");
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    drop(text(upstream.send(post(&origin, "c")).await.unwrap()).await);
+    assert_eq!((old.accepted(), new.accepted()), (1, 1), "and then the name is asked again");
 }
 
 #[tokio::test]
