@@ -54,6 +54,12 @@ impl Clock {
         u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// A moment of [`Clock::micros`] as `now` would have told it.
+    #[must_use]
+    pub fn millis_of(micros: u64) -> Millis {
+        Millis(1 + micros / 1000)
+    }
+
     /// Seconds since 1970, by the wall clock.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one reader")]

@@ -96,7 +96,7 @@ impl Gateway {
     ) -> Result<Delivery, Box<Failure>> {
         let model = &request.resolved.model;
         let routes = &model.routes;
-        let mut now = self.clock.now();
+        let mut now = ticket.started();
         let mut plan = plan(request, now);
         let mut best: Option<Box<Failure>> = None;
         let mut repair = false;
@@ -119,7 +119,8 @@ impl Gateway {
             let tried = self.attempt(request, route, slot, std::mem::take(&mut repair)).await;
             let mut failure = match tried {
                 Ok(delivery) => {
-                    plan.observe(&DELIVERED, self.clock.now());
+                    // When it was begun will do: success is not timed.
+                    plan.observe(&DELIVERED, now);
                     return Ok(delivery);
                 }
                 Err(failure) => failure,

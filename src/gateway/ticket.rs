@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::gateway::headers::RequestId;
-use crate::time::Clock;
+use crate::time::{Clock, Millis};
 use crate::wire::Format;
 use crate::wire::event::Usage;
 
@@ -66,6 +66,11 @@ impl Ticket {
 
     pub(super) fn record(&mut self) -> &mut Record {
         self.open.get_or_insert_with(Box::default)
+    }
+
+    /// When the request came.
+    pub(super) fn started(&self) -> Millis {
+        Clock::millis_of(self.started_us)
     }
 
     fn micros(&self) -> u64 {

@@ -49,12 +49,12 @@ pub struct Plan<'t> {
     session: Option<u64>,
     attempts: u32,
     /// Where each route's keys begin for this request, once it was asked for.
-    turns: SmallVec<[(usize, usize); 2]>,
+    turns: SmallVec<[(usize, usize); 1]>,
     current: Option<Attempt>,
     /// What was tried, and need not be again.
-    tried: SmallVec<[Attempt; 4]>,
+    tried: SmallVec<[Attempt; 2]>,
     /// Routes that are of no use to this request any more.
-    left: SmallVec<[usize; 4]>,
+    left: SmallVec<[usize; 2]>,
     /// Only routes that are declared to take longer requests than this are of use.
     longer_than: Option<u64>,
     /// Until when it may wait; from when it first did.
@@ -64,7 +64,7 @@ pub struct Plan<'t> {
     replayed: bool,
     repaired: bool,
     over: bool,
-    resting: SmallVec<[(Millis, Why, Attempt); 4]>,
+    resting: SmallVec<[(Millis, Why, Attempt); 1]>,
     /// What the current attempt finds out for others.
     claims: SmallVec<[(&'t KeyState, Claim); 1]>,
 }
@@ -276,7 +276,10 @@ impl<'t> Plan<'t> {
     /// A route's keys in the order of this request: in turn, or as its session has them.
     fn order(&mut self, index: usize, route: &Route) -> SmallVec<[usize; 4]> {
         let n = route.keys.len();
-        if let Some(session) = self.session.filter(|_| 1 < n) {
+        if n == 1 {
+            return std::iter::once(0).collect();
+        }
+        if let Some(session) = self.session {
             let weight = |slot: &usize| {
                 let key = route.keys.get(*slot).and_then(|slot| slot.key.secret.as_ref());
                 mix(session ^ key.map_or(0, Secret::ordinal))
