@@ -1,6 +1,8 @@
 //! What a model's and a provider's files say of failures, waits, sessions and silence, seen from outside.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -288,4 +290,20 @@ fn the_gates_bounds_are_the_routes_own() {
         let (status, headers) = connection.start(&Request::post(side.path, side.stream_request).with_key());
         assert_eq!((status, headers.one("x-model-proxy-route")), (200, Some("p/up")), "one event is enough here");
     }
+}
+
+/// The README's table of the policy is what `judge` says.
+#[test]
+fn the_readme_shows_the_policy() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(&path).unwrap();
+    let (begin, end) = ("<!-- policy -->\n", "<!-- /policy -->");
+    let (before, rest) = readme.split_once(begin).expect("the README has the table's begin");
+    let (_, after) = rest.split_once(end).expect("the README has the table's end");
+    let wanted = format!("{before}{begin}{}{end}{after}", model_proxy::route::told::table());
+    if std::env::var_os("MODEL_PROXY_BLESS").is_some() {
+        fs::write(&path, &wanted).unwrap();
+    }
+    let found = fs::read_to_string(&path).unwrap();
+    assert!(found == wanted, "README.md is stale: MODEL_PROXY_BLESS=1 cargo test --test main policy writes it anew");
 }

@@ -5,4 +5,5 @@ pub mod laws;
 pub mod near;
 pub mod plan;
 pub mod table;
+pub mod told;
 pub mod verdict;
