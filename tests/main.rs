@@ -14,6 +14,7 @@
 
 mod support;
 
+mod cancel;
 mod cases;
 mod cli;
 mod corpus;
