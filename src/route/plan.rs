@@ -6,8 +6,8 @@
 //!     Try ── observe ──▶ Deliver | Refuse    the plan is over
 //!                        SameAgain | Repair  this key once more (each once per request)
 //!                        NextKey | NextRoute | LargerRoute
-//! what is left rests: Wait for what is due soon; nothing was tried, and the soonest only failed: it is probed;
-//! else GiveUp says until when
+//! what is left rests: Wait for what is due soon, or is being probed; then what has rested is tried all the same; nothing
+//! was tried, and the soonest only failed: it is probed before its time; else GiveUp says until when
 //! ```
 //!
 //! A route's keys take turns, unless the request belongs to a session: then they come in an order that is the session's own,
@@ -166,7 +166,7 @@ impl<'t> Plan<'t> {
             if let Some(until) = self.due_soon(now) {
                 return Step::Wait(until);
             }
-            return match self.soonest_failed(now) {
+            return match self.last_resort(now) {
                 Some(attempt) => self.try_now(attempt),
                 None => Step::GiveUp(self.why_nothing()),
             };
@@ -330,17 +330,24 @@ impl<'t> Plan<'t> {
         (soonest <= patience && soonest < self.deadline).then(|| soonest.max(Millis(now.0 + 1)))
     }
 
-    /// With nothing tried and all at rest: of those that only failed the soonest is worth a probe, since failing may
-    /// have passed and the client gets no answer otherwise. What was refused or limited is not: its rest was asked for.
-    fn soonest_failed(&mut self, now: Millis) -> Option<Attempt> {
+    /// What is tried though it is in doubt, because the client gets no answer otherwise. First of all what has rested, and is
+    /// being probed by a request that takes longer than this one can wait: an answer written at leisure must not hold up all
+    /// others. Else, where nothing was tried, the soonest of those that only failed is worth a probe: failing may have passed.
+    /// What was refused or limited is not: its rest was asked for.
+    fn last_resort(&mut self, now: Millis) -> Option<Attempt> {
+        let routes = self.routes;
+        let way = |at: &Attempt| routes.get(at.route).and_then(|route| Some((route, route.keys.get(at.slot)?)));
+        let has_rested = |at: &Attempt| way(at).is_some_and(|(r, s)| rests(r, s, self.share, now).is_none());
+        if let Some((_, _, attempt)) = self.resting.iter().find(|(_, _, attempt)| has_rested(attempt)) {
+            return Some(*attempt);
+        }
         if 0 < self.attempts {
             return None;
         }
         let failed = self.resting.iter().filter(|(_, why, _)| matches!(why, Why::Failed | Why::Unreachable));
         let attempt = failed.min_by_key(|(until, _, _)| *until).map(|(_, _, attempt)| *attempt)?;
-        let routes = self.routes;
-        let route = routes.get(attempt.route)?;
-        self.claim(route, route.keys.get(attempt.slot)?, now).ok()?;
+        let (route, slot) = way(&attempt)?;
+        self.claim(route, slot, now).ok()?;
         Some(attempt)
     }
 
@@ -505,7 +512,7 @@ mod tests {
         let mut first = Plan::new(&routes, Share::default(), DEADLINE);
         assert!(matches!(first.next(now), Step::Try(_)), "failing may have passed");
         let mut second = Plan::new(&routes, Share::default(), DEADLINE);
-        assert!(!matches!(second.next(now), Step::Try(_)), "but one at a time finds out");
+        assert!(matches!(second.next(now), Step::GiveUp(GiveUp::AllResting(..))), "but one at a time finds out");
         first.observe(&replied(200), now);
         let routes = [route("p", 1)];
         run(&routes, &[replied(429)], Millis(1));
@@ -534,6 +541,20 @@ mod tests {
         let mut last = Plan::new(&routes, Share::default(), DEADLINE);
         let mut beside = Plan::new(&routes, Share::default(), DEADLINE);
         assert_eq!((next(&mut last), next(&mut beside)), (0, 0), "trusted again");
+    }
+
+    #[test]
+    fn a_probe_that_takes_long_does_not_hold_up_all_others() {
+        let routes = [route("p", 1)];
+        run(&routes, &[replied(500)], Millis(1));
+        let mut slow = Plan::new(&routes, Share::default(), DEADLINE);
+        assert!(matches!(slow.next(Millis(2_000)), Step::Try(_)), "it takes its time");
+        let mut other = Plan::new(&routes, Share::default(), DEADLINE);
+        let mut now = Millis(2_000);
+        while let Step::Wait(until) = other.next(now) {
+            now = until;
+        }
+        assert!((4_700..=5_000).contains(&now.0) && other.attempts() == 1, "it waited, and then went: {now:?}");
     }
 
     #[test]
