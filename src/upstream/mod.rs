@@ -74,7 +74,7 @@ pub struct Outgoing {
     pub method: Method,
     /// Path and query.
     pub path: PathAndQuery,
-    /// Without `host` and `content-length`, which are set here.
+    /// Without `host` and `content-length`, which are set here. Who wants plain bodies says so in `accept-encoding`.
     pub headers: HeaderMap,
     pub body: Parts,
     pub timeouts: Timeouts,
@@ -209,7 +209,6 @@ fn request(outgoing: Outgoing) -> Request<Sent> {
     // Our body knows its length. A header that says otherwise would let two requests be read out of one.
     headers.insert(header::CONTENT_LENGTH, length);
     headers.remove(header::TRANSFER_ENCODING);
-    headers.entry(header::ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
     request
 }
 

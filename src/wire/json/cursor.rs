@@ -184,16 +184,19 @@ impl<'a> Cursor<'a> {
     /// Takes a number of plain digits, as nearly all counts are; anything else is left for the long way.
     fn count(&mut self) -> Option<u64> {
         let rest = self.text.as_bytes().get(self.at..)?;
-        let len = rest.iter().take(COUNT_DIGITS_MAX + 1).position(|b| !b.is_ascii_digit())?;
-        let digits = rest.get(..len)?;
-        let ends = matches!(rest.get(len), Some(b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t'));
-        let leads = matches!(digits, [b'0'] | [b'1'..=b'9', ..]);
-        if !ends || !leads {
-            return None;
+        let mut n = 0_u64;
+        for (len, &byte) in rest.iter().enumerate().take(COUNT_DIGITS_MAX + 1) {
+            match byte {
+                b'0'..=b'9' if len == 0 || n != 0 => n = n.wrapping_mul(10).wrapping_add(u64::from(byte - b'0')),
+                b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t' if 0 < len => {
+                    self.at += len;
+                    self.fresh = false;
+                    return Some(n);
+                }
+                _ => return None,
+            }
         }
-        self.at += len;
-        self.fresh = false;
-        Some(digits.iter().fold(0, |n, d| n * 10 + u64::from(d - b'0')))
+        None
     }
 
     /// Takes whatever comes next, checked but not looked into.

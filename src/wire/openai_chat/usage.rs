@@ -75,9 +75,9 @@ fn details(cursor: &mut Cursor<'_>, counts: &mut Counts) -> Result<(), JsonError
             "cached_tokens" => counts.cache_read = cursor.any_u64()?.or(counts.cache_read),
             "cache_write_tokens" => counts.cache_write = cursor.any_u64()?,
             "reasoning_tokens" => counts.reasoning = cursor.any_u64()?,
-            // Parts by medium, and predictions: parts of counts that are taken whole.
+            // Parts by medium, and predictions: parts of counts that are taken whole. Numbers, nearly all.
             _ => {
-                cursor.skip()?;
+                cursor.any_u64()?;
             }
         }
     }
