@@ -65,7 +65,7 @@ impl<'a> Message<'a> {
                 "model" => this.model = word(cursor)?,
                 "content" => {
                     this.content = (cursor.peek()? == Kind::Array).then(|| cursor.clone());
-                    cursor.skip()?;
+                    cursor.step_over()?;
                 }
                 "usage" => this.usage = usage::read(cursor)?,
                 "error" => this.is_error |= cursor.opt_skip()?.is_some(),
@@ -182,7 +182,7 @@ pub(super) struct Piece<'a> {
 
 impl<'a> Piece<'a> {
     pub(super) fn read(cursor: &mut Cursor<'a>) -> Result<Self, JsonError> {
-        let mut inside = cursor.clone();
+        let from = cursor.at();
         let mut this = Self {
             kind: JsonStr::default(),
             text: None,
@@ -193,29 +193,30 @@ impl<'a> Piece<'a> {
             name: None,
             input: None,
             citations: None,
-            json: cursor.skip()?,
+            json: Json::raw("{}"),
         };
-        inside.object()?;
-        while let Some(key) = inside.key()? {
+        cursor.object()?;
+        while let Some(key) = cursor.key()? {
             match key.decode().as_ref() {
-                "type" => this.kind = word(&mut inside)?.unwrap_or_default(),
-                "text" => this.text = word(&mut inside)?,
-                "thinking" => this.thinking = word(&mut inside)?,
-                "signature" => this.signature = word(&mut inside)?,
-                "data" => this.data = word(&mut inside)?,
-                "id" => this.id = word(&mut inside)?,
-                "name" => this.name = word(&mut inside)?,
-                "input" => this.input = inside.opt_skip()?,
+                "type" => this.kind = word(cursor)?.unwrap_or_default(),
+                "text" => this.text = word(cursor)?,
+                "thinking" => this.thinking = word(cursor)?,
+                "signature" => this.signature = word(cursor)?,
+                "data" => this.data = word(cursor)?,
+                "id" => this.id = word(cursor)?,
+                "name" => this.name = word(cursor)?,
+                "input" => this.input = cursor.opt_skip()?,
                 "citations" => {
-                    this.citations = (inside.peek()? == Kind::Array).then(|| inside.clone());
-                    inside.skip()?;
+                    this.citations = (cursor.peek()? == Kind::Array).then(|| cursor.clone());
+                    cursor.skip()?;
                 }
                 // `caller`, `toolset_name`; blocks of other kinds stay whole in `json`.
                 _ => {
-                    inside.skip()?;
+                    cursor.skip()?;
                 }
             }
         }
+        this.json = cursor.since(from)?;
         Ok(this)
     }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::wire::json::plain::{near_plain_len, plain_len};
+use crate::wire::json::plain::{near_plain_len, plain_len, unmarked_len};
 use crate::wire::json::{DEPTH_MAX, Json, JsonError, JsonStr, Kind, Result};
 
 /// Digits that fit any `u64`.
@@ -205,6 +205,57 @@ impl<'a> Cursor<'a> {
         let from = self.at;
         self.value()?;
         self.fresh = false;
+        Ok(Json::raw(self.slice(from, self.at)?))
+    }
+
+    /// Steps over a list or an object by its brackets and quotes alone, for whoever reads all of it afterwards: what is wrong
+    /// inside is found then, and nothing is checked twice.
+    pub(in crate::wire) fn step_over(&mut self) -> Result<()> {
+        if !matches!(self.peek()?, Kind::Array | Kind::Object) {
+            return self.skip().map(drop);
+        }
+        let bytes = self.text.as_bytes();
+        let from = self.at;
+        let mut depth = 0_usize;
+        while let Some(rest) = bytes.get(self.at..) {
+            // Between strings marks stand close together: a plain loop beats setting up a search.
+            let Some(n) = rest.iter().position(|b| matches!(b, b'"' | b'{' | b'}' | b'[' | b']')) else { break };
+            self.at += n + 1;
+            match rest.get(n) {
+                Some(b'"') => self.step_over_string()?,
+                Some(b'{' | b'[') => depth += 1,
+                _ => depth -= 1,
+            }
+            if depth == 0 {
+                self.fresh = false;
+                return Ok(());
+            }
+        }
+        self.at = from;
+        Err(self.fail("brackets that are never closed"))
+    }
+
+    /// Steps over the rest of a string.
+    fn step_over_string(&mut self) -> Result<()> {
+        let from = self.at;
+        while let Some(rest) = self.text.as_bytes().get(self.at..) {
+            self.at += unmarked_len(rest);
+            match self.byte() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                // Whatever is escaped, it is not the end.
+                Some(b'\\') => self.at += 2,
+                Some(_) | None => break,
+            }
+        }
+        self.at = from;
+        Err(self.fail("a string without its closing quote"))
+    }
+
+    /// What was taken from an offset on: one value, if that is where it began.
+    pub(in crate::wire) fn since(&self, from: usize) -> Result<Json<'a>> {
         Ok(Json::raw(self.slice(from, self.at)?))
     }
 

@@ -92,9 +92,12 @@ pub fn fuzz(data: &[u8]) {
         return;
     }
     assert_eq!(ours.is_ok(), theirs.is_ok(), "{text:?}: {ours:?} {theirs:?}");
+    let mut hasty = Cursor::new(text);
+    let stepped = hasty.step_over();
     let Ok(json) = ours else {
         return;
     };
+    assert_eq!(stepped.and_then(|()| hasty.end()), Ok(()), "what is JSON is stepped over to its end");
     let mut out = Vec::new();
     Writer::new(&mut out).json(&json);
     let same: std::result::Result<serde::de::IgnoredAny, _> = serde_json::from_slice(&out);

@@ -88,7 +88,10 @@ impl<'a> Reader<'a, '_> {
         let prompt = &mut self.prompt;
         match name {
             "model" => prompt.model = c.str()?,
-            "messages" => self.later.messages = Some(place(c)?),
+            "messages" => {
+                self.later.messages = Some(c.clone());
+                c.step_over()?;
+            }
             "max_tokens" => self.later.max_tokens = c.opt_u64()?.map(|n| (at, n)),
             "max_completion_tokens" => self.later.max_completion_tokens = c.opt_u64()?,
             "temperature" => prompt.temperature = temperature(c, at)?,
