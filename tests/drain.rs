@@ -1,14 +1,15 @@
 //! How it ends: nobody who has sent a request is left without an answer.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model_proxy::wire::Format;
 
 use crate::support::gateway::Setup;
-use crate::support::http::Request;
-use crate::support::samples::{CHAT, CHAT_REPLY, CHAT_REQUEST};
-use crate::support::upstream::{Script, Upstream};
+use crate::support::http::{Client, Request};
+use crate::support::samples::{CHAT, CHAT_REPLY, CHAT_REQUEST, SIDES};
+use crate::support::upstream::{After, Script, Upstream};
+use crate::support::{comes_true, wait_until};
 
 /// How long the upstream thinks: long enough for the signal to come in between.
 const THINKING: Duration = Duration::from_millis(500);
@@ -32,7 +33,7 @@ fn a_request_that_is_open_is_answered_and_an_idle_connection_closed() {
 fn clients_that_ask_all_the_time_are_told_before_their_connection_ends() {
     let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
     let mut gateway = Setup::simple(Format::OpenaiChat, &upstream).start();
-    let ask = |mut client: crate::support::http::Client| {
+    let ask = |mut client: Client| {
         // Ends when told; a connection that breaks before fails the test.
         thread::spawn(move || {
             loop {
@@ -50,4 +51,98 @@ fn clients_that_ask_all_the_time_are_told_before_their_connection_ends() {
     for client in clients {
         client.join().unwrap();
     }
+}
+
+/// All that is left of a stream.
+fn rest(mut client: Client) -> String {
+    let mut text = String::new();
+    while let Ok(Some(piece)) = client.piece() {
+        text.push_str(&String::from_utf8_lossy(&piece));
+    }
+    text
+}
+
+#[test]
+fn two_hundred_streams_are_let_go_on_to_their_ends() {
+    for side in SIDES {
+        let at = side.stream.find("day").unwrap();
+        let upstream = Upstream::answering(move |_, _| Script::stream(side.stream).cut(&[at]).between(THINKING));
+        let mut gateway = Setup::simple(side.format, &upstream).arg("--drain-seconds").arg("20").start();
+        let ask = |_| {
+            let mut client = gateway.connect();
+            client.ask(&Request::post(side.path, side.stream_request).with_key());
+            thread::spawn(move || {
+                assert_eq!(client.head().0, 200);
+                rest(client)
+            })
+        };
+        let streams: Vec<_> = (0..200).map(ask).collect();
+        upstream.wait_for(200);
+        assert_eq!(gateway.terminate(), Some(0));
+        for stream in streams {
+            let text = stream.join().unwrap();
+            assert!(side.has_ended_well(&text), "{text}");
+        }
+        let said = gateway.stderr();
+        assert!(said.contains("requests are open and have 20 s to end") && said.ends_with("stopped\n"), "{said}");
+    }
+}
+
+#[test]
+fn what_is_open_at_the_deadline_is_told_so_in_its_format() {
+    for (side, client) in SIDES.into_iter().flat_map(|side| SIDES.map(|client| (side, client))) {
+        let at = side.stream.find("day").unwrap();
+        let upstream = Upstream::answering(move |seen, _| match seen.wants_stream() {
+            true => Script::stream(side.stream).stop_at(at, After::Silence),
+            false => Script::nothing(After::Silence),
+        });
+        let mut gateway = Setup::simple(side.format, &upstream).arg("--drain-seconds").arg("0.5").start();
+        let mut stream = gateway.connect();
+        assert_eq!(stream.start(&Request::post(client.path, client.stream_request).with_key()).0, 200);
+        let mut whole = gateway.connect();
+        whole.ask(&Request::post(client.path, client.request).with_key());
+        upstream.wait_for(2);
+        let asked = Instant::now();
+        let (streamed, replied) = (thread::spawn(move || rest(stream)), thread::spawn(move || whole.reply()));
+        assert_eq!(gateway.terminate(), Some(0));
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+        let (text, reply) = (streamed.join().unwrap(), replied.join().unwrap());
+        assert!(text.contains("Good") && text.contains("the proxy is stopping"), "{text}");
+        assert!(!client.has_ended_well(&text), "{text}");
+        assert_eq!((reply.status, client.error_message(&reply).as_str()), (503, "the proxy is stopping; ask again"));
+        let said = gateway.stderr();
+        assert!(said.contains("2 requests are still open") && said.contains("2 requests were told"), "{said}");
+        assert_eq!(said.matches(" req_").count(), 2, "each has its line: {said}");
+    }
+}
+
+#[test]
+fn health_says_that_the_end_has_begun_and_a_second_signal_ends_at_once() {
+    let upstream = Upstream::answering(|_, _| Script::nothing(After::Silence));
+    let mut gateway = Setup::simple(Format::OpenaiChat, &upstream).start();
+    let mut open = gateway.connect();
+    open.ask(&Request::post(CHAT, CHAT_REQUEST).with_key());
+    upstream.wait_for(1);
+    let mut asking = gateway.connect();
+    assert_eq!(asking.send(&Request::get("/health")).status, 200);
+    gateway.signal("TERM");
+    wait_until("the end to begin", || gateway.stderr().contains("stopping: 1 requests are open"));
+    // Its connection is kept for a moment, for requests that are on their way.
+    let reply = asking.send(&Request::get("/health"));
+    assert_eq!((reply.status, reply.json()["status"].as_str()), (503, Some("draining")));
+    let asked = Instant::now();
+    assert_eq!(gateway.terminate(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+}
+
+#[test]
+fn without_requests_the_end_is_there_at_once() {
+    let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
+    let mut gateway = Setup::simple(Format::OpenaiChat, &upstream).start();
+    // A connection to the upstream rests now; it does not hold anything up.
+    assert_eq!(gateway.post(CHAT, CHAT_REQUEST).status, 200);
+    let asked = Instant::now();
+    assert_eq!(gateway.terminate(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(comes_true(Duration::from_secs(1), || upstream.closed() == 1), "and is closed");
 }

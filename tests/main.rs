@@ -29,5 +29,6 @@ mod fuzz;
 mod load;
 mod lossy;
 mod policy;
+mod reload;
 mod replies;
 mod verbatim;

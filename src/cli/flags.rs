@@ -113,7 +113,14 @@ const START: Command = Command {
             short: None,
             value: None,
             default: "",
-            help: "accepted for the seed's sake; changed files are read at the next start",
+            help: "read the configuration and .env again when they change; SIGHUP does so in any case",
+        },
+        Flag {
+            long: "drain-seconds",
+            short: None,
+            value: Some("SECONDS"),
+            default: "30",
+            help: "how long open requests may go on after SIGTERM",
         },
     ],
     examples: &[

@@ -2,16 +2,17 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::cli::flags::NAME;
 use crate::cli::parse::Given;
 use crate::cli::{Exit, Unready, environment, lines, load, say};
 use crate::config::env::Env;
-use crate::config::{Diagnostic, Loaded, Severity};
+use crate::config::{Diagnostic, Loaded, Lookup, Severity};
 use crate::route::keys::Registry;
 use crate::secret::Secret;
-use crate::server::{LogLevel, Settings};
+use crate::server::{LogLevel, Reloading, Settings, Source};
 
 pub(crate) fn run(given: &Given) -> Exit {
     let settings = match settings(given) {
@@ -34,14 +35,45 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
     if client_key.is_none() {
         without_client_key(&host, &env)?;
     }
-    if given.has("reload") {
-        say::err(&format!("{NAME}: --reload has no effect: changed files are read at the next start"));
-    }
+    let drain = drain(given, &env)?;
     let registry = Arc::new(Registry::default());
     let loaded = load(given, &env, &registry)?;
     tell(&loaded, &env)?;
-    Ok(Settings { host, port, workers: workers.get(), log_level, client_key, loaded, env, registry })
+    let reloading = reloading(given, &registry);
+    let workers = workers.get();
+    Ok(Settings { host, port, workers, log_level, client_key, loaded, env, registry, reloading, drain })
 }
+
+/// How everything is read again: as it was read now.
+fn reloading(given: &Given, registry: &Arc<Registry>) -> Reloading {
+    let (config, env_file) = (given.path("config"), given.path("env-file"));
+    let files = [Some(PathBuf::from(".env")), env_file.clone()].into_iter().flatten().collect();
+    let registry = Arc::clone(registry);
+    let source: Source = Box::new(move || {
+        let env = Env::read(env_file.as_deref())
+            .map_err(|(path, e)| vec![Diagnostic::unreadable(&path.display().to_string(), e)])?;
+        let lookup =
+            Lookup::find(config.as_deref(), &env).map_err(|e| vec![Diagnostic::unreadable("configuration", e)])?;
+        crate::config::load(&env, &lookup, &registry)
+    });
+    Reloading { source, files, watches: given.has("reload") }
+}
+
+/// How long open requests may go on after a signal: as on the command line, else as in the environment.
+fn drain(given: &Given, env: &Env) -> Result<Duration, Unready> {
+    let (text, said_by) = match (given.text("drain-seconds")?, env.text("MODEL_PROXY_DRAIN_SECONDS")) {
+        (Some(text), _) => (text, "--drain-seconds"),
+        (None, Some(text)) => (text, "MODEL_PROXY_DRAIN_SECONDS"),
+        (None, None) => (given.text_or_default("drain-seconds")?, "--drain-seconds"),
+    };
+    let seconds = text.trim().parse::<f64>().ok().filter(|s| (0.0..=DRAIN_SECONDS_MAX).contains(s));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| Unready::Usage(format!("{said_by} takes seconds from 0 to {DRAIN_SECONDS_MAX}, not {text:?}")))
+}
+
+/// A day: nobody waits longer for a process to end.
+const DRAIN_SECONDS_MAX: f64 = 86_400.0;
 
 /// What was said on the command line, else in the environment.
 fn log_level(given: &Given, env: &Env) -> Result<LogLevel, Unready> {

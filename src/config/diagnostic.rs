@@ -27,6 +27,13 @@ pub enum Severity {
 }
 
 impl Diagnostic {
+    /// What cannot be read at all.
+    #[must_use]
+    pub fn unreadable(what: &str, why: impl fmt::Display) -> Self {
+        let (severity, file) = (Severity::Error, what.into());
+        Self { severity, file, pointer: String::new(), message: why.to_string(), hint: None }
+    }
+
     /// Adds what to do about it.
     pub fn hint(&mut self, hint: impl Into<String>) {
         self.hint = Some(hint.into());

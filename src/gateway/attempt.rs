@@ -8,6 +8,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use smallvec::SmallVec;
 
 use crate::gateway::body::Body;
+use crate::gateway::drain::Drain;
 use crate::gateway::failure::{Failure, Said};
 use crate::gateway::forward::{Inbound, Request};
 use crate::gateway::pulse::Pulse;
@@ -81,7 +82,7 @@ impl Gateway {
         }
         let is_stream = request.stream && is_event_stream(&answer.headers);
         let Answer { status, headers, mut body, .. } = answer;
-        let way = Way { request, route, memory };
+        let way = Way { request, route, memory, drain: &self.drain };
         let content = if is_stream {
             Box::pin(way.stream(body)).await?
         } else {
@@ -293,6 +294,7 @@ struct Way<'r> {
     request: &'r Request<'r>,
     route: &'r Route,
     memory: Option<Memory>,
+    drain: &'r Arc<Drain>,
 }
 
 impl Way<'_> {
@@ -317,7 +319,8 @@ impl Way<'_> {
             Some(memory) => Lane::translated(StreamTranslator::new(from, to, memory)),
         };
         let keep_alive = self.request.resolved.model.terms.keep_alive;
-        let mut relay = Relay::new(body, lane, keep_alive.map(|every| Pulse::new(every, to)));
+        let pulse = keep_alive.map(|every| Pulse::new(every, to));
+        let mut relay = Relay::new(body, lane, pulse, Arc::clone(self.drain));
         let gate = self.route.gate;
         let first = tokio::time::timeout(gate.time, relay.first_output(gate)).await;
         match first {

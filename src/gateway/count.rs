@@ -48,8 +48,7 @@ const COUNT_BYTES_MAX: usize = 64 * 1024;
 impl Gateway {
     /// Counts the input tokens of a request. A model that is known gets a number, whatever its upstreams do.
     pub async fn count(&self, inbound: &Inbound) -> Response<Body> {
-        let recorder = Arc::clone(&self.recorder);
-        let mut ticket = Ticket::open(inbound.id.clone(), inbound.format, self.clock, recorder);
+        let mut ticket = Ticket::open(inbound.id.clone(), inbound.format, self);
         match self.tally(inbound, &mut ticket).await {
             Ok(count) => count.respond(inbound, ticket),
             Err(failure) => failure.respond(inbound, ticket),

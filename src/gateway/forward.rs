@@ -8,6 +8,7 @@
 //!
 //! Until a delivery is made nothing has been sent to the client, so any failure may still be followed by another try.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -57,8 +58,7 @@ pub(super) struct Request<'r> {
 impl Gateway {
     /// Serves one request. Every path ends in a response and in one record.
     pub async fn forward(&self, inbound: Inbound) -> Response<Body> {
-        let recorder = Arc::clone(&self.recorder);
-        let mut ticket = Ticket::open(inbound.id.clone(), inbound.format, self.clock, recorder);
+        let mut ticket = Ticket::open(inbound.id.clone(), inbound.format, self);
         let (head, resolved) = match self.open(&inbound, &mut ticket) {
             Ok(opened) => opened,
             Err(failure) => return failure.respond(&inbound, ticket),
@@ -89,11 +89,20 @@ impl Gateway {
         Ok((head, resolved))
     }
 
+    /// Tries routes until one delivers, none is left, or everything ends.
     pub(super) async fn try_routes(
         &self,
         request: &Request<'_>,
         ticket: &mut Ticket,
     ) -> Result<Delivery, Box<Failure>> {
+        let tried = self.drain.until_over(pin!(self.walk(request, ticket))).await;
+        tried.unwrap_or_else(|| {
+            self.drain.count_cut();
+            Err(Failure::local(stopping()))
+        })
+    }
+
+    async fn walk(&self, request: &Request<'_>, ticket: &mut Ticket) -> Result<Delivery, Box<Failure>> {
         let model = &request.resolved.model;
         let routes = &model.routes;
         let mut now = ticket.started();
@@ -171,6 +180,11 @@ pub(super) fn plan<'r>(request: &Request<'r>, now: Millis) -> Plan<'r> {
 /// What a delivery is to the plan.
 const DELIVERED: Outcome =
     Outcome { stage: Stage::Replied, status: Some(200), fault: None, retry_after: None, rule: None };
+
+/// What those are told whose answer the end of the process comes before.
+pub(super) fn stopping() -> Fault {
+    Fault::new(503, FaultKind::Unavailable, "the proxy is stopping; ask again")
+}
 
 /// Unknown models are 404 in both vendors' words, with what may have been meant.
 fn unknown_model(table: &Table, name: &str) -> Box<Failure> {

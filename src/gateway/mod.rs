@@ -2,11 +2,12 @@
 //!
 //! `forward.rs` tells the story; `attempt.rs` is one try at one route; `count.rs` tells tokens instead of an answer;
 //! `relay.rs` carries a stream, `pulse.rs` keeps it alive, `early.rs` answers before it has begun; `ticket.rs` is how
-//! every request ends, in one record, however it ends.
+//! every request ends, in one record, however it ends, and `drain.rs` how all do.
 
 mod attempt;
 mod body;
 mod count;
+mod drain;
 mod early;
 mod failure;
 mod forward;
@@ -18,6 +19,7 @@ mod session;
 mod ticket;
 
 pub use body::Body;
+pub use drain::Drain;
 pub use forward::Inbound;
 pub use headers::{RequestId, RequestIds};
 pub use ticket::{Ended, Record, Recorder};
@@ -40,6 +42,7 @@ pub struct Gateway {
     pub upstream: Upstream,
     pub clock: Clock,
     pub recorder: Recorder,
+    pub drain: Arc<Drain>,
 }
 
 impl fmt::Debug for Gateway {

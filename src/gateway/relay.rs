@@ -10,11 +10,14 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::gateway::drain::Drain;
+use crate::gateway::forward::stopping;
 use crate::gateway::pulse::Pulse;
 use crate::gateway::ticket::Ticket;
 use crate::route::table::Gate;
@@ -39,6 +42,7 @@ pub(super) struct Relay {
     /// Bytes held in `ready` before the commit point.
     held_bytes: usize,
     pulse: Option<Pulse>,
+    drain: Arc<Drain>,
     pub(super) ticket: Option<Ticket>,
 }
 
@@ -99,7 +103,7 @@ impl Lane {
 }
 
 impl Relay {
-    pub(super) fn new(upstream: upstream::Body, lane: Lane, pulse: Option<Pulse>) -> Self {
+    pub(super) fn new(upstream: upstream::Body, lane: Lane, pulse: Option<Pulse>, drain: Arc<Drain>) -> Self {
         Self {
             upstream,
             framer: Framer::new(FRAME_BYTES_MAX),
@@ -109,6 +113,7 @@ impl Relay {
             frames: 0,
             held_bytes: 0,
             pulse,
+            drain,
             ticket: None,
         }
     }
@@ -154,6 +159,10 @@ impl Relay {
                 Poll::Ready(Some(Ok(chunk))) => self.feed(&chunk),
                 Poll::Ready(Some(Err(error))) => self.fail(read_fault(&error)),
                 Poll::Ready(None) => self.finish(),
+                Poll::Pending if self.drain.is_over() => {
+                    self.drain.count_cut();
+                    self.fail(stopping());
+                }
                 Poll::Pending => return self.poll_pulse(cx).map(Some),
             }
         }
@@ -413,7 +422,7 @@ mod tests {
             Poll::Ready(chunks.pop_front().map(Ok).or_else(end))
         });
         let model = model.map(|m| Bytes::from_static(m.as_bytes()));
-        let mut relay = Relay::new(upstream, Lane::verbatim(format, model, answers), None);
+        let mut relay = Relay::new(upstream, Lane::verbatim(format, model, answers), None, Arc::default());
         relay.first_output(Gate::within(Duration::from_secs(1))).await.ok()?;
         let mut got = Vec::new();
         while let Some(bytes) = poll_fn(|cx| relay.poll(cx)).await {

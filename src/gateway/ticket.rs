@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::gateway::Gateway;
+use crate::gateway::drain::Drain;
 use crate::gateway::headers::RequestId;
 use crate::time::{Clock, Millis};
 use crate::wire::Format;
@@ -56,12 +58,21 @@ pub(super) struct Ticket {
     clock: Clock,
     started_us: u64,
     recorder: Recorder,
+    drain: Arc<Drain>,
 }
 
 impl Ticket {
-    pub(super) fn open(id: RequestId, format: Format, clock: Clock, recorder: Recorder) -> Self {
+    pub(super) fn open(id: RequestId, format: Format, gateway: &Gateway) -> Self {
         let record = Box::new(Record { id, format, ..Record::default() });
-        Self { open: Some(record), clock, started_us: clock.micros(), recorder }
+        let Gateway { clock, recorder, drain, .. } = gateway;
+        drain.enter();
+        Self {
+            open: Some(record),
+            clock: *clock,
+            started_us: clock.micros(),
+            recorder: Arc::clone(recorder),
+            drain: Arc::clone(drain),
+        }
     }
 
     pub(super) fn record(&mut self) -> &mut Record {
@@ -97,6 +108,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let took = self.micros();
+        self.drain.leave();
         let Some(mut record) = self.open.take() else {
             return;
         };

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame, Incoming};
 
-use crate::gateway::{Body, Inbound, RequestId, fault_response};
+use crate::gateway::{Body, Gateway, Inbound, RequestId, fault_response};
 use crate::server::worker::Worker;
 use crate::server::{auth, health, models};
 use crate::wire::Format;
@@ -132,10 +132,11 @@ async fn enter(
         }
         Endpoint::Count(format) => Box::pin(count(worker, parts.headers, body, id, format)).await,
         Endpoint::Models => list_models(worker, &parts.uri, one_model, format, id),
-        Endpoint::Health => Ok(json(health::basic(), id)),
+        Endpoint::Health => Ok(unless_draining(worker, json(health::basic(worker.gateway.drain.is_draining()), id))),
         Endpoint::HealthDetailed => {
-            let table = worker.gateway.table.load();
-            Ok(json(health::detailed(&table, worker.gateway.clock.now()), id))
+            let Gateway { table, clock, drain, .. } = &worker.gateway;
+            let body = health::detailed(&table.load(), clock.now(), &worker.standing.state(), drain);
+            Ok(unless_draining(worker, json(body, id)))
         }
         Endpoint::Root => Ok(json(about(), id)),
     }
@@ -294,6 +295,14 @@ fn wrong_method(method: &Method, path: &str, methods: &[Method]) -> Refused {
 
 fn json(body: Vec<u8>, id: &RequestId) -> Response<Body> {
     crate::gateway::json_response(body, id)
+}
+
+/// Who asks how we are should send nobody here once the end has begun.
+fn unless_draining(worker: &Worker, mut response: Response<Body>) -> Response<Body> {
+    if worker.gateway.drain.is_draining() {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
 }
 
 /// What `GET /` says: enough to see that this is the right port.

@@ -252,6 +252,10 @@ pub(super) fn info(text: &str) {
     say(LogLevel::Info, text);
 }
 
+pub(super) fn warn(text: &str) {
+    say(LogLevel::Warn, text);
+}
+
 pub(super) fn error(text: &str) {
     say(LogLevel::Error, text);
 }

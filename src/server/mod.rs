@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! run ─▶ bind ─▶ workers (a thread, a runtime, a listener each) ─▶ door ─▶ gateway
-//!   └──▶ banner, then signals: the first drains, the second ends
+//!   └──▶ banner, then signals: SIGHUP reloads, the first of the others drains, the second ends
 //! ```
 //!
-//! `seat.rs` finds connections that only sit there; `log.rs` is the one line of every request.
+//! `seat.rs` finds connections that only sit there; `reload.rs` puts new configurations in force; `log.rs` is the one line
+//! of every request.
 
 mod auth;
 mod banner;
@@ -13,11 +14,13 @@ mod door;
 mod health;
 mod log;
 mod models;
+mod reload;
 mod seat;
 mod tasks;
 mod worker;
 
 pub use log::LogLevel;
+pub use reload::{Reloading, Source};
 
 use std::fmt;
 use std::io;
@@ -35,11 +38,12 @@ use tokio::sync::watch;
 use crate::config::Loaded;
 use crate::config::env::Env;
 use crate::config::snapshot::Snapshot;
-use crate::gateway::{Gateway, Recorder, RequestIds};
+use crate::gateway::{Drain, Gateway, Recorder, RequestIds};
 use crate::route::keys::Registry;
 use crate::secret::Secret;
+use crate::server::reload::{Reloader, Standing};
 use crate::server::tasks::Tasks;
-use crate::server::worker::Worker;
+use crate::server::worker::{Phase, Worker};
 use crate::time::Clock;
 use crate::upstream::{self, Upstream};
 
@@ -56,6 +60,9 @@ pub struct Settings {
     pub loaded: Loaded,
     pub env: Env,
     pub registry: Arc<Registry>,
+    pub reloading: Reloading,
+    /// How long open requests may go on after the first signal.
+    pub drain: Duration,
 }
 
 /// Why the server cannot start.
@@ -91,8 +98,11 @@ impl fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
-/// How long open streams may go on after the first signal; then they are cut (LIMITS section 3).
-const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// How long those that were cut may take to say so to their clients, before their connections are closed.
+const CUT_MAX: Duration = Duration::from_secs(1);
+
+/// How often files are looked at that may have changed.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Listens until told to stop. Returns when everything has ended.
 pub fn run(settings: Settings) -> Result<(), ServeError> {
@@ -112,6 +122,8 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         recorder: log.recorder(),
         client_key,
         seed: random()?,
+        drain: Arc::default(),
+        standing: Standing::now(),
     };
     let banner = banner::Banner {
         address: local,
@@ -120,13 +132,16 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         workers: settings.workers,
     };
     banner.print();
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(Phase::Serving);
     let mut threads = Vec::new();
     for (index, listener) in listeners.into_iter().enumerate() {
         threads.push(started.worker(index, listener, stopped.clone())?);
     }
     drop(stopped);
-    let ended = wait_for_end(&stop, threads);
+    let Started { table, standing, drain, .. } = started;
+    let reloader = Reloader::new(settings.reloading, &settings.loaded.root, table, settings.registry, standing);
+    let end = End { stop, drain, patience: settings.drain };
+    let ended = end.wait(threads, reloader);
     log.flush();
     ended
 }
@@ -139,6 +154,8 @@ struct Started {
     recorder: Recorder,
     client_key: Secret,
     seed: u64,
+    drain: Arc<Drain>,
+    standing: Arc<Standing>,
 }
 
 impl Started {
@@ -147,7 +164,7 @@ impl Started {
         &self,
         index: usize,
         listener: TcpListener,
-        stop: watch::Receiver<bool>,
+        stop: watch::Receiver<Phase>,
     ) -> Result<JoinHandle<()>, ServeError> {
         let tasks = Tasks::default();
         let settings = upstream::Settings { tls: Arc::clone(&self.tls), spawn: tasks.spawner(), clock: self.clock };
@@ -156,7 +173,9 @@ impl Started {
             upstream: Upstream::new(settings),
             clock: self.clock,
             recorder: Arc::clone(&self.recorder),
+            drain: Arc::clone(&self.drain),
         };
+        let mut phase = stop.clone();
         let worker = Arc::new(Worker {
             gateway,
             client_key: self.client_key.clone(),
@@ -164,6 +183,7 @@ impl Started {
             tasks: tasks.clone(),
             started: Clock::unix_seconds(),
             stop,
+            standing: Arc::clone(&self.standing),
         });
         let runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
         let serve = move || {
@@ -172,44 +192,90 @@ impl Started {
                     log::error(&format!("worker {index}: {error}"));
                 }
                 // Open connections are told to end after their request; those that do not are cut.
-                let _drained = tokio::time::timeout(DRAIN_MAX, tasks.wait()).await;
+                let cut = async {
+                    drop(phase.wait_for(|phase| *phase == Phase::Over).await);
+                    tokio::time::sleep(CUT_MAX).await;
+                };
+                tokio::select! {
+                    () = tasks.wait() => {}
+                    () = cut => {}
+                }
             });
         };
         thread::Builder::new().name(format!("worker-{index}")).spawn(serve).map_err(ServeError::Start)
     }
 }
 
-/// Waits for a signal, then for the workers; a second signal ends at once.
-fn wait_for_end(stop: &watch::Sender<bool>, threads: Vec<JoinHandle<()>>) -> Result<(), ServeError> {
-    let runtime: Runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
-    runtime.block_on(async {
-        let mut signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-        next_signal(&mut signals).await;
+/// How it ends.
+struct End {
+    stop: watch::Sender<Phase>,
+    drain: Arc<Drain>,
+    /// How long open requests may go on.
+    patience: Duration,
+}
+
+impl End {
+    /// Reloads on SIGHUP, or when files change, until another signal comes; then waits for the workers. A second signal ends at
+    /// once.
+    fn wait(self, threads: Vec<JoinHandle<()>>, mut reloader: Reloader) -> Result<(), ServeError> {
+        let runtime: Runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
+        runtime.block_on(async {
+            let mut signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+            let mut hangup = signal(SignalKind::hangup());
+            let mut looks = tokio::time::interval(LOOK_PAUSE);
+            looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = next_signal(&mut signals) => break,
+                    () = next(&mut hangup) => reloader.reload("SIGHUP"),
+                    _ = looks.tick(), if reloader.watches() => reloader.look_again(),
+                }
+            }
+            let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|t| drop(t.join())));
+            tokio::select! {
+                () = self.drained(joined) => {}
+                () = next_signal(&mut signals) => log::info("stopped at once"),
+            }
+        });
+        // Threads that still run end with the process.
+        runtime.shutdown_background();
+        Ok(())
+    }
+
+    /// Lets what is open go on for its time, then cuts it.
+    async fn drained(&self, mut joined: tokio::task::JoinHandle<()>) {
+        self.drain.begin();
         log::info(&format!(
-            "stopping: open requests have {} s to end; a second signal ends at once",
-            DRAIN_MAX.as_secs()
+            "stopping: {} requests are open and have {} s to end; a second signal ends at once",
+            self.drain.open(),
+            self.patience.as_secs_f64()
         ));
-        let _ = stop.send(true);
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|t| drop(t.join())));
-        tokio::select! {
-            _ = joined => log::info("stopped"),
-            () = next_signal(&mut signals) => log::info("stopped at once"),
+        let _ = self.stop.send(Phase::Draining);
+        if tokio::time::timeout(self.patience, &mut joined).await.is_err() {
+            log::warn(&format!("{} requests are still open, and are cut", self.drain.open()));
+            self.drain.end();
+            let _ = self.stop.send(Phase::Over);
+            drop(joined.await);
         }
-    });
-    // Threads that still run end with the process.
-    runtime.shutdown_background();
-    Ok(())
+        match self.drain.cut() {
+            0 => log::info("stopped"),
+            cut => log::info(&format!("stopped; {cut} requests were told that they were cut")),
+        }
+    }
 }
 
 async fn next_signal(signals: &mut [io::Result<Signal>; 2]) {
     let [terminate, interrupt] = signals;
-    let wait = async |signal: &mut io::Result<Signal>| match signal {
+    tokio::select! {
+        () = next(terminate) => {}
+        () = next(interrupt) => {}
+    }
+}
+
+async fn next(signal: &mut io::Result<Signal>) {
+    match signal {
         Ok(signal) => drop(signal.recv().await),
         Err(_) => std::future::pending().await,
-    };
-    tokio::select! {
-        () = wait(terminate) => {}
-        () = wait(interrupt) => {}
     }
 }
 

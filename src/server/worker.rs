@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::gateway::{Gateway, RequestIds};
 use crate::secret::Secret;
 use crate::server::door;
+use crate::server::reload::Standing;
 use crate::server::seat::{Counted, Keeper, Seat, Seated};
 use crate::server::tasks::Tasks;
 
@@ -34,7 +35,18 @@ pub(super) struct Worker {
     /// When the process started, in seconds since 1970.
     pub(super) started: u64,
     /// Tells of the end. Nobody waits on it, but on copies of it: so it stays unseen, and is cheap to ask.
-    pub(super) stop: watch::Receiver<bool>,
+    pub(super) stop: watch::Receiver<Phase>,
+    pub(super) standing: Arc<Standing>,
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Phase {
+    Serving,
+    /// Nothing new begins; what is under way goes on.
+    Draining,
+    /// What is still under way is cut.
+    Over,
 }
 
 /// Longest wait for a connection's first byte (LIMITS section 3).
@@ -86,10 +98,26 @@ pub(super) async fn run(worker: Arc<Worker>, listener: StdListener) -> io::Resul
 }
 
 /// Waits until idle connections are to be closed.
-async fn lingered(mut stop: watch::Receiver<bool>) {
+async fn lingered(mut stop: watch::Receiver<Phase>) {
     // An `Err` says that nobody is left to tell, which ends things too.
-    drop(stop.wait_for(|stopped| *stopped).await);
+    drop(stop.wait_for(|phase| Phase::Draining <= *phase).await);
     tokio::time::sleep(LINGER).await;
+}
+
+/// Waits until what is under way is to be cut.
+async fn is_cut(mut stop: watch::Receiver<Phase>) {
+    drop(stop.wait_for(|phase| Phase::Over <= *phase).await);
+}
+
+/// Runs a stream's future, which is polled once more when everything is cut: what it carries finds out then.
+async fn told_of_the_end(future: impl Future<Output = ()>, stop: watch::Receiver<Phase>) {
+    let (mut future, mut cut) = (pin!(future), pin!(is_cut(stop)));
+    let mut is_told = false;
+    poll_fn(|cx| {
+        is_told = is_told || cut.as_mut().poll(cx).is_ready();
+        future.as_mut().poll(cx)
+    })
+    .await;
 }
 
 /// Serves one connection. HTTP/2 is spoken to those who begin with its preface.
@@ -157,14 +185,16 @@ async fn serve_h1(worker: Arc<Worker>, stream: TcpStream) {
 async fn keep<S>(
     mut connection: Pin<&mut http1::Connection<TokioIo<Counted>, S>>,
     mut keeper: Keeper,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Phase>,
 ) where
     S: HttpService<Incoming, ResBody = Seated>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut lingers = pin!(tokio::task::coop::unconstrained(lingered(stop.clone())));
+    let mut cut = pin!(tokio::task::coop::unconstrained(is_cut(stop.clone())));
     let mut is_waiting = false;
     let mut is_told = false;
+    let mut is_late = false;
     poll_fn(|cx| {
         // First of all what has arrived: it is answered.
         if connection.as_mut().poll(cx).is_ready() {
@@ -177,6 +207,13 @@ async fn keep<S>(
                 return Poll::Ready(());
             }
         }
+        // What it carries looks up when it is polled.
+        if is_told && !is_late && cut.as_mut().poll(cx).is_ready() {
+            is_late = true;
+            if connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+        }
         is_waiting = true;
         keeper.poll_late(cx)
     })
@@ -184,13 +221,13 @@ async fn keep<S>(
 }
 
 /// Everything ends. Asked of receivers that nobody waits on: what was waited for is seen, and no change any more.
-fn is_over(stop: &watch::Receiver<bool>) -> bool {
+fn is_over(stop: &watch::Receiver<Phase>) -> bool {
     stop.has_changed().unwrap_or(true)
 }
 
 async fn serve_h2(worker: Arc<Worker>, stream: TcpStream) {
     let stop = worker.stop.clone();
-    let executor = Executor(worker.tasks.clone());
+    let executor = Executor(worker.tasks.clone(), worker.stop.clone());
     let service = service_fn(move |request| {
         let worker = Arc::clone(&worker);
         async move { door::serve(&worker, request).await }
@@ -217,14 +254,14 @@ async fn serve_h2(worker: Arc<Worker>, stream: TcpStream) {
 
 /// Lets HTTP/2 spawn its streams through the worker's tasks.
 #[derive(Clone, Debug)]
-struct Executor(Tasks);
+struct Executor(Tasks, watch::Receiver<Phase>);
 
 impl<F> hyper::rt::Executor<F> for Executor
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, future: F) {
-        self.0.spawn(future);
+        self.0.spawn(told_of_the_end(future, self.1.clone()));
     }
 }
 

@@ -20,6 +20,7 @@ use super::{CLIENT_KEY, TempDir, wait_until};
 pub struct Setup {
     files: Vec<(String, String)>,
     env: Vec<(String, String)>,
+    args: Vec<String>,
 }
 
 impl Setup {
@@ -27,7 +28,7 @@ impl Setup {
     pub fn new() -> Self {
         let env =
             vec![("CLIENT_API_KEY".to_owned(), CLIENT_KEY.to_owned()), ("RUST_BACKTRACE".to_owned(), "1".to_owned())];
-        Self { files: Vec::new(), env }
+        Self { files: Vec::new(), env, args: Vec::new() }
     }
 
     /// One provider `p` with the key `key-one`, and the models `m`, sent as `upstream-model`, and `any/…`, sent as `…`.
@@ -86,6 +87,12 @@ impl Setup {
         self
     }
 
+    /// A word more for `start`.
+    pub fn arg(mut self, word: &str) -> Self {
+        self.args.push(word.to_owned());
+        self
+    }
+
     /// Writes the files and returns the folder that holds `config/`.
     pub fn write(&self) -> TempDir {
         let home = TempDir::new();
@@ -105,6 +112,7 @@ impl Setup {
         let mut child = Command::new(env!("CARGO_BIN_EXE_model-proxy"))
             .args(["start", "--host", "127.0.0.1", "--port", "0", "--config"])
             .arg(home.path().join("config"))
+            .args(&self.args)
             .env_clear()
             .env("HOME", home.path())
             .envs(self.env.iter().map(|(n, v)| (n, v)))
@@ -124,7 +132,7 @@ impl Setup {
                 text.push('\n');
             }
         });
-        let mut gateway = Gateway { address: SocketAddr::from(([127, 0, 0, 1], 0)), child, journal, _home: home };
+        let mut gateway = Gateway { address: SocketAddr::from(([127, 0, 0, 1], 0)), child, journal, home };
         wait_until("the gateway's banner", || match banner_address(&gateway.stderr()) {
             Some(address) => {
                 gateway.address = address;
@@ -154,7 +162,7 @@ pub struct Gateway {
     child: Child,
     journal: Arc<Mutex<String>>,
     /// Where it runs; kept as long as it does.
-    _home: TempDir,
+    pub home: TempDir,
 }
 
 impl Gateway {
@@ -179,11 +187,23 @@ impl Gateway {
         self.journal.lock().clone()
     }
 
-    /// Asks it to stop, as `kill` does, and waits until it has.
+    /// Sends it a signal, as `kill` does.
+    #[track_caller]
+    pub fn signal(&self, name: &str) {
+        let asked = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(asked.success(), "kill: {asked}");
+    }
+
+    /// Asks it to stop, and waits until it has.
     #[track_caller]
     pub fn terminate(&mut self) -> Option<i32> {
-        let asked = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
-        assert!(asked.success(), "kill: {asked}");
+        self.signal("TERM");
+        self.ended()
+    }
+
+    /// Waits until it has ended.
+    #[track_caller]
+    pub fn ended(&mut self) -> Option<i32> {
         let mut ended = None;
         wait_until("the gateway's end", || {
             ended = self.child.try_wait().unwrap();
