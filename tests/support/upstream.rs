@@ -81,6 +81,7 @@ pub struct Script {
     has_head: bool,
     before_head: Duration,
     between: Duration,
+    before_after: Duration,
     after: After,
 }
 
@@ -96,6 +97,7 @@ impl Script {
             has_head: true,
             before_head: Duration::ZERO,
             between: Duration::ZERO,
+            before_after: Duration::ZERO,
             after: After::KeepAlive,
         }
     }
@@ -171,6 +173,12 @@ impl Script {
         self
     }
 
+    /// Does `after` once the whole answer is out and a while has passed.
+    pub fn then_after(mut self, pause: Duration, after: After) -> Self {
+        self.before_after = pause;
+        self.then(after)
+    }
+
     fn head(&self) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} Scripted\r\n", self.status);
         for (name, value) in &self.headers {
@@ -203,7 +211,9 @@ impl Script {
     /// Gives the answer. `false`: the connection is of no further use.
     fn perform(&self, wire: &mut Wire, shared: &Shared) -> bool {
         let done = self.send(wire, shared);
-        if !done {
+        if done {
+            thread::sleep(self.before_after);
+        } else {
             shared.departures.fetch_add(1, Ordering::SeqCst);
         }
         done && match self.after {
