@@ -15,6 +15,7 @@ use crate::support::samples::{CHAT, SIDES, Side};
 use crate::support::upstream::{After, Script, Upstream};
 use crate::support::wait_until;
 
+mod leaving;
 mod scene;
 mod stale;
 mod table;
