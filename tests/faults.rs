@@ -16,6 +16,7 @@ use crate::support::upstream::{After, Script, Upstream};
 use crate::support::wait_until;
 
 mod leaving;
+mod rests;
 mod scene;
 mod stale;
 mod table;
