@@ -140,7 +140,11 @@ fn check(scene: &Scene, gateway: &Gateway) {
     match then {
         Then::Deliver | Then::NextKey(_) | Then::NextRoute(_) => check_good(scene, &reply),
         Then::Refuse => check_error(scene, &reply),
-        Then::Break => check_broken(&scene.lane.client, &reply),
+        Then::Break => {
+            check_broken(&scene.lane.client, &reply);
+            let is_told = scene.fault.name == "an error after output";
+            assert_eq!(reply.text().contains(WORDS), is_told, "its own words where there are any: {}", reply.text());
+        }
     }
     check_rests(scene, gateway, met);
     check_exhausted(scene, gateway);
@@ -267,4 +271,10 @@ fn check_log(scene: &Scene, gateway: &Gateway) {
     assert_eq!(lines[0].matches(" failed=").count(), failures, "{}", lines[0]);
     assert_eq!(lines[0].contains(" broken="), scene.fault.then == Then::Break, "{}", lines[0]);
     assert!(!lines.concat().contains("client_gone"), "{lines:?}");
+    if failures == 1 && attempts == 2 {
+        wait_until("the line of what failed", || !scene.lines(gateway, "x").is_empty());
+        let line = scene.lines(gateway, "x").remove(0);
+        let outcome = format!(" attempts=2 status={} ", shown(scene));
+        assert!(line.contains(&outcome) && line.matches(" failed=").count() == 2, "{outcome}: {line}");
+    }
 }
