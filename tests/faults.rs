@@ -1,5 +1,26 @@
 //! The matrix of faults: whatever an upstream does, to whole replies and streams, in the client's format and in the
 //! other. In each cell: what the client gets, what the upstreams saw, who rests afterwards, and one line in the log.
+//!
+//! The scenarios of Failover Bench (LIMITS 1.3), and where each is tested:
+//!
+//! | scenario | here |
+//! |---|---|
+//! | `retry-after` is honoured, seconds and dates | `rests::a_limit_is_rested_out_however_it_is_told` |
+//! | all keys limited: 429 with the true time | `rests::when_no_key_of_a_route_is_left_the_next_route_serves_and_else_it_is_told` |
+//! | a limited, refused or spent key gives way to the next | `STATUSES` "401", "402", "429", "429, no quota" |
+//! | a failing provider gives way to the next | `STATUSES` "500" and on, `CONNECTIONS` |
+//! | a silent route is not tried again | `SLOWNESS` "accepted, then nothing" |
+//! | no first token in time fails over | `SLOWNESS` "head, then nothing", "a start, then nothing" |
+//! | a stream that stalls after output ends as an error | `SLOWNESS` "output, then nothing" |
+//! | a cut stream never ends cleanly | `CONNECTIONS` "closed after output", `a_stream_that_is_cut_after_any_event_is_replaced_or_broken` |
+//! | an error inside a stream, first and later | `ODDITIES` "an error first", "an error after output" |
+//! | a success that is none | `ODDITIES` "200, …" |
+//! | the client's mistakes are tried once | `STATUSES` "400", "413", "422" |
+//! | too long a prompt is not tried where it fits no better | `STATUSES` "400, too long" |
+//! | a model that is gone upstream | `STATUSES` "404, no such model" |
+//! | stale connections cost nothing | `stale::an_upstream_that_closes_behind_its_answers_fails_nobody` |
+//! | a client that leaves stops the upstream | `leaving::a_client_that_leaves_stops_the_upstream_and_harms_nobody` |
+//! | a route that recovers is found by one probe | `rests::one_request_finds_out_whether_a_route_works_again` |
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
