@@ -6,6 +6,7 @@
 //! | scenario | here |
 //! |---|---|
 //! | `retry-after` is honoured, seconds and dates | `rests::a_limit_is_rested_out_however_it_is_told` |
+//! | and not only with a limit | `rests::an_overloaded_route_…`, `rests::a_failing_route_is_left_alone_as_long_as_it_asks` |
 //! | all keys limited: 429 with the true time | `rests::when_no_key_of_a_route_is_left_the_next_route_serves_and_else_it_is_told` |
 //! | a limited, refused or spent key gives way to the next | `STATUSES` "401", "402", "429", "429, no quota" |
 //! | a failing provider gives way to the next | `STATUSES` "500" and on, `CONNECTIONS` |
@@ -261,6 +262,7 @@ fn check_exhausted(scene: &Scene, gateway: &Gateway) {
         let named = told.contains(&scene.last_provider()) && !told.contains(WORDS);
         assert!(named, "whose key it was, and not as if it were the client's: {told}");
     }
+    // Of limits see `rests::a_limit_met_twice_tells_how_long_it_is`.
     let retry = reply.headers.one("x-should-retry");
     assert!(rests == Rests::KeyModel || retry == Some("false"), "it was tried twice already: {retry:?}");
     let status = match rests {

@@ -75,6 +75,18 @@ const LIMITS: &[Limit] = {
     ]
 };
 
+/// Numbers that no clock has.
+const ABSURD: &[Limit] = {
+    use Told::*;
+    &[
+        limit(&[("retry-after", As("99999999999"))], HOUR),
+        limit(&[("retry-after", As("99999999999999999999"))], HOUR),
+        limit(&[("retry-after-ms", As("9999999999999"))], HOUR),
+        limit(&[("x-ratelimit-reset-requests", As("9999999h"))], HOUR),
+        limit(&[("x-ratelimit-reset-tokens", As("9999999h"))], HOUR),
+    ]
+};
+
 impl Told {
     fn text(self, now: u64) -> String {
         match self {
@@ -98,6 +110,11 @@ fn http_date(unix: u64) -> String {
 #[test]
 fn a_limit_is_rested_out_however_it_is_told() {
     check_limits(LIMITS);
+}
+
+#[test]
+fn a_limit_beyond_all_reason_is_an_hour_and_not_none() {
+    check_limits(ABSURD);
 }
 
 /// Each limit is met by an upstream model of its own: it is the key's for that model.
@@ -196,6 +213,33 @@ fn a_rest_that_is_over_soon_is_waited_for_and_grows() {
         assert_eq!(upstream.count(), 4, "each was tried once");
     };
     thread::scope(|scope| lanes().for_each(|lane| drop(scope.spawn(move || check(lane)))));
+}
+
+#[test]
+fn an_overloaded_route_is_left_alone_as_long_as_it_asks() {
+    check_left_alone(529);
+}
+
+/// LIMITS 3: what an upstream asks for is the floor of its rest, whatever the status.
+#[test]
+fn a_failing_route_is_left_alone_as_long_as_it_asks() {
+    check_left_alone(503);
+}
+
+/// With nothing else to ask, and longer than a request waits.
+#[track_caller]
+fn check_left_alone(status: u16) {
+    for Lane { side, client, stream } in lanes() {
+        let upstream = Upstream::answering(move |_, _| said(&side, status).header("retry-after", "30"));
+        let gateway = alone(&side, &upstream);
+        let request = if stream { client.stream_request } else { client.request };
+        let first = gateway.post(client.path, request);
+        assert!([503, status].contains(&first.status), "{}", first.text());
+        let second = gateway.post(client.path, request);
+        client.error_message(&second);
+        assert_eq!((second.status, upstream.count()), (503, 1), "told, and not tried: {}", second.text());
+        assert!((25.0..=30.0).contains(&after(&second)), "{}", after(&second));
+    }
 }
 
 #[test]
@@ -326,6 +370,25 @@ fn when_no_key_of_a_route_is_left_the_next_route_serves_and_else_it_is_told() {
             let reply = alone(0);
             assert_eq!(reply.status, later, "{}", reply.text());
             assert!((100.0..=660.0).contains(&after(&reply)), "{status}: {}", after(&reply));
+        }
+    }
+}
+
+/// Whoever is told of a limit after several tries is told how long it is, or else not to try again.
+#[test]
+fn a_limit_met_twice_tells_how_long_it_is() {
+    for Lane { side, client, stream } in lanes() {
+        for asks in [Some("30"), None] {
+            let upstream = Upstream::answering(move |_, _| {
+                asks.into_iter().fold(said(&side, 429), |script, seconds| script.header("retry-after", seconds))
+            });
+            let gateway = two_routes(&side, &upstream, &upstream);
+            let reply = gateway.post(client.path, if stream { client.stream_request } else { client.request });
+            assert_eq!((reply.status, upstream.count()), (429, 2), "{}", reply.text());
+            match (reply.headers.one("retry-after"), reply.headers.one("x-should-retry")) {
+                (Some(seconds), None) => assert!(30.0 <= seconds.parse().unwrap(), "{seconds}"),
+                (told, retry) => assert_eq!((told, retry), (None, Some("false")), "asked for {asks:?}"),
+            }
         }
     }
 }
