@@ -23,6 +23,7 @@ mod drain;
 mod errors;
 mod estimate;
 mod failover;
+mod faults;
 mod fields;
 mod floors;
 mod fuzz;

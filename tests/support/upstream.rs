@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::http::{Arrived, Headers, Wire};
 use super::{samples, wait_until};
@@ -81,6 +81,7 @@ pub struct Script {
     has_head: bool,
     before_head: Duration,
     between: Duration,
+    before_after: Duration,
     after: After,
 }
 
@@ -96,6 +97,7 @@ impl Script {
             has_head: true,
             before_head: Duration::ZERO,
             between: Duration::ZERO,
+            before_after: Duration::ZERO,
             after: After::KeepAlive,
         }
     }
@@ -113,6 +115,21 @@ impl Script {
     /// No answer at all.
     pub fn nothing(after: After) -> Self {
         Self { has_head: false, sent: 0, after, ..Self::json(0, "") }
+    }
+
+    /// These bytes in the place of an answer.
+    pub fn raw(bytes: impl AsRef<[u8]>) -> Self {
+        Self { has_head: false, ..Self::json(0, bytes) }
+    }
+
+    /// The whole answer as it goes out, to be sent otherwise with [`raw`](Self::raw).
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut all = self.head();
+        all.extend(self.pieces().concat());
+        if self.framing == Framing::Chunked {
+            all.extend_from_slice(b"0\r\n\r\n");
+        }
+        all
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
@@ -156,6 +173,12 @@ impl Script {
         self
     }
 
+    /// Does `after` once the whole answer is out and a while has passed.
+    pub fn then_after(mut self, pause: Duration, after: After) -> Self {
+        self.before_after = pause;
+        self.then(after)
+    }
+
     fn head(&self) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} Scripted\r\n", self.status);
         for (name, value) in &self.headers {
@@ -188,7 +211,9 @@ impl Script {
     /// Gives the answer. `false`: the connection is of no further use.
     fn perform(&self, wire: &mut Wire, shared: &Shared) -> bool {
         let done = self.send(wire, shared);
-        if !done {
+        if done {
+            thread::sleep(self.before_after);
+        } else {
             shared.departures.fetch_add(1, Ordering::SeqCst);
         }
         done && match self.after {
@@ -254,6 +279,18 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(rule: Box<Rule>) -> Arc<Self> {
+        Arc::new(Self {
+            rule,
+            queue: Mutex::default(),
+            seen: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            closed: AtomicUsize::new(0),
+            departures: AtomicUsize::new(0),
+            stop: Arc::default(),
+        })
+    }
+
     /// Waits, and looks all the while whether the client is still there.
     fn pause(&self, wire: &Wire, pause: Duration) -> Pause {
         let tick = Duration::from_millis(5);
@@ -298,6 +335,8 @@ impl Shared {
 pub struct Upstream {
     pub address: SocketAddr,
     shared: Arc<Shared>,
+    /// Keeps the port of one that listens to nobody.
+    _port: Option<Socket>,
 }
 
 impl Upstream {
@@ -316,15 +355,7 @@ impl Upstream {
     pub fn answering(rule: impl Fn(&Seen, usize) -> Script + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared {
-            rule: Box::new(rule),
-            queue: Mutex::default(),
-            seen: Mutex::default(),
-            connections: AtomicUsize::new(0),
-            closed: AtomicUsize::new(0),
-            departures: AtomicUsize::new(0),
-            stop: Arc::default(),
-        });
+        let shared = Shared::new(Box::new(rule));
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -336,7 +367,16 @@ impl Upstream {
                 thread::spawn(move || serving.serve(stream, number));
             }
         });
-        Self { address, shared }
+        Self { address, shared, _port: None }
+    }
+
+    /// An address where every connection is refused. The port is taken all the while, so that nobody else gets it.
+    pub fn refusing() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let shared = Shared::new(Box::new(|_, _| Script::nothing(After::Close)));
+        Self { address, shared, _port: Some(socket) }
     }
 
     /// Answers the next request that no earlier script answers.
