@@ -84,7 +84,7 @@ fn two_hundred_streams_are_let_go_on_to_their_ends() {
             assert!(side.has_ended_well(&text), "{text}");
         }
         let said = gateway.stderr();
-        assert!(said.contains("requests are open and have 20 s to end") && said.ends_with("stopped\n"), "{said}");
+        assert!(said.contains("requests are open and have 20 s to end") && said.ends_with("info stopped\n"), "{said}");
     }
 }
 

@@ -140,6 +140,21 @@ impl Failure {
         self
     }
 
+    /// Where a limit was met and nobody said until when: the rest that follows from it is known.
+    pub(super) fn told_when(mut self: Box<Self>, left: Option<Duration>) -> Box<Self> {
+        if let Some(left) = left
+            && self.fault.kind == FaultKind::RateLimit
+            && !headers::tells_when(&self.headers)
+        {
+            let seconds = whole_seconds(left);
+            headers::retry_after(&mut self.headers, seconds);
+            if SDK_PATIENCE_SECONDS < seconds {
+                headers::should_retry(&mut self.headers, false);
+            }
+        }
+        self
+    }
+
     pub(super) fn respond(self: Box<Self>, inbound: &Inbound, mut ticket: Ticket) -> Response<Body> {
         let mut response = fault_response(inbound.format, &self.fault, &inbound.id);
         if let Some(said) = self.said {
@@ -150,7 +165,7 @@ impl Failure {
         if 1 < ticket.record().attempts {
             // Keys and routes have been gone through already: a client that does so again only multiplies the load. Where
             // waiting helps it is told how long.
-            let waits = self.fault.kind == FaultKind::RateLimit;
+            let waits = self.fault.kind == FaultKind::RateLimit && headers::tells_when(response.headers());
             headers::should_retry(response.headers_mut(), waits);
         }
         if 0 < ticket.record().attempts {
@@ -162,6 +177,11 @@ impl Failure {
     }
 }
 
+/// Rounded up: a client that comes back exactly then must not be too early.
+fn whole_seconds(left: Duration) -> u64 {
+    u64::try_from(left.as_millis().div_ceil(1000).max(1)).unwrap_or(u64::MAX)
+}
+
 /// What the official SDKs wait at most because a `retry-after` says so; told of more, they come back after a second.
 const SDK_PATIENCE_SECONDS: u64 = 60;
 
@@ -169,13 +189,11 @@ const SDK_PATIENCE_SECONDS: u64 = 60;
 pub(super) fn nothing_tried(why: GiveUp, model: &str, now: Millis) -> Box<Failure> {
     match why {
         GiveUp::AllResting(until, why) => {
-            // Rounded up: a client that comes back exactly then must not be too early.
-            let seconds = now.until(until).as_millis().div_ceil(1000).max(1);
-            let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+            let seconds = whole_seconds(now.until(until));
             let said = format!("every key for model \"{model}\" is resting ({}); retry in {seconds} s", why.as_str());
             let fault = match why {
                 Why::Limited => Fault::new(429, FaultKind::RateLimit, said),
-                Why::Nothing | Why::Refused | Why::NoCredit | Why::Failed | Why::Unreachable => {
+                Why::Nothing | Why::Refused | Why::NoCredit | Why::Failed | Why::Unreachable | Why::Busy => {
                     Fault::new(503, FaultKind::Unavailable, said)
                 }
             };

@@ -117,7 +117,7 @@ impl Gateway {
                     now = self.clock.now();
                     continue;
                 }
-                Step::GiveUp(why) => return Err(self.give_up(why, best, ticket)),
+                Step::GiveUp(why) => return Err(self.give_up(why, best, ticket).told_when(plan.soonest(now))),
             };
             let Some((route, slot)) = routes.get(attempt.route).and_then(|r| Some((r, r.keys.get(attempt.slot)?)))
             else {

@@ -10,15 +10,23 @@ use crate::time::{parse_http_date, parse_rfc3339};
 /// dates.
 pub(super) fn read(headers: &HeaderMap, unix_now: u64) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim);
-    if let Some(ms) = text("retry-after-ms").and_then(|t| t.parse::<f64>().ok()).filter(|ms| (0.0..1e12).contains(ms)) {
-        return Some(Duration::from_secs_f64(ms / 1000.0));
+    if let Some(span) = text("retry-after-ms").and_then(|t| t.parse::<f64>().ok()).and_then(|ms| span(ms / 1000.0)) {
+        return Some(span);
     }
     let after = text("retry-after")?;
-    if let Some(seconds) = after.parse::<f64>().ok().filter(|s| (0.0..1e9).contains(s)) {
-        return Some(Duration::from_secs_f64(seconds));
+    if let Some(span) = after.parse::<f64>().ok().and_then(span) {
+        return Some(span);
     }
     parse_http_date(after).map(|at| Duration::from_secs(at.saturating_sub(unix_now)))
 }
+
+/// Seconds as a span. What is beyond all reason is a long time, not none.
+fn span(seconds: f64) -> Option<Duration> {
+    (0.0 <= seconds).then(|| Duration::from_secs_f64(seconds.min(LONG_SECONDS)))
+}
+
+/// Thirty years: nobody believes as much, and no arithmetic overflows.
+const LONG_SECONDS: f64 = 1e9;
 
 /// When the limit that was met is over, as the headers on limits tell it: for those who send no `retry-after` with a 429.
 ///
@@ -44,7 +52,7 @@ pub(super) fn moment(text: &str, unix_now: u64) -> Option<Duration> {
             0.0..1e9 => return Some(Duration::from_secs_f64(number)),
             1e9..1e11 => number,
             1e11..1e15 => number / 1000.0,
-            _ => return None,
+            _ => return span(number),
         };
         return Some(Duration::from_secs_f64(since_1970).saturating_sub(Duration::from_secs(unix_now)));
     }
@@ -74,7 +82,7 @@ fn spelled(text: &str) -> Option<Duration> {
         seconds += number.parse::<f64>().ok()? * scale;
         rest = next;
     }
-    (0.0..1e9).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
+    span(seconds)
 }
 
 #[cfg(test)]

@@ -58,11 +58,13 @@ pub enum Why {
     Failed = 4,
     /// It could not be reached, or did not answer in time.
     Unreachable = 5,
+    /// It is overloaded, or asks to be left alone for a while.
+    Busy = 6,
 }
 
 impl Why {
-    const ALL: [Self; 6] =
-        [Self::Nothing, Self::Refused, Self::NoCredit, Self::Limited, Self::Failed, Self::Unreachable];
+    const ALL: [Self; 7] =
+        [Self::Nothing, Self::Refused, Self::NoCredit, Self::Limited, Self::Failed, Self::Unreachable, Self::Busy];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -73,6 +75,7 @@ impl Why {
             Self::Limited => "rate limited",
             Self::Failed => "upstream failed",
             Self::Unreachable => "unreachable",
+            Self::Busy => "overloaded, or asks to be left alone",
         }
     }
 }

@@ -206,7 +206,7 @@ fn end(routes: &[Arc<Route>], walk: &mut Walk<'_>, now: Millis, choices: &mut Ch
     if matches!(verdict.then, Then::Refuse | Then::LargerRoute) {
         assert_eq!(before, after, "a bad request cools nobody");
     }
-    if let Some(Rest::Asked(asked)) = verdict.cool.map(|cool| cool.rest) {
+    if let Some(Rest::Asked(asked) | Rest::GrowingFrom(asked, _)) = verdict.cool.map(|cool| cool.rest) {
         let latest = after.iter().map(|s| s.0).max().unwrap_or_default();
         assert!(asked.is_zero() || now.after(asked) <= latest, "what was asked for is a floor");
     }

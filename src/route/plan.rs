@@ -142,6 +142,14 @@ impl<'t> Plan<'t> {
         self.attempts
     }
 
+    /// When the soonest of its keys may be tried again, by other requests.
+    #[must_use]
+    pub fn soonest(&self, now: Millis) -> Option<Duration> {
+        let ways = self.routes.iter().flat_map(|route| route.keys.iter().map(move |slot| (route, slot)));
+        let left = ways.map(|(route, slot)| rests(route, slot, self.share, now).map_or(now, |(until, _)| until));
+        left.min().map(|until| now.until(until)).filter(|left| !left.is_zero())
+    }
+
     /// Whether this request finds out for others if something works again.
     pub(in crate::route) fn probes(&self, state: &KeyState) -> bool {
         self.claims.iter().any(|(claimed, claim)| std::ptr::eq(*claimed, state) && state.is_held_by(*claim))

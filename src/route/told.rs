@@ -82,7 +82,9 @@ pub fn rests(verdict: &Verdict) -> String {
     match (cool.rest, cool.scope) {
         (Rest::For(rest), Scope::KeyModel) => format!("{who}, until the limit is over, else {}", seconds(rest)),
         (Rest::Asked(rest) | Rest::For(rest), _) => format!("{who}, {}", seconds(rest)),
-        (Rest::Growing(most), _) => format!("{who}, 1 s, doubled each time in a row up to {}", seconds(most)),
+        (Rest::Growing(most) | Rest::GrowingFrom(_, most), _) => {
+            format!("{who}, 1 s, doubled each time in a row up to {}", seconds(most))
+        }
         (Rest::FromThird(rest), _) => format!("{who}, the third time in a row, {}", seconds(rest)),
     }
 }

@@ -101,6 +101,8 @@ pub enum Rest {
     For(Duration),
     /// One second, doubled with every failure in a row, up to this.
     Growing(Duration),
+    /// The same, but no shorter than the upstream asked.
+    GrowingFrom(Duration, Duration),
     /// Not for the first two in a row, then as long as the configuration says.
     FromThird(Duration),
 }
@@ -112,6 +114,7 @@ impl Rest {
         match self {
             Self::Asked(rest) | Self::For(rest) => rest,
             Self::Growing(most) => Duration::from_secs(1_u64 << strikes.min(16)).min(most),
+            Self::GrowingFrom(asked, most) => Self::Growing(most).after(strikes).max(asked),
             Self::FromThird(_) if strikes < 2 => Duration::ZERO,
             Self::FromThird(rest) => rest,
         }
@@ -124,7 +127,8 @@ impl Rest {
         let rest = self.after(strikes);
         let ours = match self {
             Self::Asked(_) => return rest,
-            Self::For(_) | Self::Growing(_) | Self::FromThird(_) => rest,
+            Self::GrowingFrom(asked, _) if rest == asked => return rest,
+            Self::For(_) | Self::Growing(_) | Self::GrowingFrom(..) | Self::FromThird(_) => rest,
         };
         let spread = now.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
         ours + ours.mul_f64(0.1 * spread as f64 / 256.0)
@@ -148,13 +152,16 @@ pub fn judge(outcome: &Outcome, policy: &Policy) -> Verdict {
         return verdict;
     }
     let limited = asked(outcome).map_or(Rest::For(policy.model_cooldown), Rest::Asked);
-    let failing = Rest::Growing(policy.model_cooldown.min(FAILING_REST_MAX));
+    // What asks to be left alone is not probed before its time.
+    let most = policy.model_cooldown.min(FAILING_REST_MAX);
+    let failing = |why| match asked(outcome).filter(|_| !most.is_zero()) {
+        Some(asked) => Verdict::cool(Then::NextRoute, Scope::Route, Rest::GrowingFrom(asked, most), Why::Busy),
+        None => Verdict::cool(Then::NextRoute, Scope::Route, Rest::Growing(most), why),
+    };
     match (outcome.stage, outcome.status, outcome.fault) {
         // A pooled connection that died unread says nothing about the provider (R30).
         (Stage::Sent { reused: true }, None, _) => Verdict::only(Then::SameAgain),
-        (Stage::Connect | Stage::Silent, _, _) => {
-            Verdict::cool(Then::NextRoute, Scope::Route, failing, Why::Unreachable)
-        }
+        (Stage::Connect | Stage::Silent, _, _) => failing(Why::Unreachable),
         // No credit left, whatever the status: the account's trouble, not the client's.
         (Stage::Replied, _, Some(FaultKind::Quota | FaultKind::Billing)) | (Stage::Replied, Some(402), _) => {
             Verdict::cool(Then::NextKey, Scope::Key, Rest::For(policy.key_cooldown), Why::NoCredit)
@@ -172,18 +179,16 @@ pub fn judge(outcome: &Outcome, policy: &Policy) -> Verdict {
         (Stage::Replied, Some(429), _) | (Stage::Replied, _, Some(FaultKind::RateLimit)) => {
             Verdict::cool(Then::NextKey, Scope::KeyModel, limited, Why::Limited)
         }
-        (Stage::Replied, Some(408), _) => Verdict::cool(Then::NextRoute, Scope::Route, failing, Why::Unreachable),
+        (Stage::Replied, Some(408), _) => failing(Why::Unreachable),
         // Too long for this model, and so for every key of it.
         (Stage::Replied, _, Some(FaultKind::ContextLength)) => Verdict::only(Then::LargerRoute),
         (Stage::Replied, Some(400..=499), _) => Verdict::only(Then::Refuse),
         (Stage::Replied, Some(529), _) | (Stage::Replied, _, Some(FaultKind::Overloaded)) => {
             let usual = Rest::For(OVERLOADED_REST.min(policy.model_cooldown));
-            Verdict::cool(Then::NextRoute, Scope::Route, asked(outcome).map_or(usual, Rest::Asked), Why::Failed)
+            Verdict::cool(Then::NextRoute, Scope::Route, asked(outcome).map_or(usual, Rest::Asked), Why::Busy)
         }
         // Everything else is the upstream's failure: 5xx, redirects (never followed), nonsense, an early end.
-        (Stage::Sent { .. } | Stage::Garbage | Stage::Replied, _, _) => {
-            Verdict::cool(Then::NextRoute, Scope::Route, failing, Why::Failed)
-        }
+        (Stage::Sent { .. } | Stage::Garbage | Stage::Replied, _, _) => failing(Why::Failed),
     }
 }
 
@@ -334,6 +339,10 @@ mod tests {
         let asks = |seconds| Outcome { retry_after: Some(Duration::from_secs(seconds)), ..replied(429) };
         check(asks(7), &policy(), NextKey, Some((KeyModel, Rest::Asked(Duration::from_secs(7)))));
         check(asks(1_000_000), &policy(), NextKey, Some((KeyModel, Rest::Asked(RETRY_AFTER_MAX))));
+        let failing = Outcome { retry_after: Some(Duration::from_secs(30)), ..replied(503) };
+        let rest = Rest::GrowingFrom(Duration::from_secs(30), FAILING_REST_MAX);
+        check(failing, &policy(), NextRoute, Some((Route, rest)));
+        assert_eq!([0, 4, 9].map(|strikes| rest.after(strikes).as_secs()), [30, 30, 60], "a floor, and still growing");
         // On a success it means nothing (recorded on 71 good answers).
         let fine = Outcome { retry_after: Some(Duration::from_secs(7)), ..replied(200) };
         check(fine, &policy(), Deliver, None);

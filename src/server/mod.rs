@@ -141,9 +141,11 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     let Started { table, standing, drain, .. } = started;
     let reloader = Reloader::new(settings.reloading, &settings.loaded.root, table, settings.registry, standing);
     let end = End { stop, drain, patience: settings.drain };
-    let ended = end.wait(threads, reloader);
+    let last_word = end.wait(threads, reloader)?;
+    // After the lines of the requests.
     log.flush();
-    ended
+    log::info(&last_word);
+    Ok(())
 }
 
 /// What all workers share.
@@ -216,10 +218,10 @@ struct End {
 
 impl End {
     /// Reloads on SIGHUP, or when files change, until another signal comes; then waits for the workers. A second signal ends at
-    /// once.
-    fn wait(self, threads: Vec<JoinHandle<()>>, mut reloader: Reloader) -> Result<(), ServeError> {
+    /// once. Gives what is to be said last.
+    fn wait(self, threads: Vec<JoinHandle<()>>, mut reloader: Reloader) -> Result<String, ServeError> {
         let runtime: Runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
-        runtime.block_on(async {
+        let last_word = runtime.block_on(async {
             let mut signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
             let mut hangup = signal(SignalKind::hangup());
             let mut looks = tokio::time::interval(LOOK_PAUSE);
@@ -233,17 +235,17 @@ impl End {
             }
             let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|t| drop(t.join())));
             tokio::select! {
-                () = self.drained(joined) => {}
-                () = next_signal(&mut signals) => log::info("stopped at once"),
+                last_word = self.drained(joined) => last_word,
+                () = next_signal(&mut signals) => "stopped at once".to_owned(),
             }
         });
         // Threads that still run end with the process.
         runtime.shutdown_background();
-        Ok(())
+        Ok(last_word)
     }
 
     /// Lets what is open go on for its time, then cuts it.
-    async fn drained(&self, mut joined: tokio::task::JoinHandle<()>) {
+    async fn drained(&self, mut joined: tokio::task::JoinHandle<()>) -> String {
         self.drain.begin();
         log::info(&format!(
             "stopping: {} requests are open and have {} s to end; a second signal ends at once",
@@ -258,8 +260,8 @@ impl End {
             drop(joined.await);
         }
         match self.drain.cut() {
-            0 => log::info("stopped"),
-            cut => log::info(&format!("stopped; {cut} requests were told that they were cut")),
+            0 => "stopped".to_owned(),
+            cut => format!("stopped; {cut} requests were told that they were cut"),
         }
     }
 }
