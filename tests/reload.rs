@@ -154,3 +154,25 @@ fn a_key_is_pulled_out_and_another_put_in_while_requests_are_served() {
     let said = gateway.stderr();
     assert!(!said.contains("key-old-12345") && !said.contains("key-new-12345"), "{said}");
 }
+
+#[test]
+fn who_rests_rests_over_a_restart_where_that_is_asked_for() {
+    let upstream = Upstream::answering(|_, n| match n {
+        0 => Script::json(429, SIDES[0].error("rate_limit_error", "slow down")).header("retry-after", "90"),
+        _ => Script::json(200, CHAT_REPLY),
+    });
+    let folder = crate::support::TempDir::new();
+    let file = folder.path().join("kept.json");
+    let start =
+        || Setup::simple(Format::OpenaiChat, &upstream).env("MODEL_PROXY_PERSIST_COOLDOWNS", file.to_str().unwrap());
+    let mut first = start().start();
+    assert_eq!(first.post(CHAT, CHAT_REQUEST).status, 429);
+    assert_eq!(first.terminate(), Some(0));
+    let kept = fs::read_to_string(&file).unwrap();
+    assert!(kept.contains("rate limited") && !kept.contains("key-one"), "{kept}");
+    let second = start().start();
+    let reply = second.post(CHAT, CHAT_REQUEST);
+    let wait: u64 = reply.headers.one("retry-after").unwrap().parse().unwrap();
+    assert!(reply.status == 429 && (80..=91).contains(&wait), "{} {wait}", reply.status);
+    assert_eq!(upstream.count(), 1);
+}

@@ -40,8 +40,23 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
     let loaded = load(given, &env, &registry)?;
     tell(&loaded, &env)?;
     let reloading = reloading(given, &registry);
-    let workers = workers.get();
-    Ok(Settings { host, port, workers, log_level, client_key, loaded, env, registry, reloading, drain })
+    let (workers, cooldowns) = (workers.get(), cooldowns(&env)?);
+    Ok(Settings { host, port, workers, log_level, client_key, loaded, env, registry, reloading, drain, cooldowns })
+}
+
+/// The file in which it is kept who rests: as named, or the usual one where a yes was said.
+fn cooldowns(env: &Env) -> Result<Option<PathBuf>, Unready> {
+    const NAME: &str = "MODEL_PROXY_PERSIST_COOLDOWNS";
+    let Some(said) = env.text(NAME).filter(|said| !["false", "0", "no", "off"].contains(said)) else {
+        return Ok(None);
+    };
+    if !env.flag(NAME) {
+        return Ok(Some(PathBuf::from(said)));
+    }
+    let state = env.text("XDG_STATE_HOME").map(PathBuf::from);
+    let state = state.or_else(|| env.text("HOME").map(|home| PathBuf::from(home).join(".local/state")));
+    let file = state.map(|folder| folder.join("model-proxy/cooldowns.json"));
+    file.map(Some).ok_or_else(|| Unready::Usage(format!("{NAME}: name a file, for there is no HOME to keep one in")))
 }
 
 /// How everything is read again: as it was read now.

@@ -29,6 +29,12 @@ pub const VARS: &[Var] = &[
     ),
     var("MODEL_PROXY_CONFIG", "", "the configuration directory, as --config"),
     var("MODEL_PROXY_LOG_LEVEL", "info", "error, warn, info or debug, as --log-level"),
+    var(
+        "MODEL_PROXY_PERSIST_COOLDOWNS",
+        "false",
+        "keep over a restart which keys and routes rest: a file, or true for model-proxy/cooldowns.json in the state directory",
+    ),
+    var("XDG_STATE_HOME", "~/.local/state", "the state directory"),
     var("MODEL_PROXY_DRAIN_SECONDS", "30", "how long open requests may go on after SIGTERM, as --drain-seconds"),
     var("LOG_LEVEL", "info", "the same, under the seed's name"),
     var("MODEL_PROXY_CA_FILE", "", "a PEM file with further certificate authorities to trust"),

@@ -67,6 +67,11 @@ impl Why {
         [Self::Nothing, Self::Refused, Self::NoCredit, Self::Limited, Self::Failed, Self::Unreachable, Self::Busy];
 
     #[must_use]
+    pub fn parse(words: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|why| why.as_str() == words && *why != Self::Nothing)
+    }
+
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
@@ -189,6 +194,15 @@ impl fmt::Debug for KeyState {
     }
 }
 
+/// One that rests.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Resting {
+    pub name: String,
+    pub left: Duration,
+    pub why: Why,
+    pub strikes: u32,
+}
+
 /// All states there are, by stable names, so that a reload finds the ones it had.
 ///
 /// Names are made of provider, upstream model and key fingerprint; never of a position in a file.
@@ -200,6 +214,27 @@ impl Registry {
     #[must_use]
     pub fn state(&self, name: String) -> Arc<KeyState> {
         Arc::clone(self.0.lock().entry(name).or_default())
+    }
+
+    /// All that rest, in no order.
+    #[must_use]
+    pub fn resting(&self, now: Millis) -> Vec<Resting> {
+        let states = self.0.lock();
+        let resting = states.iter().filter(|(_, state)| !state.is_ready(now));
+        let rest = |(name, state): (&String, &Arc<KeyState>)| Resting {
+            name: name.clone(),
+            left: now.until(state.ready_at()),
+            why: state.why(now),
+            strikes: state.strikes(),
+        };
+        resting.map(rest).collect()
+    }
+
+    /// Lets one rest as it did before: at start, before there is a table.
+    pub fn restore(&self, resting: Resting, now: Millis) {
+        let state = self.state(resting.name);
+        state.cool(now, resting.left, resting.why);
+        state.strikes.store(resting.strikes, Ordering::Relaxed);
     }
 
     /// Forgets the states nobody but the registry holds: call it after a table was swapped out.

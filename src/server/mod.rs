@@ -5,8 +5,8 @@
 //!   └──▶ banner, then signals: SIGHUP reloads, the first of the others drains, the second ends
 //! ```
 //!
-//! `seat.rs` finds connections that only sit there; `reload.rs` puts new configurations in force; `log.rs` is the one line
-//! of every request.
+//! `seat.rs` finds connections that only sit there; `reload.rs` puts new configurations in force; `persist.rs` keeps over a
+//! restart who rests; `log.rs` is the one line of every request.
 
 mod auth;
 mod banner;
@@ -14,6 +14,7 @@ mod door;
 mod health;
 mod log;
 mod models;
+mod persist;
 mod reload;
 mod seat;
 mod tasks;
@@ -25,6 +26,7 @@ pub use reload::{Reloading, Source};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -41,6 +43,7 @@ use crate::config::snapshot::Snapshot;
 use crate::gateway::{Drain, Gateway, Recorder, RequestIds};
 use crate::route::keys::Registry;
 use crate::secret::Secret;
+use crate::server::persist::Keeper;
 use crate::server::reload::{Reloader, Standing};
 use crate::server::tasks::Tasks;
 use crate::server::worker::{Phase, Worker};
@@ -63,6 +66,8 @@ pub struct Settings {
     pub reloading: Reloading,
     /// How long open requests may go on after the first signal.
     pub drain: Duration,
+    /// Where it is kept over a restart who rests; nowhere if nobody asked for it.
+    pub cooldowns: Option<PathBuf>,
 }
 
 /// Why the server cannot start.
@@ -115,8 +120,11 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         None => return Err(ServeError::KeyRequired(settings.host)),
     };
     let log = log::Log::start(settings.log_level).map_err(ServeError::Start)?;
+    let clock = Clock::start();
+    let registry = Arc::clone(&settings.registry);
+    let keeper = settings.cooldowns.clone().map(|path| Keeper::restore(path, registry, clock));
     let started = Started {
-        clock: Clock::start(),
+        clock,
         tls: tls(&settings.env)?,
         table: Arc::new(Snapshot::new(Arc::clone(&settings.loaded.table))),
         recorder: log.recorder(),
@@ -141,7 +149,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     let Started { table, standing, drain, .. } = started;
     let reloader = Reloader::new(settings.reloading, &settings.loaded.root, table, settings.registry, standing);
     let end = End { stop, drain, patience: settings.drain };
-    let last_word = end.wait(threads, reloader)?;
+    let last_word = end.wait(threads, reloader, keeper)?;
     // After the lines of the requests.
     log.flush();
     log::info(&last_word);
@@ -219,7 +227,12 @@ struct End {
 impl End {
     /// Reloads on SIGHUP, or when files change, until another signal comes; then waits for the workers. A second signal ends at
     /// once. Gives what is to be said last.
-    fn wait(self, threads: Vec<JoinHandle<()>>, mut reloader: Reloader) -> Result<String, ServeError> {
+    fn wait(
+        self,
+        threads: Vec<JoinHandle<()>>,
+        mut reloader: Reloader,
+        mut keeper: Option<Keeper>,
+    ) -> Result<String, ServeError> {
         let runtime: Runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
         let last_word = runtime.block_on(async {
             let mut signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
@@ -230,7 +243,14 @@ impl End {
                 tokio::select! {
                     () = next_signal(&mut signals) => break,
                     () = next(&mut hangup) => reloader.reload("SIGHUP"),
-                    _ = looks.tick(), if reloader.watches() => reloader.look_again(),
+                    _ = looks.tick(), if reloader.watches() || keeper.is_some() => {
+                        if reloader.watches() {
+                            reloader.look_again();
+                        }
+                        if let Some(keeper) = &mut keeper {
+                            keeper.keep();
+                        }
+                    }
                 }
             }
             let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|t| drop(t.join())));
@@ -241,6 +261,9 @@ impl End {
         });
         // Threads that still run end with the process.
         runtime.shutdown_background();
+        if let Some(keeper) = &mut keeper {
+            keeper.keep();
+        }
         Ok(last_word)
     }
 

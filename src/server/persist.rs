@@ -1,0 +1,141 @@
+//! Who rests, kept over a restart where that is asked for: a limit that was met does not end because we did.
+//!
+//! A small file, written whole and put in place by a rename, at most once a second and only when something changed. It holds names
+//! of providers and models, fingerprints and times, and no secret. What cannot be read or written is said once; it is no
+//! reason to serve nobody.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::route::keys::{Registry, Resting, Why};
+use crate::server::log;
+use crate::time::Clock;
+
+/// The file as it is written.
+#[derive(Debug, Default, Deserialize, PartialEq, Serialize)]
+struct Kept {
+    resting: Vec<One>,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+struct One {
+    name: String,
+    /// Seconds since 1970.
+    until: u64,
+    why: String,
+    strikes: u32,
+}
+
+/// Keeps a registry's rests in a file.
+pub(super) struct Keeper {
+    path: PathBuf,
+    registry: Arc<Registry>,
+    clock: Clock,
+    written: Kept,
+    has_failed: bool,
+}
+
+/// No rest that is kept is believed to last longer: clocks are set, files are copied.
+const KEPT_MAX: Duration = Duration::from_secs(86_400);
+
+impl Keeper {
+    /// Lets rest who rested when the file was written. What is no such file is told and begun anew.
+    pub(super) fn restore(path: PathBuf, registry: Arc<Registry>, clock: Clock) -> Self {
+        let kept = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Kept::default()),
+            Err(error) => Err(error),
+        };
+        let kept = kept.unwrap_or_else(|error| {
+            log::warn(&format!("{}: {error}; who rested before is not known", path.display()));
+            Kept::default()
+        });
+        let unix_now = Clock::unix_seconds();
+        let mut restored = 0;
+        for One { name, until, why, strikes } in kept.resting {
+            let left = Duration::from_secs(until.saturating_sub(unix_now)).min(KEPT_MAX);
+            if let Some(why) = Why::parse(&why).filter(|_| !left.is_zero()) {
+                registry.restore(Resting { name, left, why, strikes }, clock.now());
+                restored += 1;
+            }
+        }
+        if 0 < restored {
+            log::info(&format!("{restored} keys and routes rest from before"));
+        }
+        Self { path, registry, clock, written: Kept::default(), has_failed: false }
+    }
+
+    /// Writes who rests, if that has changed.
+    pub(super) fn keep(&mut self) {
+        let unix_now = Clock::unix_seconds();
+        let one = |resting: Resting| One {
+            until: unix_now + resting.left.as_secs() + u64::from(0 < resting.left.subsec_nanos()),
+            name: resting.name,
+            why: resting.why.as_str().to_owned(),
+            strikes: resting.strikes,
+        };
+        let mut resting: Vec<One> = self.registry.resting(self.clock.now()).into_iter().map(one).collect();
+        resting.sort_by(|a, b| a.name.cmp(&b.name));
+        let kept = Kept { resting };
+        // Rounding may move a moment by a second, which is no news.
+        let is_same = |a: &One, b: &One| a.name == b.name && a.until.abs_diff(b.until) <= 1;
+        let (old, new) = (&self.written.resting, &kept.resting);
+        if old.len() == new.len() && old.iter().zip(new).all(|(a, b)| is_same(a, b)) {
+            return;
+        }
+        match self.write(&kept) {
+            Ok(()) => self.has_failed = false,
+            Err(error) if !self.has_failed => {
+                self.has_failed = true;
+                log::warn(&format!("{}: {error}; who rests is not kept", self.path.display()));
+            }
+            Err(_) => {}
+        }
+        self.written = kept;
+    }
+
+    fn write(&self, kept: &Kept) -> io::Result<()> {
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let beside = self.path.with_extension("tmp");
+        fs::write(&beside, serde_json::to_vec(kept)?)?;
+        fs::rename(&beside, &self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_rests_still_rests_after_a_restart() {
+        let folder = std::env::temp_dir().join(format!("model-proxy-kept-{}", std::process::id()));
+        let path = folder.join("state/cooldowns.json");
+        let clock = Clock::start();
+        let registry = Arc::new(Registry::default());
+        let (limited, soon) = (registry.state("a\0b".into()), registry.state("c".into()));
+        limited.cool(clock.now(), Duration::from_secs(90), Why::Limited);
+        soon.cool(clock.now(), Duration::from_millis(1), Why::Failed);
+        let mut keeper = Keeper::restore(path.clone(), Arc::clone(&registry), clock);
+        std::thread::sleep(Duration::from_millis(5));
+        keeper.keep();
+        let later = Clock::start();
+        let restarted = Arc::new(Registry::default());
+        let _keeper = Keeper::restore(path.clone(), Arc::clone(&restarted), later);
+        let state = restarted.state("a\0b".into());
+        let left = later.now().until(state.ready_at()).as_secs();
+        assert!((88..=91).contains(&left) && state.why(later.now()) == Why::Limited, "{left}");
+        assert!(restarted.state("c".into()).is_ready(later.now()), "that one was over");
+        fs::write(&path, "nonsense").unwrap();
+        let anew = Arc::new(Registry::default());
+        let _keeper = Keeper::restore(path, Arc::clone(&anew), later);
+        assert!(anew.state("a\0b".into()).is_ready(later.now()), "begun anew");
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
