@@ -307,3 +307,15 @@ fn the_readme_shows_the_policy() {
     let found = fs::read_to_string(&path).unwrap();
     assert!(found == wanted, "README.md is stale: MODEL_PROXY_BLESS=1 cargo test --test main policy writes it anew");
 }
+
+#[test]
+fn a_reply_without_end_is_no_answer() {
+    let side = SIDES[0];
+    let endless = format!("{{\"padding\":\"{}\"}}", "x".repeat(65 * 1024 * 1024));
+    let large = Upstream::answering(move |_, _| Script::json(200, &endless));
+    let alive = Upstream::answering(move |seen, _| good(&side, seen));
+    let gateway = through(&[(&side, &large), (&side, &alive)], &json!({})).start();
+    let reply = gateway.post(side.path, side.request);
+    assert_eq!((reply.status, reply.headers.one("x-model-proxy-route")), (200, Some("q/up")), "{}", reply.text());
+    assert!(gateway.peak_rss_kib() < 300 * 1024, "{} KiB", gateway.peak_rss_kib());
+}

@@ -3,6 +3,7 @@
 //!
 //! Counting has limits of its own, and some upstreams fail at it alone: nobody rests for what happens here.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use smallvec::SmallVec;
 use crate::gateway::attempt::{cut, model_edit, never_sent, outgoing, path_of, refused, unread, unsent};
 use crate::gateway::body::Body;
 use crate::gateway::failure::Failure;
-use crate::gateway::forward::{Inbound, Request, clip, plan};
+use crate::gateway::forward::{Inbound, Request, clip, plan, stopping};
 use crate::gateway::ticket::Ticket;
 use crate::gateway::{Gateway, headers};
 use crate::route::plan::Step;
@@ -49,7 +50,8 @@ impl Gateway {
     /// Counts the input tokens of a request. A model that is known gets a number, whatever its upstreams do.
     pub async fn count(&self, inbound: &Inbound) -> Response<Body> {
         let mut ticket = Ticket::open(inbound.id.clone(), inbound.format, self);
-        match self.tally(inbound, &mut ticket).await {
+        let tallied = self.drain.until_over(pin!(self.tally(inbound, &mut ticket))).await;
+        match tallied.unwrap_or_else(|| Err(Failure::local(stopping()))) {
             Ok(count) => count.respond(inbound, ticket),
             Err(failure) => failure.respond(inbound, ticket),
         }

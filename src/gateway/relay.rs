@@ -155,14 +155,15 @@ impl Relay {
             if self.over {
                 return Poll::Ready(None);
             }
+            if self.drain.is_over() {
+                self.drain.count_cut();
+                self.fail(stopping());
+                continue;
+            }
             match self.upstream.poll_chunk(cx) {
                 Poll::Ready(Some(Ok(chunk))) => self.feed(&chunk),
                 Poll::Ready(Some(Err(error))) => self.fail(read_fault(&error)),
                 Poll::Ready(None) => self.finish(),
-                Poll::Pending if self.drain.is_over() => {
-                    self.drain.count_cut();
-                    self.fail(stopping());
-                }
                 Poll::Pending => return self.poll_pulse(cx).map(Some),
             }
         }
