@@ -283,6 +283,11 @@ impl ModelState {
         share.0.checked_sub(1).and_then(|at| self.more.get(at)).unwrap_or(&self.first)
     }
 
+    /// All of them: one, or behind a wildcard the many.
+    pub fn all(&self) -> impl Iterator<Item = &KeyState> {
+        std::iter::once(&self.first).chain(&*self.more).map(AsRef::as_ref)
+    }
+
     /// Whether two are the same states, not only alike.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

@@ -4,6 +4,7 @@ pub mod keys;
 pub mod laws;
 pub mod near;
 pub mod plan;
+pub mod reason;
 pub mod table;
 pub mod told;
 pub mod verdict;

@@ -3,6 +3,7 @@
 use crate::gateway::Drain;
 use crate::route::table::Table;
 use crate::server::reload::State;
+use crate::server::resting;
 use crate::time::{Clock, Millis, Rfc3339};
 use crate::wire::json::Writer;
 
@@ -16,7 +17,8 @@ pub(super) fn basic(is_draining: bool) -> Vec<u8> {
 }
 
 /// The seed's body of `/health/detailed`, told truly: a provider that no model uses is not listed, one without a key is
-/// "unconfigured" rather than a failure of the whole, and one whose keys all rest says so.
+/// "unconfigured" rather than a failure of the whole, and one whose keys all rest says so. `resting` is ours: what is not
+/// tried at the moment, until when, and why.
 pub(super) fn detailed(table: &Table, now: Millis, standing: &State, drain: &Drain) -> Vec<u8> {
     let providers = providers(table, now);
     let mut out = Vec::new();
@@ -44,6 +46,7 @@ pub(super) fn detailed(table: &Table, now: Millis, standing: &State, drain: &Dra
     }
     w.end_object().end_object();
     w.key("requests_open").int(drain.open() as u64);
+    resting::write(w.key("resting"), table, now);
     w.end_object();
     out
 }

@@ -16,6 +16,7 @@ mod log;
 mod models;
 mod persist;
 mod reload;
+mod resting;
 mod seat;
 mod tasks;
 mod worker;
