@@ -20,6 +20,7 @@ pub mod json;
 #[doc(hidden)]
 pub mod laws;
 pub mod loss;
+pub mod probe;
 pub mod prompt;
 pub mod rename;
 mod repair;
@@ -91,6 +92,8 @@ pub struct Codec {
     pub name: &'static str,
     /// The fate of everything the format has.
     pub fields: &'static Fields,
+    /// Requests that find out what a route takes of what is carried.
+    pub probes: &'static [probe::Probe],
     /// Reads a request. What its own format knows and no other does is kept as `Foreign` or named in the losses.
     pub decode_request: for<'a> fn(&'a str, &mut Losses) -> Result<Prompt<'a>, Refusal>,
     /// Writes a request for a route.

@@ -8,7 +8,7 @@
 //!   decoder.rs  encoder.rs            streams, both ways
 //!   fault.rs  inspect.rs              errors; the verbatim lane's look at a frame
 //!   names.rs  usage.rs                ids, names and counts that several of these share
-//!   fields.rs                         the fate of each field
+//!   fields.rs  probes.rs              the fate of each field; what finds out which a route takes
 //! ```
 //!
 //! Knows no other format and no model: what a route can do is asked of [`crate::wire::caps`]. Rules are numbered as
@@ -23,6 +23,7 @@ mod fault;
 mod fields;
 mod inspect;
 mod names;
+mod probes;
 mod reasoning;
 mod reply;
 mod request;
@@ -41,6 +42,7 @@ use crate::wire::json::{Cursor, JsonError, JsonStr, Kind};
 pub(super) static CODEC: Codec = Codec {
     name: "anthropic",
     fields: &fields::ALL,
+    probes: probes::PROBES,
     decode_request: request::decode,
     encode_request: encode::encode,
     decode_reply: reply::decode,

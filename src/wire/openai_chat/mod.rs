@@ -11,6 +11,7 @@ mod messages_in;
 mod messages_out;
 mod names;
 mod parts_in;
+mod probes;
 mod reply;
 mod request_in;
 mod request_out;
@@ -23,6 +24,7 @@ use crate::wire::Codec;
 pub(super) static CODEC: Codec = Codec {
     name: "openai_chat",
     fields: &fields::ALL,
+    probes: probes::PROBES,
     decode_request: request_in::decode,
     encode_request: request_out::encode,
     decode_reply: reply::decode,
