@@ -375,7 +375,7 @@ pub(super) async fn refused(request: &Request<'_>, route: &Route, mut answer: An
 }
 
 /// An error under a good status. It is judged as if the reply had come with the status its words mean (SEED.md 3.3).
-fn faulty(route: &Route, fault: Fault) -> Box<Failure> {
+pub(super) fn faulty(route: &Route, fault: Fault) -> Box<Failure> {
     // Not an error it told of, but a reply that makes no sense.
     if fault.kind == FaultKind::Server && fault.status == 502 {
         return Failure::unanswered(Stage::Garbage, fault);
@@ -386,14 +386,20 @@ fn faulty(route: &Route, fault: Fault) -> Box<Failure> {
 
 /// A request that got no reply.
 pub(super) fn unsent(route: &Route, error: &SendError) -> Box<Failure> {
-    let provider = &route.provider.name;
-    let (stage, fault) = match error.stage {
+    let mut failure = unsent_at((error.stage, error.reused), &route.provider.name);
+    failure.detail = Some(chain(error));
+    failure
+}
+
+/// The same, by how far the request had come, and whether on a connection that had served another.
+pub(super) fn unsent_at((stage, reused): (upstream::Stage, bool), provider: &str) -> Box<Failure> {
+    let (stage, fault) = match stage {
         upstream::Stage::Connect => (
             Stage::Connect,
             Fault::new(502, FaultKind::Unavailable, format!("the provider \"{provider}\" cannot be reached")),
         ),
         upstream::Stage::Sent => (
-            Stage::Sent { reused: error.reused },
+            Stage::Sent { reused },
             Fault::new(
                 502,
                 FaultKind::Unavailable,
@@ -408,9 +414,7 @@ pub(super) fn unsent(route: &Route, error: &SendError) -> Box<Failure> {
             (Stage::Garbage, Fault::garbage(format!("the provider \"{provider}\" answered what is no answer")))
         }
     };
-    let mut failure = Failure::unanswered(stage, fault);
-    failure.detail = Some(chain(error));
-    failure
+    Failure::unanswered(stage, fault)
 }
 
 /// A reply that broke before any output.

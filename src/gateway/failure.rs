@@ -185,8 +185,18 @@ fn whole_seconds(left: Duration) -> u64 {
 /// What the official SDKs wait at most because a `retry-after` says so; told of more, they come back after a second.
 const SDK_PATIENCE_SECONDS: u64 = 60;
 
+/// What the client is told when the plan gives up.
+pub(super) fn last_word(why: GiveUp, best: Option<Box<Failure>>, model: &str, now: Millis) -> Box<Failure> {
+    match (best, why) {
+        // Another route could carry it, and only rests: the client may come back, so its request is not to blame.
+        (Some(best), GiveUp::AllResting(..)) if best.outcome.is_none() => nothing_tried(why, model, now),
+        (Some(best), _) => best.exhausted(),
+        (None, why) => nothing_tried(why, model, now),
+    }
+}
+
 /// What the client is told when the plan gives up with nothing tried.
-pub(super) fn nothing_tried(why: GiveUp, model: &str, now: Millis) -> Box<Failure> {
+fn nothing_tried(why: GiveUp, model: &str, now: Millis) -> Box<Failure> {
     match why {
         GiveUp::AllResting(until, why) => {
             let seconds = whole_seconds(now.until(until));

@@ -18,7 +18,7 @@ use crate::gateway::Gateway;
 use crate::gateway::attempt::Delivery;
 use crate::gateway::body::Body;
 use crate::gateway::early::Opened;
-use crate::gateway::failure::{Failure, nothing_tried};
+use crate::gateway::failure::{Failure, last_word};
 use crate::gateway::headers::{self, RequestId};
 use crate::gateway::session;
 use crate::gateway::ticket::Ticket;
@@ -155,14 +155,7 @@ impl Gateway {
     }
 
     fn give_up(&self, why: GiveUp, best: Option<Box<Failure>>, ticket: &mut Ticket) -> Box<Failure> {
-        match (best, why) {
-            // Another route could carry it, and only rests: the client may come back, so its request is not to blame.
-            (Some(best), GiveUp::AllResting(..)) if best.outcome.is_none() => {
-                nothing_tried(why, &ticket.record().model, self.clock.now())
-            }
-            (Some(best), _) => best.exhausted(),
-            (None, why) => nothing_tried(why, &ticket.record().model, self.clock.now()),
-        }
+        last_word(why, best, &ticket.record().model, self.clock.now())
     }
 }
 

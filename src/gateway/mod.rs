@@ -3,6 +3,7 @@
 //! `forward.rs` tells the story; `attempt.rs` is one try at one route; `count.rs` tells tokens instead of an answer;
 //! `relay.rs` carries a stream, `pulse.rs` keeps it alive, `early.rs` answers before it has begun; `ticket.rs` is how
 //! every request ends, in one record, however it ends, and `drain.rs` how all do.
+//! `rehearsal.rs` is for those who only ask what would happen.
 
 mod attempt;
 mod body;
@@ -13,6 +14,7 @@ mod failure;
 mod forward;
 mod headers;
 mod pulse;
+pub mod rehearsal;
 mod relay;
 mod retry_after;
 mod session;
