@@ -69,6 +69,16 @@ impl Providers {
     pub(crate) fn find(&self, name: &str) -> Option<&Spec> {
         self.names.get(name).and_then(|&i| self.all.get(i))
     }
+
+    /// The variables a route's keys are looked for in: its own, else its provider's.
+    pub(crate) fn variables(&self, entry: &RouteEntry) -> Vec<String> {
+        let Some(spec) = self.find(&entry.provider) else { return Vec::new() };
+        // An empty list names no keys of its own, as in a provider's file.
+        match entry.api_key_env.as_ref().filter(|names| !names.0.is_empty()) {
+            Some(names) => keyring::named(&names.0, spec.name()),
+            None => spec.patterns(),
+        }
+    }
 }
 
 /// A route with what makes it another route than the next.
@@ -102,6 +112,8 @@ pub(crate) struct Compile<'c> {
     pub(crate) report: Report,
     /// What the environment lacks.
     pub(crate) missing: Report,
+    /// Routes without a key, and the variables one was looked for in.
+    pub(crate) unkeyed: Vec<(Arc<Route>, Vec<String>)>,
 }
 
 /// A route and the places its facts are stated in.
@@ -127,7 +139,11 @@ impl<'c> Compile<'c> {
                 self.report.warn(&place, message).hint("take it out, or name another provider, model, base_url or key");
                 continue;
             }
-            ways.push(Way { index, identity, route: Arc::new(route) });
+            let route = Arc::new(route);
+            if route.keys.is_empty() {
+                self.unkeyed.push((Arc::clone(&route), self.providers.variables(entry)));
+            }
+            ways.push(Way { index, identity, route });
         }
         ways
     }

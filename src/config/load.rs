@@ -32,6 +32,8 @@ pub struct Loaded {
     pub providers: Vec<ProviderSummary>,
     /// The file each model is in, by the model's name.
     pub files: Vec<(Box<str>, Arc<str>)>,
+    /// Routes without a key, and the variables one was looked for in.
+    pub unkeyed: Vec<(Arc<Route>, Vec<String>)>,
 }
 
 /// A provider, for lists.
@@ -44,6 +46,8 @@ pub struct ProviderSummary {
     pub keyless: bool,
     /// How many keys were found.
     pub keys: usize,
+    /// The keys that were found: variables and fingerprints.
+    pub found: Vec<(Box<str>, String)>,
     /// Where they are looked for.
     pub patterns: Vec<String>,
     /// The models one of whose routes leads there.
@@ -68,13 +72,14 @@ pub fn load(env: &Env, lookup: &Lookup, registry: &Registry) -> Result<Loaded, V
     let specs = providers.into_iter().map(|p| Spec::new(p, env, registry, &mut report)).collect();
     let providers = Providers::new(specs, &mut report);
     let models: Vec<Sourced<ModelFile>> = models.into_iter().filter(|m| is_wanted(m, &providers)).collect();
-    let mut compile = Compile { env, registry, providers: &providers, cooldown, report, missing: Report::default() };
+    let (missing, unkeyed) = (Report::default(), Vec::new());
+    let mut compile = Compile { env, registry, providers: &providers, cooldown, report, missing, unkeyed };
     let own = models.iter().map(|m| compile.ways(m, None)).collect();
     let graph = Graph::new(&models, own, &mut compile.report);
     graph.check(&mut compile.report);
     let compiled: Vec<Arc<Model>> =
         models.iter().enumerate().map(|(i, m)| Arc::new(model(&m.value, graph.routes(i, &mut compile)))).collect();
-    let Compile { report, mut missing, .. } = compile;
+    let Compile { report, mut missing, unkeyed, .. } = compile;
     if report.has_errors() {
         return Err(report.sorted());
     }
@@ -87,6 +92,7 @@ pub fn load(env: &Env, lookup: &Lookup, registry: &Registry) -> Result<Loaded, V
         missing: missing.sorted(),
         root: lookup.root.clone(),
         providers: summaries,
+        unkeyed,
     })
 }
 
@@ -166,13 +172,8 @@ fn idle(sources: &[Sourced<ModelFile>], models: &[Arc<Model>], providers: &Provi
         }
         let place = source.place.at("model_routings");
         let entries = source.value.model_routings.iter().flatten();
-        let mut wanted: Vec<String> = entries
-            .flat_map(|e| match e.api_key_env.as_ref().filter(|names| !names.0.is_empty()) {
-                Some(names) => names.0.clone(),
-                None => providers.find(&e.provider).map(Spec::patterns).unwrap_or_default(),
-            })
-            .filter(|name| !name.contains("{INDEX}"))
-            .collect();
+        let mut wanted: Vec<String> =
+            entries.flat_map(|e| providers.variables(e)).filter(|name| !name.contains("{INDEX}")).collect();
         wanted.dedup();
         let found = missing.warn(&place, "no route has a key, so every request will fail");
         if !wanted.is_empty() {
@@ -194,6 +195,11 @@ fn summaries(providers: &Providers, models: &[Arc<Model>]) -> Vec<ProviderSummar
                 enabled: spec.is_enabled(),
                 keyless,
                 keys: if keyless { 0 } else { spec.keys.len() },
+                found: spec
+                    .keys
+                    .iter()
+                    .filter_map(|k| Some((k.name.clone(), k.secret.as_ref()?.fingerprint())))
+                    .collect(),
                 patterns: if keyless { Vec::new() } else { spec.patterns() },
                 used_by_models: models.iter().filter(uses).map(|m| m.name.clone()).collect(),
             }

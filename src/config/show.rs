@@ -81,7 +81,9 @@ fn route(route: &Route, resolved: &Resolved) -> Value {
     })
 }
 
-fn url(address: &Address, model: &str) -> String {
+/// The address of a model, as people write it.
+#[must_use]
+pub fn url(address: &Address, model: &str) -> String {
     match address {
         Address::Builtin => "builtin:demo".to_owned(),
         Address::Http { origin, path, .. } => {
