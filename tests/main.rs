@@ -22,6 +22,7 @@ mod count;
 mod drain;
 mod errors;
 mod estimate;
+mod explain;
 mod failover;
 mod faults;
 mod fields;

@@ -1,7 +1,7 @@
 //! `config list`
 
 use crate::cli::parse::Given;
-use crate::cli::{Exit, Unready, environment, load, say};
+use crate::cli::{Exit, Unready, environment, load, say, wants_json};
 use crate::config::Loaded;
 use crate::route::keys::Registry;
 use crate::route::table::Model;
@@ -12,12 +12,7 @@ pub(crate) fn run(given: &Given) -> Exit {
 }
 
 fn list(given: &Given) -> Result<Exit, Unready> {
-    let format = given.text_or_default("format")?;
-    let show = match format {
-        "table" => table,
-        "json" => json,
-        other => return Err(Unready::Usage(format!("--format takes table or json, not {other:?}"))),
-    };
+    let show = if wants_json(given)? { json } else { table };
     let env = environment(given)?;
     let loaded = load(given, &env, &Registry::default())?;
     if loaded.table.is_empty() {

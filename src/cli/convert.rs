@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use crate::cli::flags::NAME;
 use crate::cli::parse::Given;
-use crate::cli::{Exit, Unready, environment, load, say};
+use crate::cli::{Exit, Unready, environment, format, load, resolve, say};
 use crate::route::keys::Registry;
-use crate::route::near::near;
 use crate::route::table::Route;
 use crate::time::Clock;
 use crate::wire::caps::{Capabilities, Quirks};
@@ -20,7 +19,7 @@ pub(crate) fn run(given: &Given) -> Exit {
 }
 
 fn converted(given: &Given) -> Result<Exit, Unready> {
-    let formats @ (from, to) = (format(given, "from")?, format(given, "to")?);
+    let formats @ (from, to) = (stated(given, "from")?, stated(given, "to")?);
     let (is_reply, is_stream) = (given.has("reply"), given.has("stream"));
     if is_reply && is_stream {
         return Err(Unready::Usage("--reply and --stream exclude each other: a stream is no whole reply".to_owned()));
@@ -62,26 +61,18 @@ fn tell(converted: &Converted) -> Exit {
     converted.refused.as_ref().map_or(Exit::Fine, say::no)
 }
 
-fn format(given: &Given, option: &str) -> Result<Format, Unready> {
+fn stated(given: &Given, option: &str) -> Result<Format, Unready> {
     let known = Format::ALL.map(Format::as_str);
     let Some(name) = given.text(option)? else {
         return Err(Unready::Usage(format!("--{option} is missing; it takes {}", known.join(" or "))));
     };
-    Format::parse(name).ok_or_else(|| {
-        let hint = near(name, known.iter().copied());
-        let hint = hint.first().map_or_else(String::new, |n| format!(" (did you mean {n:?}?)"));
-        Unready::Usage(format!("--{option} takes {}, not {name:?}{hint}", known.join(" or ")))
-    })
+    format(name, option)
 }
 
 /// The first route of a model that speaks a format, and the model's name there.
 fn find(given: &Given, name: &str, format: Format) -> Result<(Arc<Route>, String), Unready> {
     let loaded = load(given, &environment(given)?, &Registry::default())?;
-    let Some(resolved) = loaded.table.resolve(name) else {
-        let near = loaded.table.near(name);
-        let hint = near.first().map_or_else(String::new, |n| format!(" (did you mean {n:?}?)"));
-        return Err(Unready::Usage(format!("no model {name:?}{hint}; see config list")));
-    };
+    let resolved = resolve(&loaded.table, name).map_err(Unready::Usage)?;
     let routes = &resolved.model.routes;
     let Some(route) = routes.iter().find(|route| route.format == format) else {
         let spoken: Vec<String> = routes.iter().map(|r| format!("{} speaks {}", r.label(), r.format)).collect();

@@ -1,7 +1,10 @@
 //! Every command and every option, once. The parser, the help and the README's reference are made from these tables.
 
 use crate::cli::parse::Given;
-use crate::cli::{Exit, config_list, config_show, config_validate, convert, health, help, start, version};
+use crate::cli::{
+    Exit, config_explain, config_list, config_show, config_validate, convert, health, help, keys_list, outcome,
+    route_test, start, version,
+};
 
 /// The name the program goes by.
 pub const NAME: &str = "model-proxy";
@@ -51,6 +54,22 @@ const ENV_FILE: Flag = Flag {
     help: "read variables from FILE; it wins over .env, and the process environment over both",
 };
 
+const TABLE_OR_JSON: Flag = Flag {
+    long: "format",
+    short: Some('f'),
+    value: Some("FORMAT"),
+    default: "table",
+    help: "table, for people, or json, for scripts",
+};
+
+const ENDPOINT: Flag = Flag {
+    long: "endpoint",
+    short: Some('e'),
+    value: Some("URL"),
+    default: "http://127.0.0.1:9876",
+    help: "where it listens",
+};
+
 /// Options that work everywhere.
 pub const GLOBAL: &[Flag] = &[
     Flag { long: "help", short: Some('h'), value: None, default: "", help: "show help" },
@@ -65,6 +84,9 @@ pub const COMMANDS: &[Command] = &[
     CONFIG_LIST,
     CONFIG_VALIDATE,
     CONFIG_SHOW,
+    CONFIG_EXPLAIN,
+    ROUTE_TEST,
+    KEYS_LIST,
     CONVERT,
     Command {
         words: &["help"],
@@ -137,13 +159,7 @@ const HEALTH: Command = Command {
     more: "Ends with 0 if it is healthy, with 1 if it is not or does not answer within 10 seconds.",
     takes: "",
     options: &[
-        Flag {
-            long: "endpoint",
-            short: Some('e'),
-            value: Some("URL"),
-            default: "http://127.0.0.1:9876",
-            help: "where it listens",
-        },
+        ENDPOINT,
         Flag {
             long: "detailed",
             short: Some('d'),
@@ -219,6 +235,114 @@ const CONFIG_SHOW: Command = Command {
     examples: &[("config show gpt-5.2", "which routes, keys, timeouts and cooldowns does it have?")],
     run: config_show::run,
 };
+
+const CONFIG_EXPLAIN: Command = Command {
+    words: &["config", "explain"],
+    does: "say what a model's requests meet: routes in order, keys, timeouts, failures, what conversion takes away",
+    more: "MODEL is a name clients may ask for: a logical name, an alias, or one that a wildcard matches. Needs no \
+           network; keys are shown by their variable and the first eight hexadecimal digits of their SHA-256. What \
+           happens on a failure is asked of the code that decides it, with the route's own durations and its \
+           provider's error_handling; what a conversion takes away comes from the tables of fields (docs/FIELDS.md) \
+           and, for this route, from requests that are converted to see. Ends with 1 if there is no such model.",
+    takes: "MODEL",
+    options: &[
+        Flag {
+            long: "from",
+            short: None,
+            value: Some("FORMAT"),
+            default: "",
+            help: "the format of the client's requests, openai_chat or anthropic; without it both are told",
+        },
+        Flag {
+            long: "fields",
+            short: None,
+            value: None,
+            default: "",
+            help: "list every field of the format with its fate, not only what a client is likely to notice",
+        },
+        TABLE_OR_JSON,
+        CONFIG,
+        ENV_FILE,
+    ],
+    examples: &[
+        ("config explain gpt-5.2", "what is tried, in which order, and what is lost on the way?"),
+        ("config explain claude-sonnet-4-6 --from anthropic", "the same for Claude Code alone"),
+        ("config explain openai/gpt-5.2 --from openai --fields", "every field, for a name behind a wildcard"),
+        ("config explain gpt-5.2 --format json", "for scripts"),
+    ],
+    run: config_explain::run,
+};
+
+const ROUTE_TEST: Command = Command {
+    words: &["route", "test"],
+    does: "try out failover: what is tried next when attempts end so and so",
+    more: "Nothing is sent and nothing converted. The server's own plan is driven over the compiled configuration, \
+           with a clock that stands still but for wait and timeout. Each --outcome is how one attempt ends, in order; \
+           its words are parted by spaces or commas. When there are no more, attempts succeed. Every decision is told \
+           with its reason, and what the client gets. Ends with 0 if some attempt delivered, with 1 if none did.",
+    takes: "MODEL",
+    options: &[
+        Flag {
+            long: "outcome",
+            short: Some('o'),
+            value: Some("WORDS"),
+            default: "",
+            help: "how the next attempt ends; may be given many times",
+        },
+        Flag {
+            long: "keys",
+            short: None,
+            value: Some("N"),
+            default: "",
+            help: "pretend that each route that needs a key has N of them, whatever the environment holds",
+        },
+        Flag {
+            long: "from",
+            short: None,
+            value: Some("FORMAT"),
+            default: "openai_chat",
+            help: "the client's format, in which it is told of errors",
+        },
+        TABLE_OR_JSON,
+        CONFIG,
+        ENV_FILE,
+    ],
+    examples: &[
+        ("route test fast --keys 2 --outcome 429,retry-after=5", "the first key is limited: who is next?"),
+        ("route test fast --keys 2 --outcome 503 --outcome request --outcome wait=2s --outcome request", "and after?"),
+        ("route test fast --outcome reset --outcome timeout --outcome connect", "with the keys there are"),
+        ("route test fast --keys 1 --outcome 400,insufficient_quota --format json", "for scripts"),
+    ],
+    run: route_test::run,
+};
+
+const KEYS_LIST: Command = Command {
+    words: &["keys", "list"],
+    does: "list the providers' keys, and which of them rest",
+    more: "Keys are shown by their variable and the first eight hexadecimal digits of their SHA-256, never by \
+           themselves. A running server is asked what rests, with CLIENT_API_KEY; without one the keys are listed all \
+           the same.",
+    takes: "",
+    options: &[ENDPOINT, TABLE_OR_JSON, CONFIG, ENV_FILE],
+    examples: &[
+        ("keys list", "which keys are there, and which rest until when, and why?"),
+        ("keys list --endpoint http://localhost:8000 --format json", "of a server elsewhere, for scripts"),
+    ],
+    run: keys_list::run,
+};
+
+/// Words that a command's help explains, beside its options.
+#[derive(Debug)]
+pub struct Terms {
+    /// The command's own words.
+    pub of: &'static [&'static str],
+    pub heading: &'static str,
+    /// (what is typed, what it means)
+    pub terms: &'static [(&'static str, &'static str)],
+}
+
+/// All there are.
+pub const TERMS: &[Terms] = &[Terms { of: ROUTE_TEST.words, heading: "words of --outcome", terms: outcome::WORDS }];
 
 const CONVERT: Command = Command {
     words: &["convert"],

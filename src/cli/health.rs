@@ -19,7 +19,7 @@ fn check(given: &Given) -> Result<Exit, Unready> {
     let env = environment(given)?;
     let key = env.text("CLIENT_API_KEY").filter(|_| detailed);
     let target = Target::parse(endpoint, if detailed { "/health/detailed" } else { "/health" })
-        .ok_or_else(|| Unready::Usage(format!("--endpoint takes http://HOST:PORT, not {endpoint:?}")))?;
+        .ok_or_else(|| no_endpoint(endpoint))?;
     let answer = match target.get(key) {
         Ok(answer) => answer,
         Err(error) => return Ok(say::no(format_args!("{endpoint} does not answer: {error}"))),
@@ -37,23 +37,27 @@ fn check(given: &Given) -> Result<Exit, Unready> {
     Ok(say::no(format_args!("{endpoint} is not healthy: it answered {}{hint}", answer.status)))
 }
 
+pub(super) fn no_endpoint(endpoint: &str) -> Unready {
+    Unready::Usage(format!("--endpoint takes http://HOST:PORT, not {endpoint:?}"))
+}
+
 /// Where to ask.
 #[derive(Debug)]
-struct Target {
+pub(super) struct Target {
     host: String,
     port: u16,
     authority: String,
     path: String,
 }
 
-struct Answer {
-    status: u16,
-    body: String,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: String,
 }
 
 impl Target {
     /// Reads an endpoint. Only plain HTTP: the check runs beside the server.
-    fn parse(endpoint: &str, path: &str) -> Option<Self> {
+    pub(super) fn parse(endpoint: &str, path: &str) -> Option<Self> {
         let with_scheme = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
         let uri: Uri = with_scheme.parse().ok()?;
         if uri.scheme_str() != Some("http") {
@@ -70,7 +74,7 @@ impl Target {
         })
     }
 
-    fn get(&self, key: Option<&str>) -> io::Result<Answer> {
+    pub(super) fn get(&self, key: Option<&str>) -> io::Result<Answer> {
         let mut stream = self.connect()?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::cli::flags::{COMMANDS, Command, Flag, GLOBAL, NAME};
+use crate::cli::flags::{COMMANDS, Command, Flag, GLOBAL, NAME, TERMS};
 use crate::cli::parse::Given;
 use crate::cli::{Exit, say};
 use crate::config::env::VARS;
@@ -76,6 +76,10 @@ fn one(command: &Command) -> String {
     if !command.options.is_empty() {
         options(&mut text, command.options);
     }
+    for terms in TERMS.iter().filter(|terms| terms.of == command.words) {
+        let _ = write!(text, "\n{}:\n", terms.heading);
+        columns(&mut text, terms.terms.iter().map(|(word, means)| ((*word).to_owned(), (*means).to_owned())).collect());
+    }
     text
 }
 
@@ -137,6 +141,11 @@ mod tests {
             for flag in command.options {
                 assert!(own.contains(&format!("--{}", flag.long)) && own.contains(flag.help), "{own}");
             }
+        }
+        for terms in TERMS {
+            let words: Vec<String> = terms.of.iter().map(ToString::to_string).collect();
+            let own = text(&words).unwrap();
+            assert!(terms.terms.iter().all(|(word, means)| own.contains(word) && own.contains(means)), "{own}");
         }
         for var in VARS {
             assert!(all.contains(var.name), "{}", var.name);

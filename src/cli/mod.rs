@@ -3,6 +3,7 @@
 //! What was asked for goes to stdout, everything else to stderr. 0: fine. 1: the check failed. 2: used wrongly, or cannot
 //! start. Help and version work when all else is broken.
 
+mod config_explain;
 mod config_list;
 mod config_show;
 mod config_validate;
@@ -10,18 +11,25 @@ mod convert;
 pub mod flags;
 mod health;
 pub mod help;
+mod keys_list;
+mod outcome;
 pub mod parse;
+mod route_test;
 mod say;
 mod start;
 mod version;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::cli::flags::NAME;
 use crate::cli::parse::{Given, Parsed, Usage, parse};
 use crate::config::env::Env;
 use crate::config::{Diagnostic, Loaded, Lookup};
 use crate::route::keys::Registry;
+use crate::route::near::near;
+use crate::route::table::{Resolved, Route, Table};
+use crate::wire::Format;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -112,6 +120,45 @@ fn environment(given: &Given) -> Result<Env, Unready> {
 fn load(given: &Given, env: &Env, registry: &Registry) -> Result<Loaded, Unready> {
     let lookup = lookup(given, env)?;
     crate::config::load(env, &lookup, registry).map_err(Unready::Config)
+}
+
+/// The model of a name that a client may ask for, or that of a wildcard by its name as it stands, `*` and all.
+fn resolve(table: &Table, name: &str) -> Result<Resolved, String> {
+    let by_own_name = || {
+        let model = table.models().find(|m| *m.name == *name)?;
+        Some(Resolved { model: Arc::clone(model), star: Some("*".into()) })
+    };
+    table.resolve(name).or_else(by_own_name).ok_or_else(|| {
+        let near: Vec<String> = table.near(name).iter().map(|near| format!("{near:?}")).collect();
+        let hint = if near.is_empty() { String::new() } else { format!(" (did you mean {}?)", near.join(" or ")) };
+        format!("no model {name:?}{hint}; see config list")
+    })
+}
+
+/// What to set so that a route has a key; empty where none is needed.
+fn remedy(loaded: &Loaded, route: &Arc<Route>) -> String {
+    let wanted = loaded.unkeyed.iter().find(|(other, _)| Arc::ptr_eq(other, route));
+    let names = wanted.map_or(&[][..], |(_, names)| names);
+    if names.is_empty() { String::new() } else { format!("set {}", names.join(" or ")) }
+}
+
+/// A format by its name.
+fn format(name: &str, option: &str) -> Result<Format, Unready> {
+    let known = Format::ALL.map(Format::as_str);
+    Format::parse(name).ok_or_else(|| {
+        let hint = near(name, known.iter().copied());
+        let hint = hint.first().map_or_else(String::new, |n| format!(" (did you mean {n:?}?)"));
+        Unready::Usage(format!("--{option} takes {}, not {name:?}{hint}", known.join(" or ")))
+    })
+}
+
+/// Whether `--format` asks for JSON rather than a table.
+fn wants_json(given: &Given) -> Result<bool, Unready> {
+    match given.text_or_default("format")? {
+        "table" => Ok(false),
+        "json" => Ok(true),
+        other => Err(Unready::Usage(format!("--format takes table or json, not {other:?}"))),
+    }
 }
 
 fn lookup(given: &Given, env: &Env) -> Result<Lookup, Unready> {

@@ -173,6 +173,12 @@ impl Given {
         }
     }
 
+    /// All values of an option that may be given many times, in order.
+    pub fn texts(&self, long: &str) -> Result<Vec<&str>, Usage> {
+        let values = self.flags.iter().filter(|(f, _)| f.long == long);
+        values.map(|(_, v)| v.to_str().ok_or_else(|| Usage(format!("the value of --{long} is not UTF-8")))).collect()
+    }
+
     /// An option's value, or the default of the table.
     pub fn text_or_default(&self, long: &str) -> Result<&str, Usage> {
         let usual = || self.command.options.iter().find(|f| f.long == long).map_or("", |f| f.default);
@@ -231,6 +237,11 @@ mod tests {
         check("config validate a.json b.json -c d", Ok("run config validate config=d a.json b.json"));
         check("config show gpt-5.2", Ok("run config show gpt-5.2"));
         check("help config list", Ok("run help config list"));
+        check(
+            "route test m -o 429,retry-after=5 -o reset",
+            Ok("run route test outcome=429,retry-after=5 outcome=reset m"),
+        );
+        check("keys list -e http://h:1", Ok("run keys list endpoint=http://h:1"));
     }
 
     #[test]
@@ -239,6 +250,9 @@ mod tests {
         check("strat", Err("did you mean \"start\"?"));
         check("config", Err("list, validate, show"));
         check("config lst", Err("did you mean \"list\"?"));
+        check("config explian m", Err("did you mean \"explain\"?"));
+        check("keys lits", Err("did you mean \"list\"?"));
+        check("route", Err("test"));
         check("zzz", Err("there are start, health"));
         check("start --prot 1", Err("did you mean --port?"));
         check("start --port", Err("--port"));
