@@ -128,7 +128,10 @@ impl Failure {
     /// What the client sees when all that could be tried has failed. A credential that was refused was ours: the client
     /// must not take it for its own, so 401, 402 and 403 become 502.
     pub(super) fn exhausted(mut self: Box<Self>) -> Box<Self> {
+        // Under 429 it stays a limit, which clients know how to bear.
+        let is_spent = self.fault.kind == FaultKind::Quota && self.fault.status != 429;
         let ours = matches!(self.fault.kind, FaultKind::Authentication | FaultKind::Permission | FaultKind::Billing)
+            || is_spent
             || matches!(self.fault.status, 401..=403);
         if ours && self.outcome.is_some() {
             let status = self.fault.status;

@@ -203,6 +203,7 @@ pub const STATUSES: &[Fault] = {
         fault("400, no credit", Any, Answers(|s, _| spent(s, 400)), NextKey(Key), 502),
         fault("403, no credit", Any, Answers(|s, _| spent(s, 403)), NextKey(Key), 502),
         fault("429, no quota", Any, Answers(no_quota), NextKey(Key), 429),
+        fault("400, no quota", Any, Answers(|side, seen| no_quota(side, seen).under(400)), NextKey(Key), 502),
         fault("429 under a 200", Any, Answers(|s, r| under_200(s, r, "rate_limit_error")), NextKey(KeyModel), 429),
         fault("401 under a 200", Any, Answers(|s, r| under_200(s, r, "authentication_error")), NextKey(Key), 502),
         fault("400 under a 200", Any, Answers(|s, r| under_200(s, r, "invalid_request_error")), Refuse, 400),

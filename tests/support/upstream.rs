@@ -112,6 +112,11 @@ impl Script {
         Self::new(200, "text/event-stream", body.as_ref(), Framing::Chunked)
     }
 
+    /// The same under another status.
+    pub fn under(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
     /// No answer at all.
     pub fn nothing(after: After) -> Self {
         Self { has_head: false, sent: 0, after, ..Self::json(0, "") }
