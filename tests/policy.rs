@@ -73,6 +73,8 @@ fn a_request_waits_for_what_is_due_soon_and_is_told_of_what_is_not() {
         assert!(third.status == 429 && (80..=90).contains(&wait), "{} {wait}", third.status);
         assert_eq!(third.headers.one("x-should-retry"), Some("false"), "longer than SDKs wait");
         assert_eq!(upstream.count(), 3, "what rests is not asked");
+        let why = "untried=\"every key for model \\\"m\\\" is resting (rate limited); retry in";
+        assert!(comes_true(Duration::from_secs(5), || gateway.stderr().contains(why)), "{}", gateway.stderr());
         side.error_message(&third);
     }
 }

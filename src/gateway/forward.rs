@@ -155,7 +155,11 @@ impl Gateway {
     }
 
     fn give_up(&self, why: GiveUp, best: Option<Box<Failure>>, ticket: &mut Ticket) -> Box<Failure> {
-        last_word(why, best, &ticket.record().model, self.clock.now())
+        let failure = last_word(why, best, &ticket.record().model, self.clock.now());
+        if ticket.record().attempts == 0 {
+            ticket.record().untried = failure.fault.message.clone();
+        }
+        failure
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Record {
     pub attempts: u32,
     /// Why each attempt that failed did, in order.
     pub failures: Vec<String>,
+    /// Why nothing was tried; empty if something was.
+    pub untried: String,
     /// Paths of what did not arrive as the client set it, joined by commas.
     pub dropped: String,
     pub usage: Usage,

@@ -219,6 +219,9 @@ fn line(record: &Record, out: &mut String) {
     for failure in &record.failures {
         quoted(" failed=", failure, out);
     }
+    if !record.untried.is_empty() {
+        quoted(" untried=", &record.untried, out);
+    }
 }
 
 fn quoted(name: &str, text: &str, out: &mut String) {

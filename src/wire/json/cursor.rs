@@ -208,11 +208,18 @@ impl<'a> Cursor<'a> {
         Ok(Json::raw(self.slice(from, self.at)?))
     }
 
-    /// Steps over a list or an object by its brackets and quotes alone, for whoever reads all of it afterwards: what is wrong
-    /// inside is found then, and nothing is checked twice.
+    /// Steps over a value by its brackets and quotes alone, for whoever reads all of it afterwards: what is wrong inside is
+    /// found then, and nothing is checked twice.
     pub(in crate::wire) fn step_over(&mut self) -> Result<()> {
-        if !matches!(self.peek()?, Kind::Array | Kind::Object) {
-            return self.skip().map(drop);
+        match self.peek()? {
+            Kind::Array | Kind::Object => {}
+            Kind::Str => {
+                self.at += 1;
+                self.step_over_string()?;
+                self.fresh = false;
+                return Ok(());
+            }
+            Kind::Num | Kind::Bool | Kind::Null => return self.skip().map(drop),
         }
         let bytes = self.text.as_bytes();
         let from = self.at;

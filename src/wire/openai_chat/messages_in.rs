@@ -62,7 +62,10 @@ impl<'a> Message<'a> {
             }
             match key.decode().as_ref() {
                 "role" => message.role = c.str()?,
-                "content" => message.content = Some(place(c)?),
+                "content" => {
+                    message.content = Some(c.clone());
+                    c.step_over()?;
+                }
                 "name" => message.name = Some((at, c.str()?)),
                 "refusal" => message.refusal = Some((at, c.str()?)),
                 "tool_calls" => message.tool_calls = Some(place(c)?),
