@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame, Incoming};
 
 use crate::gateway::{Body, Gateway, Inbound, RequestId, fault_response};
+use crate::server::auth::Known;
 use crate::server::worker::Worker;
 use crate::server::{auth, health, models};
 use crate::wire::Format;
@@ -60,11 +61,15 @@ const BODY_IDLE_MAX: Duration = Duration::from_secs(30);
 const BODY_TOTAL_MAX: Duration = Duration::from_secs(120);
 
 /// Answers one request, whatever it is.
-pub(super) async fn serve(worker: &Worker, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+pub(super) async fn serve(
+    worker: &Worker,
+    known: &Known,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
     let id = worker.ids.of(&parts.headers);
     let format = format_of(&parts.uri, &parts.headers);
-    let entered = pin!(enter(worker, parts, body, &id, format));
+    let entered = pin!(enter(worker, known, parts, body, &id, format));
     let answered = unless_it_panics(entered).await;
     let answered =
         answered.unwrap_or_else(|| Err(Fault::new(500, FaultKind::Server, "an error of the proxy's own").into()));
@@ -105,6 +110,7 @@ impl Refused {
 
 async fn enter(
     worker: &Worker,
+    known: &Known,
     parts: http::request::Parts,
     body: Incoming,
     id: &RequestId,
@@ -114,7 +120,7 @@ async fn enter(
     let path = parts.uri.path();
     let door = DOORS.iter().find(|(p, ..)| *p == path);
     if !door.is_some_and(|(_, _, open, _)| *open) {
-        auth::check(&parts.headers, &worker.client_key)?;
+        auth::check(&parts.headers, &worker.client_key, known)?;
     }
     let one_model = path.strip_prefix(ONE_MODEL).filter(|name| !name.is_empty());
     let (methods, endpoint) = match (door, one_model) {

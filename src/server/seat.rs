@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::gateway::Body;
+use crate::server::auth::Known;
 use crate::time::{Clock, Millis};
 use crate::upstream::watch::{Watch, from_now};
 
@@ -37,6 +38,7 @@ pub(super) struct Seat {
     idle_since: AtomicU64,
     read_then: AtomicU64,
     read: AtomicU64,
+    pub(super) known: Known,
 }
 
 /// What a look at the seat found.
@@ -56,6 +58,7 @@ impl Seat {
             idle_since: AtomicU64::new(clock.now().0),
             read_then: AtomicU64::new(0),
             read: AtomicU64::new(0),
+            known: Known::default(),
         })
     }
 

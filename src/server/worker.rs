@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::gateway::{Gateway, RequestIds};
 use crate::secret::Secret;
+use crate::server::auth::Known;
 use crate::server::door;
 use crate::server::reload::Standing;
 use crate::server::seat::{Counted, Keeper, Seat, Seated};
@@ -161,7 +162,7 @@ async fn serve_h1(worker: Arc<Worker>, stream: TcpStream) {
         seat.take();
         let (worker, seat) = (Arc::clone(&worker), Arc::clone(&seat));
         async move {
-            let mut served = door::serve(&worker, request).await;
+            let mut served = door::serve(&worker, &seat.known, request).await;
             if let Ok(response) = &mut served
                 && is_over(&worker.stop)
             {
@@ -228,9 +229,10 @@ fn is_over(stop: &watch::Receiver<Phase>) -> bool {
 async fn serve_h2(worker: Arc<Worker>, stream: TcpStream) {
     let stop = worker.stop.clone();
     let executor = Executor(worker.tasks.clone(), worker.stop.clone());
+    let known = Arc::new(Known::default());
     let service = service_fn(move |request| {
-        let worker = Arc::clone(&worker);
-        async move { door::serve(&worker, request).await }
+        let (worker, known) = (Arc::clone(&worker), Arc::clone(&known));
+        async move { door::serve(&worker, &known, request).await }
     });
     let mut builder = http2::Builder::new(executor);
     builder
