@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::route::reason;
 use crate::route::table::Policy;
-use crate::route::verdict::{Outcome, Rest, Scope, Stage, Then, Verdict, judge};
+use crate::route::verdict::{Outcome, Rest, Scope, Stage, Verdict, judge};
 use crate::wire::fault::FaultKind;
 
 /// What an upstream may do, and the outcomes that are meant. All of a row are judged alike.
@@ -51,7 +52,7 @@ pub fn table() -> String {
         let Some(first) = verdicts.next() else { continue };
         // A row whose outcomes differ would be a lie: the test finds it in the table.
         let alike = verdicts.all(|v| v.then == first.then && scope(&v) == scope(&first));
-        let (rests, then) = if alike { (rests(&first), then(first.then)) } else { ("?".to_owned(), "?") };
+        let (rests, then) = if alike { (rests(&first), reason::then(first.then)) } else { ("?".to_owned(), "?") };
         let _ = writeln!(table, "| {what} | {rests} | {then} |");
     }
     table
@@ -65,17 +66,11 @@ fn scope(verdict: &Verdict) -> Option<Scope> {
 }
 
 /// Who rests for a verdict, and how long.
-#[must_use]
-pub fn rests(verdict: &Verdict) -> String {
+fn rests(verdict: &Verdict) -> String {
     let Some(cool) = verdict.cool else {
         return "nobody".to_owned();
     };
-    let who = match cool.scope {
-        Scope::Key => "the key",
-        Scope::KeyModel => "the key for this model",
-        Scope::Route => "the route",
-        Scope::Provider => "the provider",
-    };
+    let who = reason::scope(cool.scope);
     let seconds = |rest: Duration| {
         if rest == USUAL { "as configured".to_owned() } else { format!("{} s", rest.as_secs_f64()) }
     };
@@ -86,20 +81,6 @@ pub fn rests(verdict: &Verdict) -> String {
             format!("{who}, 1 s, doubled each time in a row up to {}", seconds(most))
         }
         (Rest::FromThird(rest), _) => format!("{who}, the third time in a row, {}", seconds(rest)),
-    }
-}
-
-/// What comes next.
-#[must_use]
-pub fn then(then: Then) -> &'static str {
-    match then {
-        Then::Deliver => "it is the answer",
-        Then::Refuse => "returned as said",
-        Then::SameAgain => "once more on a fresh connection",
-        Then::Repair => "once more with the tool results it missed",
-        Then::NextKey => "next key",
-        Then::NextRoute => "next route",
-        Then::LargerRoute => "a route declared larger, else returned as said",
     }
 }
 
