@@ -163,8 +163,10 @@ fn limits_are_told_in_the_clients_words_or_not_at_all() {
 #[test]
 fn after_several_tries_it_is_our_verdict_whether_to_retry() {
     for side in SIDES {
-        // Keys and routes have been gone through: again would only be more of it. A limit passes, so there SDKs may wait.
-        for (status, says, verdict) in [(500, "true", Some("false")), (429, "false", None)] {
+        // What passes by itself is told until when; SDKs wait for a second, and not for three minutes. What does not, not at all.
+        for (status, says, code, verdict) in
+            [(500, "false", 500, None), (429, "true", 429, Some("false")), (401, "true", 502, Some("false"))]
+        {
             let upstream = Upstream::answering(move |_, _| {
                 Script::json(status, side.error("api_error", "broken")).header("x-should-retry", says)
             });
@@ -176,8 +178,10 @@ fn after_several_tries_it_is_our_verdict_whether_to_retry() {
                 .model("m", &[("p", "up"), ("q", "up")])
                 .start();
             let reply = gateway.post(side.path, side.request);
-            assert_eq!((reply.status, upstream.count()), (status, 2), "{}", reply.text());
+            assert_eq!((reply.status, upstream.count()), (code, 2), "{}", reply.text());
             assert_eq!(reply.headers.one("x-should-retry"), verdict);
+            let after: Option<u64> = reply.headers.one("retry-after").map(|after| after.parse().unwrap());
+            assert!(after.is_some_and(|after| (after <= 2) == verdict.is_none()), "{status} {after:?}");
         }
         // One try: the upstream's word.
         let upstream = Upstream::answering(move |_, _| {

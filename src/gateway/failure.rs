@@ -10,11 +10,11 @@ use memchr::memmem;
 use crate::gateway::body::Body;
 use crate::gateway::forward::Inbound;
 use crate::gateway::ticket::Ticket;
-use crate::gateway::{fault_response, headers};
+use crate::gateway::{fault_response, headers, retry_after};
 use crate::route::table::{Key, Policy};
 use crate::route::verdict::{Outcome, Stage};
 use crate::route::{keys::Why, plan::GiveUp};
-use crate::time::Millis;
+use crate::time::{Clock, Millis};
 use crate::wire::fault::{Fault, FaultKind, without_owner};
 
 /// An attempt that did not deliver.
@@ -31,6 +31,8 @@ pub(super) struct Failure {
     pub(super) detail: Option<String>,
     /// Whose credentials were used.
     pub(super) whose: Option<String>,
+    /// The proxy's own credentials are at fault: asking again does not help.
+    pub(super) is_ours: bool,
 }
 
 /// Shorter keys are no secrets, and may be words that stand in any sentence.
@@ -46,7 +48,15 @@ pub(super) struct Said {
 impl Failure {
     /// A fault of ours or of the client's: nothing was sent anywhere.
     pub(super) fn local(fault: Fault) -> Box<Self> {
-        Box::new(Self { outcome: None, fault, said: None, headers: HeaderMap::new(), detail: None, whose: None })
+        Box::new(Self {
+            outcome: None,
+            fault,
+            said: None,
+            headers: HeaderMap::new(),
+            detail: None,
+            whose: None,
+            is_ours: false,
+        })
     }
 
     /// An attempt that got no usable reply.
@@ -59,13 +69,14 @@ impl Failure {
             headers: HeaderMap::new(),
             detail: None,
             whose: None,
+            is_ours: false,
         })
     }
 
     /// An error the upstream replied with.
     pub(super) fn replied(status: u16, fault: Fault, headers: HeaderMap, retry_after: Option<Duration>) -> Box<Self> {
         let outcome = Outcome { retry_after, ..Outcome::replied(status, Some(fault.kind)) };
-        Box::new(Self { outcome: Some(outcome), fault, said: None, headers, detail: None, whose: None })
+        Box::new(Self { outcome: Some(outcome), fault, said: None, headers, detail: None, whose: None, is_ours: false })
     }
 
     /// Looks up which of the provider's own rules its words fit.
@@ -139,21 +150,25 @@ impl Failure {
             let message = format!("{whose} refused the proxy's own credentials with status {status}");
             self.fault = Fault::new(502, FaultKind::Unavailable, message);
             self.said = None;
+            self.is_ours = true;
         }
         self
     }
 
-    /// Where a limit was met and nobody said until when: the rest that follows from it is known.
+    /// Where nobody said when to come back: the rest that follows from the failure is known, and worth waiting for.
     pub(super) fn told_when(mut self: Box<Self>, left: Option<Duration>) -> Box<Self> {
-        if let Some(left) = left
-            && self.fault.kind == FaultKind::RateLimit
-            && !headers::tells_when(&self.headers)
+        let may_pass = matches!(
+            self.fault.kind,
+            FaultKind::RateLimit
+                | FaultKind::Timeout
+                | FaultKind::Overloaded
+                | FaultKind::Unavailable
+                | FaultKind::Server
+        );
+        if let Some(left) = left.filter(|_| may_pass && self.outcome.is_some())
+            && retry_after::read(&self.headers, Clock::unix_seconds()).is_none()
         {
-            let seconds = whole_seconds(left);
-            headers::retry_after(&mut self.headers, seconds);
-            if SDK_PATIENCE_SECONDS < seconds {
-                headers::should_retry(&mut self.headers, false);
-            }
+            headers::retry_after(&mut self.headers, whole_seconds(left));
         }
         self
     }
@@ -165,10 +180,11 @@ impl Failure {
             *response.body_mut() = Body::whole(said.body);
         }
         response.headers_mut().extend(self.headers);
-        if 1 < ticket.record().attempts {
-            // Keys and routes have been gone through already: a client that does so again only multiplies the load. Where
-            // waiting helps it is told how long.
-            let waits = self.fault.kind == FaultKind::RateLimit && headers::tells_when(response.headers());
+        if 1 < ticket.record().attempts || self.is_ours {
+            // Keys and routes have been gone through already. To do so again at once only multiplies the load; where SDKs
+            // are told when to come back, and wait so long, they may.
+            let after = retry_after::read(response.headers(), Clock::unix_seconds());
+            let waits = after.is_some_and(|after| after <= SDK_PATIENCE);
             headers::should_retry(response.headers_mut(), waits);
         }
         if 0 < ticket.record().attempts {
@@ -186,7 +202,7 @@ fn whole_seconds(left: Duration) -> u64 {
 }
 
 /// What the official SDKs wait at most because a `retry-after` says so; told of more, they come back after a second.
-const SDK_PATIENCE_SECONDS: u64 = 60;
+const SDK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the client is told when the plan gives up.
 pub(super) fn last_word(why: GiveUp, best: Option<Box<Failure>>, model: &str, now: Millis) -> Box<Failure> {
@@ -212,7 +228,7 @@ fn nothing_tried(why: GiveUp, model: &str, now: Millis) -> Box<Failure> {
             };
             let mut failure = Failure::local(fault);
             headers::retry_after(&mut failure.headers, seconds);
-            if SDK_PATIENCE_SECONDS < seconds {
+            if SDK_PATIENCE < Duration::from_secs(seconds) {
                 headers::should_retry(&mut failure.headers, false);
             }
             failure

@@ -240,11 +240,6 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// Whether they say when to come back.
-pub(super) fn tells_when(headers: &HeaderMap) -> bool {
-    headers.contains_key(RETRY_AFTER) || headers.contains_key("retry-after-ms")
-}
-
 pub(super) fn retry_after(headers: &mut HeaderMap, seconds: u64) {
     headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
 }

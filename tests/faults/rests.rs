@@ -374,7 +374,8 @@ fn when_no_key_of_a_route_is_left_the_next_route_serves_and_else_it_is_told() {
     }
 }
 
-/// Whoever is told of a limit after several tries is told how long it is, or else not to try again.
+/// Whoever is told of a limit after several tries is told how long it is, and not to try again where that is longer than
+/// SDKs wait.
 #[test]
 fn a_limit_met_twice_tells_how_long_it_is() {
     for Lane { side, client, stream } in lanes() {
@@ -385,9 +386,11 @@ fn a_limit_met_twice_tells_how_long_it_is() {
             let gateway = two_routes(&side, &upstream, &upstream);
             let reply = gateway.post(client.path, if stream { client.stream_request } else { client.request });
             assert_eq!((reply.status, upstream.count()), (429, 2), "{}", reply.text());
-            match (reply.headers.one("retry-after"), reply.headers.one("x-should-retry")) {
-                (Some(seconds), None) => assert!(30.0 <= seconds.parse().unwrap(), "{seconds}"),
-                (told, retry) => assert_eq!((told, retry), (None, Some("false")), "asked for {asks:?}"),
+            let seconds: f64 = reply.headers.one("retry-after").unwrap().parse().unwrap();
+            let retry = reply.headers.one("x-should-retry");
+            match asks {
+                Some(_) => assert!((30.0..=31.0).contains(&seconds) && retry.is_none(), "{seconds} {retry:?}"),
+                None => assert!(180.0 <= seconds && retry == Some("false"), "{seconds} {retry:?}"),
             }
         }
     }
