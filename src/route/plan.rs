@@ -334,8 +334,12 @@ impl<'t> Plan<'t> {
     /// When the soonest of what was not tried may be, if the request can wait so long.
     fn due_soon(&mut self, now: Millis) -> Option<Millis> {
         let soonest = self.resting.iter().map(|(until, _, _)| *until).min()?;
-        let patience = *self.wait_until.get_or_insert_with(|| now.after(WAIT_MAX));
-        (soonest <= patience && soonest < self.deadline).then(|| soonest.max(Millis(now.0 + 1)))
+        let patience = self.wait_until.unwrap_or_else(|| now.after(WAIT_MAX));
+        if patience < soonest || self.deadline <= soonest {
+            return None;
+        }
+        self.wait_until = Some(patience);
+        Some(soonest.max(Millis(now.0 + 1)))
     }
 
     /// What is tried though it is in doubt, because the client gets no answer otherwise. First of all what has rested, and is
