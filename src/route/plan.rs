@@ -36,7 +36,7 @@ pub const ATTEMPTS_MAX: u32 = 16;
 pub const WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// When a probe that another request makes is asked about again: an answer has mostly begun by then.
-const PROBE_PAUSE: Duration = Duration::from_millis(250);
+pub(in crate::route) const PROBE_PAUSE: Duration = Duration::from_millis(250);
 
 /// One request's way through its model's routes. Dropped before its end, it gives back what it was to find out.
 #[derive(Debug)]
