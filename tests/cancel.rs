@@ -86,7 +86,7 @@ fn a_client_over_http2_that_leaves_lets_the_upstream_go_and_cools_nobody() {
                 drop(reply.into_body().collect().await.unwrap());
                 driver.abort();
             });
-            let told = || gateway.stderr().matches("client_gone").count();
+            let told = || gateway.stderr().matches("client_closed").count();
             assert!(comes_true(Duration::from_secs(5), || told() == 1), "{leaves:?}: {}", gateway.stderr());
             assert_eq!(upstream.count(), 2, "nothing is tried for who has left");
         }

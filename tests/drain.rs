@@ -83,8 +83,11 @@ fn two_hundred_streams_are_let_go_on_to_their_ends() {
             let text = stream.join().unwrap();
             assert!(side.has_ended_well(&text), "{text}");
         }
-        let said = gateway.stderr();
-        assert!(said.contains("requests are open and have 20 s to end") && said.ends_with("info stopped\n"), "{said}");
+        let told = || {
+            let said = gateway.stderr();
+            said.contains("requests are open and have 20 s to end") && said.ends_with("info stopped\n")
+        };
+        assert!(comes_true(Duration::from_secs(5), told), "{}", gateway.stderr());
     }
 }
 
@@ -110,9 +113,12 @@ fn what_is_open_at_the_deadline_is_told_so_in_its_format() {
         assert!(text.contains("Good") && text.contains("the proxy is stopping"), "{text}");
         assert!(!client.has_ended_well(&text), "{text}");
         assert_eq!((reply.status, client.error_message(&reply).as_str()), (503, "the proxy is stopping; ask again"));
-        let said = gateway.stderr();
-        assert!(said.contains("2 requests are still open") && said.contains("2 requests were told"), "{said}");
-        assert_eq!(said.matches(" req_").count(), 2, "each has its line: {said}");
+        let told = || {
+            let said = gateway.stderr();
+            let lines = said.matches(" req_").count();
+            said.contains("2 requests are still open") && said.contains("2 requests were told") && lines == 2
+        };
+        assert!(comes_true(Duration::from_secs(5), told), "each has its line: {}", gateway.stderr());
     }
 }
 

@@ -296,7 +296,7 @@ fn check_log(scene: &Scene, gateway: &Gateway) {
     assert!(lines[0].contains(&outcome), "{outcome}: {}", lines[0]);
     assert_eq!(lines[0].matches(" failed=").count(), failures, "{}", lines[0]);
     assert_eq!(lines[0].contains(" broken="), scene.fault.then == Then::Break, "{}", lines[0]);
-    assert!(!lines.concat().contains("client_gone"), "{lines:?}");
+    assert!(!lines.concat().contains("client_closed"), "{lines:?}");
     if failures == 1 && attempts == 2 {
         wait_until("the line of what failed", || !scene.lines(gateway, "x").is_empty());
         let line = scene.lines(gateway, "x").remove(0);

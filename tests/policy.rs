@@ -270,7 +270,7 @@ fn a_client_that_leaves_early_closes_the_upstream_and_cools_nobody() {
         connection.leave();
         assert!(comes_true(Duration::from_secs(1), || upstream.departures() == 1), "the upstream is let go");
         assert_eq!(gateway.post(side.path, side.request).status, 200);
-        assert!(comes_true(Duration::from_secs(5), || gateway.stderr().matches("client_gone").count() == 1));
+        assert!(comes_true(Duration::from_secs(5), || gateway.stderr().matches("client_closed").count() == 1));
     }
 }
 

@@ -81,7 +81,7 @@ fn what_was_counted_before_the_client_left_is_kept() {
         }
         connection.leave();
         wait_until("the upstream to be told", || upstream.departures() == 1);
-        wait_until("the request's line", || gateway.stderr().contains("client_gone"));
+        wait_until("the request's line", || gateway.stderr().contains("client_closed"));
         assert!(gateway.stderr().contains("input_tokens=9"), "{}", gateway.stderr());
     }
 }

@@ -50,7 +50,7 @@ pub enum Ended {
     Broken(String),
     /// The client left first. So it is until something else is known.
     #[default]
-    ClientGone,
+    ClientClosed,
 }
 
 /// An open request. Dropping it makes the record.

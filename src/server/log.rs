@@ -214,7 +214,7 @@ fn line(record: &Record, out: &mut String) {
     match &record.ended {
         Ended::Complete => {}
         Ended::Broken(why) => quoted(" broken=", why, out),
-        Ended::ClientGone => out.push_str(" client_gone"),
+        Ended::ClientClosed => out.push_str(" client_closed"),
     }
     for failure in &record.failures {
         quoted(" failed=", failure, out);

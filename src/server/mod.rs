@@ -134,6 +134,8 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         drain: Arc::default(),
         standing: Standing::now(),
     };
+    // Before anybody can know that we are there: a signal that comes early is not to end us unheard.
+    let signals = Signals::listen()?;
     let banner = banner::Banner {
         address: local,
         key: made_key.then_some(&started.client_key),
@@ -150,7 +152,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     let Started { table, standing, drain, .. } = started;
     let reloader = Reloader::new(settings.reloading, &settings.loaded.root, table, settings.registry, standing);
     let end = End { stop, drain, patience: settings.drain };
-    let last_word = end.wait(threads, reloader, keeper)?;
+    let last_word = end.wait(signals, threads, reloader, keeper);
     // After the lines of the requests.
     log.flush();
     log::info(&last_word);
@@ -217,6 +219,24 @@ impl Started {
     }
 }
 
+/// What the process is told from outside.
+struct Signals {
+    runtime: Runtime,
+    ends: [io::Result<Signal>; 2],
+    hangup: io::Result<Signal>,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, ServeError> {
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
+        let (ends, hangup) = {
+            let _inside = runtime.enter();
+            ([SignalKind::terminate(), SignalKind::interrupt()].map(signal), signal(SignalKind::hangup()))
+        };
+        Ok(Self { runtime, ends, hangup })
+    }
+}
+
 /// How it ends.
 struct End {
     stop: watch::Sender<Phase>,
@@ -230,14 +250,13 @@ impl End {
     /// once. Gives what is to be said last.
     fn wait(
         self,
+        signals: Signals,
         threads: Vec<JoinHandle<()>>,
         mut reloader: Reloader,
         mut keeper: Option<Keeper>,
-    ) -> Result<String, ServeError> {
-        let runtime: Runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
+    ) -> String {
+        let Signals { runtime, ends: mut signals, mut hangup } = signals;
         let last_word = runtime.block_on(async {
-            let mut signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-            let mut hangup = signal(SignalKind::hangup());
             let mut looks = tokio::time::interval(LOOK_PAUSE);
             looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
@@ -265,7 +284,7 @@ impl End {
         if let Some(keeper) = &mut keeper {
             keeper.keep();
         }
-        Ok(last_word)
+        last_word
     }
 
     /// Lets what is open go on for its time, then cuts it.

@@ -68,7 +68,7 @@ fn leave(scene: &Scene, gateway: &Gateway) {
     }
     assert!(comes_true(Duration::from_secs(5), || 3 <= scene.lines(gateway, "m").len()), "{case}: a line each");
     let lines = scene.lines(gateway, "m");
-    let gone: Vec<&String> = lines.iter().filter(|line| line.contains(" client_gone")).collect();
+    let gone: Vec<&String> = lines.iter().filter(|line| line.contains(" client_closed")).collect();
     assert_eq!((lines.len(), gone.len()), (3, 1), "{case}: one line each: {lines:?}");
     assert!(gone[0].contains(" attempts=1 ") && !gone[0].contains(" failed="), "{case}: {gone:?}");
 }
@@ -84,7 +84,7 @@ fn ask_and_leave(lane: &Lane, gateway: &Gateway, is_asked: impl FnMut() -> bool)
     connection.ask(&Request::post(lane.client.path, lane.request()).with_key());
     wait_until("the request to be on its way", is_asked);
     connection.leave();
-    wait_until("its line", || gateway.stderr().contains(" client_gone"));
+    wait_until("its line", || gateway.stderr().contains(" client_closed"));
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_client_that_leaves_while_all_rest_is_not_asked_for() {
         assert_eq!(gateway.post(lane.client.path, lane.request()).status, 429);
         let asked = Instant::now();
         ask_and_leave(&lane, &gateway, || Duration::from_millis(50) < asked.elapsed());
-        let gone = gateway.stderr().lines().filter(|line| line.contains(" client_gone")).count();
+        let gone = gateway.stderr().lines().filter(|line| line.contains(" client_closed")).count();
         let status = gateway.post(lane.client.path, lane.request()).status;
         assert_eq!((status, upstream.count(), gone), (200, 2, 1), "only who stayed was asked for");
     };
