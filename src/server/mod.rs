@@ -185,7 +185,7 @@ impl Started {
         stop: watch::Receiver<Phase>,
     ) -> Result<JoinHandle<()>, ServeError> {
         let tasks = Tasks::default();
-        let settings = upstream::Settings { tls: Arc::clone(&self.tls), spawn: tasks.spawner(), clock: self.clock };
+        let settings = upstream::Settings { tls: Arc::clone(&self.tls), spawn: tasks::aside(), clock: self.clock };
         let gateway = Gateway {
             table: Arc::clone(&self.table),
             upstream: Upstream::new(settings),
@@ -219,6 +219,8 @@ impl Started {
                     () = cut => {}
                 }
             });
+            // Not dropped: that would wait for names that are being looked up.
+            runtime.shutdown_background();
         };
         thread::Builder::new().name(format!("worker-{index}")).spawn(serve).map_err(ServeError::Start)
     }
@@ -262,9 +264,10 @@ impl End {
             let _ = self.stop.send(Phase::Over);
             drop(joined.await);
         }
-        match self.drain.cut() {
-            0 => "stopped".to_owned(),
-            cut => format!("stopped; {cut} requests were told that they were cut"),
+        match (self.drain.cut(), self.drain.lost()) {
+            (0, 0) => "stopped".to_owned(),
+            (cut, 0) => format!("stopped; {cut} requests were told that they were cut"),
+            (cut, lost) => format!("stopped; {cut} requests were told that they were cut, {lost} could not be told"),
         }
     }
 }
