@@ -282,3 +282,16 @@ fn two_hundred_streams_go_on_up_to_the_deadline_and_not_beyond() {
         assert!(said.contains("200 requests are still open") && said.contains("200 requests were told"), "{said}");
     }
 }
+
+#[test]
+fn a_client_over_http2_that_says_nothing_holds_nothing_up() {
+    let mut gateway = Setup::new().start();
+    let mut client = gateway.connect();
+    // Its preface and empty settings. It answers no ping, and so never says that it knows of the end.
+    client.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    assert_eq!(gateway.connect().send(&Request::get("/health")).status, 200, "that has been read by now");
+    let asked = Instant::now();
+    assert_eq!(gateway.terminate(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    client.leave();
+}
