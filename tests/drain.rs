@@ -3,13 +3,17 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use model_proxy::wire::Format;
 
 use crate::support::gateway::Setup;
 use crate::support::http::{Client, Request};
 use crate::support::samples::{CHAT, CHAT_REPLY, CHAT_REQUEST, SIDES};
 use crate::support::upstream::{After, Script, Upstream};
-use crate::support::{comes_true, wait_until};
+use crate::support::{CLIENT_KEY, comes_true, wait_until};
 
 /// How long the upstream thinks: long enough for the signal to come in between.
 const THINKING: Duration = Duration::from_millis(500);
@@ -123,25 +127,6 @@ fn what_is_open_at_the_deadline_is_told_so_in_its_format() {
 }
 
 #[test]
-fn health_says_that_the_end_has_begun_and_a_second_signal_ends_at_once() {
-    let upstream = Upstream::answering(|_, _| Script::nothing(After::Silence));
-    let mut gateway = Setup::simple(Format::OpenaiChat, &upstream).start();
-    let mut open = gateway.connect();
-    open.ask(&Request::post(CHAT, CHAT_REQUEST).with_key());
-    upstream.wait_for(1);
-    let mut asking = gateway.connect();
-    assert_eq!(asking.send(&Request::get("/health")).status, 200);
-    gateway.signal("TERM");
-    wait_until("the end to begin", || gateway.stderr().contains("stopping: 1 requests are open"));
-    // Its connection is kept for a moment, for requests that are on their way.
-    let reply = asking.send(&Request::get("/health"));
-    assert_eq!((reply.status, reply.json()["status"].as_str()), (503, Some("draining")));
-    let asked = Instant::now();
-    assert_eq!(gateway.terminate(), Some(0));
-    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
-}
-
-#[test]
 fn without_requests_the_end_is_there_at_once() {
     let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
     let mut gateway = Setup::simple(Format::OpenaiChat, &upstream).start();
@@ -151,4 +136,152 @@ fn without_requests_the_end_is_there_at_once() {
     assert_eq!(gateway.terminate(), Some(0));
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     assert!(comes_true(Duration::from_secs(1), || upstream.closed() == 1), "and is closed");
+}
+
+#[test]
+fn over_http2_too_what_is_open_at_the_deadline_is_told_so() {
+    let side = SIDES[1];
+    let at = side.stream.find("day").unwrap();
+    let upstream = Upstream::answering(move |seen, _| match seen.wants_stream() {
+        true => Script::stream(side.stream).stop_at(at, After::Silence),
+        false => Script::nothing(After::Silence),
+    });
+    let mut gateway = Setup::simple(side.format, &upstream).arg("--drain-seconds").arg("0.5").start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        let driver = tokio::spawn(connection);
+        let mut ask = |body: &'static str| {
+            let request = http::Request::post(format!("http://{}{}", gateway.address, side.path))
+                .header("authorization", format!("Bearer {CLIENT_KEY}"))
+                .body(Full::new(Bytes::from_static(body.as_bytes())))
+                .unwrap();
+            tokio::spawn(sender.send_request(request))
+        };
+        let streamed = ask(side.stream_request).await.unwrap().unwrap().into_body();
+        let whole = ask(side.request);
+        while upstream.count() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        gateway.signal("TERM");
+        let text = streamed.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains("Good") && text.contains("the proxy is stopping"), "{text}");
+        assert!(!side.has_ended_well(&text), "{text}");
+        assert_eq!(whole.await.unwrap().unwrap().status(), 503);
+        driver.await.unwrap().unwrap();
+    });
+    assert_eq!(gateway.ended(), Some(0));
+}
+
+#[test]
+fn whoever_is_still_sending_at_the_deadline_is_told_so_too() {
+    let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
+    for side in SIDES {
+        let mut gateway = Setup::simple(side.format, &upstream).arg("--drain-seconds").arg("0.3").start();
+        let mut client = gateway.connect();
+        let path = side.path;
+        client.write(
+            format!(
+                "POST {path} HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {CLIENT_KEY}\r\ncontent-length: 99\r\n\r\n{{"
+            )
+            .as_bytes(),
+        );
+        assert_eq!(gateway.connect().send(&Request::get("/health")).status, 200, "that has been read by now");
+        let asked = Instant::now();
+        assert_eq!(gateway.terminate(), Some(0));
+        let reply = client.reply();
+        assert_eq!((reply.status, side.error_message(&reply).as_str()), (503, "the proxy is stopping; ask again"));
+        assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_nothing_up_and_is_not_said_to_have_left() {
+    let event = CHAT_EVENT.repeat(200_000);
+    let upstream = Upstream::answering(move |_, _| Script::stream(&event));
+    let mut gateway = Setup::simple(Format::OpenaiChat, &upstream).arg("--drain-seconds").arg("0.3").start();
+    let mut client = gateway.connect();
+    assert_eq!(client.start(&Request::post(CHAT, SIDES[0].stream_request).with_key()).0, 200);
+    // Time for all buffers to fill up.
+    thread::sleep(THINKING);
+    let asked = Instant::now();
+    assert_eq!(gateway.terminate(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    let said = gateway.stderr();
+    assert!(said.contains("broken=\"the proxy stopped") && !said.contains(" client_"), "{said}");
+    assert!(said.ends_with("0 requests were told that they were cut, 1 could not be told\n"), "{said}");
+}
+
+const CHAT_EVENT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"more and more of it\"}}]}\n\n";
+
+#[test]
+fn health_says_that_the_end_has_begun_and_a_second_signal_ends_at_once() {
+    let upstream = Upstream::answering(|_, _| Script::nothing(After::Silence));
+    let mut gateway = Setup::simple(Format::OpenaiChat, &upstream).start();
+    let mut open = gateway.connect();
+    open.ask(&Request::post(CHAT, CHAT_REQUEST).with_key());
+    upstream.wait_for(1);
+    // Idle connections are closed soon: these have begun to ask before the signal.
+    let mut asking: Vec<(Client, &str)> = ["/health", "/health/detailed"].map(|path| (gateway.connect(), path)).into();
+    for (client, path) in &mut asking {
+        client.write(format!("GET {path} HTTP/1.1\r\nauthorization: Bearer {CLIENT_KEY}\r\n").as_bytes());
+    }
+    assert_eq!(gateway.connect().send(&Request::get("/health")).status, 200, "these have been read by now");
+    gateway.signal("TERM");
+    wait_until("the end to begin", || gateway.stderr().contains("stopping: 1 requests are open"));
+    // Longer than idle connections are kept.
+    thread::sleep(THINKING);
+    assert!(std::net::TcpStream::connect(gateway.address).is_err(), "nobody new is let in");
+    for (client, path) in &mut asking {
+        client.write(b"host: t\r\n\r\n");
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.json()["status"].as_str()), (503, Some("draining")), "{path}");
+        assert_eq!(reply.headers.one("connection"), Some("close"), "{path}");
+    }
+    let asked = Instant::now();
+    gateway.signal("INT");
+    assert_eq!(gateway.ended(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    assert!(gateway.stderr().ends_with("stopped at once\n"), "{}", gateway.stderr());
+}
+
+#[test]
+fn two_hundred_streams_go_on_up_to_the_deadline_and_not_beyond() {
+    for side in SIDES {
+        let at = side.stream.find("day").unwrap();
+        let upstream = Upstream::answering(move |_, _| Script::stream(side.stream).stop_at(at, After::Silence));
+        let setup = Setup::simple(side.format, &upstream).arg("--workers").arg("2").arg("--drain-seconds").arg("1");
+        let mut gateway = setup.start();
+        let ask = |_| {
+            let mut client = gateway.connect();
+            assert_eq!(client.start(&Request::post(side.path, side.stream_request).with_key()).0, 200);
+            thread::spawn(move || (rest(client), Instant::now()))
+        };
+        let streams: Vec<_> = (0..200).map(ask).collect();
+        let asked = Instant::now();
+        assert_eq!(gateway.terminate(), Some(0));
+        for stream in streams {
+            let (text, ended) = stream.join().unwrap();
+            assert!(text.contains("the proxy is stopping") && !side.has_ended_well(&text), "{text}");
+            let took = ended - asked;
+            assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&took), "{took:?}");
+        }
+        let said = gateway.stderr();
+        assert!(said.contains("200 requests are still open") && said.contains("200 requests were told"), "{said}");
+    }
+}
+
+#[test]
+fn a_client_over_http2_that_says_nothing_holds_nothing_up() {
+    let mut gateway = Setup::new().start();
+    let mut client = gateway.connect();
+    // Its preface and empty settings. It answers no ping, and so never says that it knows of the end.
+    client.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    assert_eq!(gateway.connect().send(&Request::get("/health")).status, 200, "that has been read by now");
+    let asked = Instant::now();
+    assert_eq!(gateway.terminate(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    client.leave();
 }

@@ -29,6 +29,12 @@ fn model(upstream_model: &str) -> String {
     json!({"logical_name": "m", "model_routings": [{"provider": "p", "model": upstream_model}]}).to_string()
 }
 
+/// Puts a file in place whole: it may be read at any time.
+fn put(gateway: &Gateway, name: &str, text: &str) {
+    gateway.home.write("new", text);
+    fs::rename(gateway.home.path().join("new"), gateway.home.path().join(name)).unwrap();
+}
+
 /// Waits until it has said so once more than before.
 fn reload(gateway: &Gateway, word: &str) {
     let before = gateway.stderr().matches(word).count();
@@ -72,7 +78,7 @@ fn under_load_in_both_formats_no_request_notices() {
     let mut round = 0;
     while Instant::now() < until {
         round += 1;
-        gateway.home.write("config/models/m.json", &model(&format!("upstream-{round}")));
+        put(&gateway, "config/models/m.json", &model(&format!("upstream-{round}")));
         gateway.signal("HUP");
         thread::sleep(Duration::from_millis(50));
     }
@@ -118,13 +124,78 @@ fn what_is_wrong_does_not_take_hold_and_is_told() {
 }
 
 #[test]
+fn a_configuration_that_is_gone_is_not_replaced_by_what_is_built_in() {
+    let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
+    let gateway = Setup::simple(Format::OpenaiChat, &upstream).unnamed().start();
+    let at = |name: &str| gateway.home.path().join(name);
+    fs::rename(at("config"), at("elsewhere")).unwrap();
+    reload(&gateway, "the last good configuration stays in force");
+    assert_eq!(gateway.post(CHAT, CHAT_REQUEST).status, 200);
+    fs::rename(at("elsewhere"), at("config")).unwrap();
+    reload(&gateway, "reloaded, for SIGHUP: nothing changed");
+}
+
+#[test]
+fn what_changed_is_said_by_name_and_never_by_value() {
+    let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
+    let setup = Setup::new().provider("p", Format::OpenaiChat, &upstream).model("m", &[("p", "up")]);
+    let gateway = setup.start();
+    let hash = health(&gateway)["components"]["model_config"]["hash"].as_str().unwrap().to_owned();
+    reload(&gateway, &format!("nothing changed, 2 models, hash {hash}"));
+    put(&gateway, ".env", "P_API_KEY=key-one-12345\nMODEL_PROXY_DRAIN_SECONDS=5\n");
+    reload(&gateway, "MODEL_PROXY_DRAIN_SECONDS, P_API_KEY changed, 2 models");
+    assert!(gateway.stderr().contains("MODEL_PROXY_DRAIN_SECONDS has changed: it is read at the next start only"));
+    put(&gateway, ".env", "");
+    reload(&gateway, "warning: no route has a key");
+    put(&gateway, "config/models/m.json", &model("another"));
+    reload(&gateway, &format!("2 models, hash {hash} → "));
+    let said = gateway.stderr();
+    assert_eq!(said.matches("warning: no route has a key").count(), 2, "at start and when it was lost, once: {said}");
+    assert!(!said.contains("key-one-12345"), "{said}");
+}
+
+#[test]
+fn a_signal_that_comes_early_ends_nothing_but_what_it_should() {
+    let setup = Setup::new();
+    for name in ["HUP", "TERM"] {
+        let mut gateway = setup.start();
+        gateway.signal(name);
+        if name == "HUP" {
+            wait_until("the reload", || gateway.stderr().contains("reloaded, for SIGHUP"));
+            gateway.signal("INT");
+        }
+        assert_eq!(gateway.ended(), Some(0), "{name}");
+    }
+}
+
+#[test]
+fn without_a_directory_variables_are_read_again() {
+    let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
+    let gateway = Setup::new().unnamed().start();
+    assert_eq!(gateway.post(CHAT, MISTRAL_REQUEST).status, 503, "no key yet");
+    // Nothing listens there: that it is asked at all is enough.
+    put(&gateway, ".env", &format!("MISTRAL_API_KEY=key-one-12345\nHTTPS_PROXY=http://{}\n", upstream.address));
+    reload(&gateway, "HTTPS_PROXY, MISTRAL_API_KEY changed");
+    assert_eq!(gateway.post(CHAT, MISTRAL_REQUEST).status, 502, "it cannot be reached");
+}
+
+const MISTRAL_REQUEST: &str = r#"{"model":"mistral/any","messages":[{"role":"user","content":"Hello"}]}"#;
+
+#[test]
 fn files_are_watched_where_that_is_asked_for() {
     let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
     let gateway = Setup::simple(Format::OpenaiChat, &upstream).arg("--reload").start();
-    gateway.home.write("config/models/m.json", &model("another"));
-    wait_until("the change to be seen", || gateway.stderr().contains("reloaded, for files have changed"));
+    let reloads = || gateway.stderr().matches("reloaded, for files have changed").count();
+    put(&gateway, "config/models/m.json", &model("another"));
+    wait_until("the change to be seen", || reloads() == 1);
     assert_eq!(gateway.post(CHAT, CHAT_REQUEST).status, 200);
     assert_eq!(upstream.last().json()["model"], "another");
+    gateway.home.write("config/models/group/of/more.json", &model("m").replace("\"m\",", "\"more\","));
+    wait_until("a new file to be seen", || reloads() == 2);
+    assert_eq!(gateway.post(CHAT, CHAT_REQUEST.replace("\"m\"", "\"more\"")).status, 200);
+    put(&gateway, ".env", "P_API_KEY_2=key-two-12345\n");
+    wait_until("a variable to be seen", || reloads() == 3);
+    assert!(gateway.stderr().contains("P_API_KEY_2 changed"), "{}", gateway.stderr());
 }
 
 #[test]

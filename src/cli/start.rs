@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::parse::Given;
-use crate::cli::{Exit, Unready, environment, lines, load, say};
+use crate::cli::{Exit, Unready, environment, lines, lookup, say};
 use crate::config::env::Env;
 use crate::config::{Diagnostic, Loaded, Lookup, Severity};
 use crate::route::keys::Registry;
@@ -37,9 +37,11 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
     }
     let drain = drain(given, &env)?;
     let registry = Arc::new(Registry::default());
-    let loaded = load(given, &env, &registry)?;
+    let lookup = lookup(given, &env)?;
+    // Before anything is read: what changes meanwhile is seen.
+    let reloading = reloading(given, &lookup, &registry);
+    let loaded = crate::config::load(&env, &lookup, &registry).map_err(Unready::Config)?;
     tell(&loaded, &env)?;
-    let reloading = reloading(given, &registry);
     let (workers, cooldowns) = (workers.get(), cooldowns(&env)?);
     Ok(Settings { host, port, workers, log_level, client_key, loaded, env, registry, reloading, drain, cooldowns })
 }
@@ -47,7 +49,8 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
 /// The file in which it is kept who rests: as named, or the usual one where a yes was said.
 fn cooldowns(env: &Env) -> Result<Option<PathBuf>, Unready> {
     const NAME: &str = "MODEL_PROXY_PERSIST_COOLDOWNS";
-    let Some(said) = env.text(NAME).filter(|said| !["false", "0", "no", "off"].contains(said)) else {
+    let is_no = |said: &&str| ["false", "0", "no", "off"].iter().any(|no| said.eq_ignore_ascii_case(no));
+    let Some(said) = env.text(NAME).filter(|said| !is_no(said)) else {
         return Ok(None);
     };
     if !env.flag(NAME) {
@@ -59,19 +62,19 @@ fn cooldowns(env: &Env) -> Result<Option<PathBuf>, Unready> {
     file.map(Some).ok_or_else(|| Unready::Usage(format!("{NAME}: name a file, for there is no HOME to keep one in")))
 }
 
-/// How everything is read again: as it was read now.
-fn reloading(given: &Given, registry: &Arc<Registry>) -> Reloading {
-    let (config, env_file) = (given.path("config"), given.path("env-file"));
-    let files = [Some(PathBuf::from(".env")), env_file.clone()].into_iter().flatten().collect();
-    let registry = Arc::clone(registry);
+/// How everything is read again: from where it was read now. A directory that is gone is an error then, and no reason to
+/// serve what is built in.
+fn reloading(given: &Given, lookup: &Lookup, registry: &Arc<Registry>) -> Reloading {
+    let env_file = given.path("env-file");
+    let env_files = [Some(PathBuf::from(".env")), env_file.clone()].into_iter().flatten().collect();
+    let (registry, again) = (Arc::clone(registry), lookup.clone());
     let source: Source = Box::new(move || {
         let env = Env::read(env_file.as_deref())
             .map_err(|(path, e)| vec![Diagnostic::unreadable(&path.display().to_string(), e)])?;
-        let lookup =
-            Lookup::find(config.as_deref(), &env).map_err(|e| vec![Diagnostic::unreadable("configuration", e)])?;
-        crate::config::load(&env, &lookup, &registry)
+        let loaded = crate::config::load(&env, &again, &registry)?;
+        Ok((loaded, env))
     });
-    Reloading { source, files, watches: given.has("reload") }
+    Reloading::new(source, lookup.clone(), env_files, given.has("reload"))
 }
 
 /// How long open requests may go on after a signal: as on the command line, else as in the environment.
@@ -151,6 +154,23 @@ const MISSING_SHOWN_MAX: usize = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rests_are_kept_where_that_was_said() {
+        const NAME: &str = "MODEL_PROXY_PERSIST_COOLDOWNS";
+        for (vars, file) in [
+            (&[][..], None),
+            (&[(NAME, "False"), ("HOME", "/h")], None),
+            (&[(NAME, "0"), ("HOME", "/h")], None),
+            (&[(NAME, "True"), ("HOME", "/h")], Some("/h/.local/state/model-proxy/cooldowns.json")),
+            (&[(NAME, "on"), ("HOME", "/h"), ("XDG_STATE_HOME", "/s")], Some("/s/model-proxy/cooldowns.json")),
+            (&[(NAME, "kept.json")], Some("kept.json")),
+        ] {
+            let found = cooldowns(&Env::of(vars.iter().copied())).unwrap_or_else(|e| panic!("{vars:?}: {e:?}"));
+            assert_eq!(found, file.map(PathBuf::from), "{vars:?}");
+        }
+        assert!(cooldowns(&Env::of([(NAME, "yes")])).is_err(), "there is no place to keep it in");
+    }
 
     #[test]
     fn only_this_machine_may_do_without_a_key() {

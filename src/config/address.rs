@@ -79,11 +79,12 @@ pub(crate) fn expand(text: &str, env: &Env) -> Expanded {
     out
 }
 
-/// Puts a base URL and a path together. `proxy_url` is the provider's own word on proxies.
+/// Puts a base URL and a path together. `proxy_url` is the provider's own word on proxies. Why they are none is said without
+/// repeating them: what variables hold may be private.
 pub(crate) fn address(base: &str, path: &str, proxy_url: Option<&str>, env: &Env) -> Result<Address, String> {
     match base.strip_prefix("builtin:") {
         Some("demo") => return Ok(Address::Builtin),
-        Some(other) => return Err(format!("there is no built-in provider {other:?}, only builtin:demo")),
+        Some(_) => return Err("names no built-in provider, of which there is only builtin:demo".to_owned()),
         None => {}
     }
     let (tls, rest) = match (strip_scheme(base, "https://"), strip_scheme(base, "http://")) {
@@ -98,7 +99,7 @@ pub(crate) fn address(base: &str, path: &str, proxy_url: Option<&str>, env: &Env
     // Braces are no part of URLs: what stands for the model is tried with a model.
     let tried = path.replace(MODEL, "m");
     if tried.contains(['{', '}', '#']) || tried.parse::<PathAndQuery>().is_err() {
-        return Err(format!("{path:?} is no path; only {MODEL} may stand in braces"));
+        return Err(format!("does not make a path; only {MODEL} may stand in braces"));
     }
     let proxy = proxy::choose(proxy_url, tls, &host, port, env)?;
     let origin = Origin { tls, host: host.into(), port, proxy };
@@ -119,13 +120,13 @@ fn authority_of(text: &str, usual_port: u16) -> Result<(String, u16), String> {
     if text.contains('@') {
         return Err("must not hold a user or a password".to_owned());
     }
-    let authority: Authority = text.parse().map_err(|_| format!("{text:?} is no host"))?;
+    let authority: Authority = text.parse().map_err(|_| "names no host".to_owned())?;
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     if host.is_empty() {
         return Err("names no host".to_owned());
     }
     let port = match text.rsplit_once(':') {
-        Some((_, digits)) if !digits.ends_with(']') => digits.parse().map_err(|_| format!("{digits:?} is no port"))?,
+        Some((_, digits)) if !digits.ends_with(']') => digits.parse().map_err(|_| "names no port".to_owned())?,
         _ => usual_port,
     };
     Ok((host.to_ascii_lowercase(), port))
@@ -196,6 +197,21 @@ mod tests {
             ("builtin:other", "/x"),
         ] {
             assert!(address(base, path, None, &env).is_err(), "{base} {path}");
+        }
+    }
+
+    #[test]
+    fn what_variables_hold_is_not_repeated() {
+        let private = "p:r/i v@a{t}e";
+        for (base, path) in [
+            (private, "/x"),
+            ("https://p:r-i-v-a-t-e", "/x"),
+            ("https://p r i v a t e", "/x"),
+            ("https://a.example", private),
+            ("builtin:private", "/x"),
+        ] {
+            let why = address(base, path, None, &Env::default()).unwrap_err();
+            assert!(!["p:r", "r i", "i v", "private"].iter().any(|part| why.contains(part)), "{base} {path}: {why}");
         }
     }
 

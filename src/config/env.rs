@@ -15,11 +15,13 @@ pub struct Var {
     /// What holds while it is unset; empty where that is nothing.
     pub default: &'static str,
     pub help: &'static str,
+    /// Another value takes hold at the next start only, not when everything is read again.
+    pub once: bool,
 }
 
 /// Every variable there is: help, README and `Env` are made from this.
 pub const VARS: &[Var] = &[
-    var("CLIENT_API_KEY", "", "the key clients must send; without it a random one is made at every start"),
+    once("CLIENT_API_KEY", "", "the key clients must send; without it a random one is made at every start"),
     var("REQUIRE_CLIENT_API_KEY", "false", "refuse to start without CLIENT_API_KEY"),
     var("FAIL_ON_STARTUP_VALIDATION", "false", "refuse to start when the configuration has a warning"),
     var(
@@ -27,18 +29,18 @@ pub const VARS: &[Var] = &[
         "180",
         "how long a failing key rests where no file says otherwise; 0 turns resting off",
     ),
-    var("MODEL_PROXY_CONFIG", "", "the configuration directory, as --config"),
-    var("MODEL_PROXY_LOG_LEVEL", "info", "error, warn, info or debug, as --log-level"),
-    var(
+    once("MODEL_PROXY_CONFIG", "", "the configuration directory, as --config"),
+    once("MODEL_PROXY_LOG_LEVEL", "info", "error, warn, info or debug, as --log-level"),
+    once(
         "MODEL_PROXY_PERSIST_COOLDOWNS",
         "false",
         "keep over a restart which keys and routes rest: a file, or true for model-proxy/cooldowns.json in the state directory",
     ),
     var("XDG_STATE_HOME", "~/.local/state", "the state directory"),
-    var("MODEL_PROXY_DRAIN_SECONDS", "30", "how long open requests may go on after SIGTERM, as --drain-seconds"),
-    var("LOG_LEVEL", "info", "the same, under the seed's name"),
-    var("MODEL_PROXY_CA_FILE", "", "a PEM file with further certificate authorities to trust"),
-    var("SSL_CERT_FILE", "", "the same, under the name other programs use"),
+    once("MODEL_PROXY_DRAIN_SECONDS", "30", "how long open requests may go on after SIGTERM, as --drain-seconds"),
+    once("LOG_LEVEL", "info", "the same, under the seed's name"),
+    once("MODEL_PROXY_CA_FILE", "", "a PEM file with further certificate authorities to trust"),
+    once("SSL_CERT_FILE", "", "the same, under the name other programs use"),
     var("HTTPS_PROXY", "", "the HTTP proxy for https:// providers; https_proxy wins over it"),
     var("HTTP_PROXY", "", "the HTTP proxy for http:// providers; http_proxy wins over it"),
     var("ALL_PROXY", "", "the HTTP proxy where neither of these is set; all_proxy wins over it"),
@@ -48,7 +50,11 @@ pub const VARS: &[Var] = &[
 ];
 
 const fn var(name: &'static str, default: &'static str, help: &'static str) -> Var {
-    Var { name, default, help }
+    Var { name, default, help, once: false }
+}
+
+const fn once(name: &'static str, default: &'static str, help: &'static str) -> Var {
+    Var { name, default, help, once: true }
 }
 
 /// Where a value came from.
@@ -155,6 +161,15 @@ impl Env {
         self.vars.keys().map(String::as_str)
     }
 
+    /// The variables that have another value in `later`, or are set in only one of the two; sorted.
+    #[must_use]
+    pub fn changed(&self, later: &Self) -> Vec<String> {
+        let names = self.vars.keys().chain(later.vars.keys().filter(|name| !self.vars.contains_key(*name)));
+        let mut changed: Vec<String> = names.filter(|name| self.get(name) != later.get(name)).cloned().collect();
+        changed.sort_unstable();
+        changed
+    }
+
     /// Lines of `.env` files that are no assignment: (file, line number where it is known).
     #[must_use]
     pub fn unread(&self) -> &[(PathBuf, Option<usize>)] {
@@ -197,6 +212,14 @@ mod tests {
         let lines: Vec<_> = env.unread().iter().map(|(_, line)| *line).collect();
         assert_eq!(lines, [Some(3), Some(4), Some(1)], "unquoted words are no value, and none is shown");
         assert!(!format!("{env:?}").contains("secret"), "values stay hidden");
+    }
+
+    #[test]
+    fn what_changed_is_told_by_name() {
+        let before = Env::of([("A", "1"), ("B", "2"), ("C", "3")]);
+        let after = Env::of([("A", "1"), ("C", "other"), ("AA", "4")]);
+        assert_eq!(before.changed(&after), ["AA", "B", "C"]);
+        assert!(before.changed(&before.clone()).is_empty(), "nothing");
     }
 
     #[test]

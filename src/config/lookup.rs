@@ -71,6 +71,19 @@ impl Lookup {
     }
 }
 
+impl Lookup {
+    /// The files that would be read now. What cannot be listed is left out; whoever reads is told.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.extra.clone();
+        if let Root::Directory(root) = &self.root {
+            let found = [PROVIDERS, MODELS].map(|name| json_files(&root.join(name), DEPTH_MAX, &mut Report::default()));
+            files.extend(found.into_iter().flatten());
+        }
+        files
+    }
+}
+
 fn is_ours(directory: &Path) -> bool {
     directory.join(MODELS).is_dir() || directory.join(PROVIDERS).is_dir()
 }

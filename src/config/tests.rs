@@ -348,7 +348,7 @@ fn a_path_for_counting_is_checked_once() {
     let model = r#"{"logical_name":"a","model_routings":[{"provider":"c","model":"x"},{"provider":"c","model":"y"}]}"#;
     check(
         &[("models/a.json", model), ("providers/c.json", provider)],
-        &["providers/c.json:/endpoints/count_tokens: \"/{x}\" is no path; only {model} may stand in braces"],
+        &["providers/c.json:/endpoints/count_tokens: does not make a path; only {model} may stand in braces"],
     );
 }
 

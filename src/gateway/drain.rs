@@ -12,6 +12,7 @@ pub struct Drain {
     is_over: AtomicBool,
     open: AtomicUsize,
     cut: AtomicUsize,
+    lost: AtomicUsize,
 }
 
 impl Drain {
@@ -41,10 +42,16 @@ impl Drain {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Requests that were ended before their answer was complete.
+    /// Requests that were ended before their answer was complete, and were told so.
     #[must_use]
     pub fn cut(&self) -> usize {
         self.cut.load(Ordering::Relaxed)
+    }
+
+    /// Requests that were ended and could not be told: their clients did not read in time.
+    #[must_use]
+    pub fn lost(&self) -> usize {
+        self.lost.load(Ordering::Relaxed)
     }
 
     pub(super) fn enter(&self) {
@@ -59,8 +66,12 @@ impl Drain {
         self.cut.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn count_lost(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Runs a future until everything ends; `None` if that comes first.
-    pub(super) async fn until_over<F: Future>(&self, mut future: Pin<&mut F>) -> Option<F::Output> {
+    pub async fn until_over<F: Future>(&self, mut future: Pin<&mut F>) -> Option<F::Output> {
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
             Poll::Pending if self.is_over() => Poll::Ready(None),

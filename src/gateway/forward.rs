@@ -179,7 +179,8 @@ const DELIVERED: Outcome =
     Outcome { stage: Stage::Replied, status: Some(200), fault: None, retry_after: None, rule: None };
 
 /// What those are told whose answer the end of the process comes before.
-pub(super) fn stopping() -> Fault {
+#[must_use]
+pub fn stopping() -> Fault {
     Fault::new(503, FaultKind::Unavailable, "the proxy is stopping; ask again")
 }
 

@@ -22,7 +22,7 @@ mod ticket;
 
 pub use body::Body;
 pub use drain::Drain;
-pub use forward::Inbound;
+pub use forward::{Inbound, stopping};
 pub use headers::{RequestId, RequestIds};
 pub use ticket::{Ended, Record, Recorder};
 

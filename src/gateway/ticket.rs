@@ -117,6 +117,10 @@ impl Drop for Ticket {
         if std::thread::panicking() {
             record.status = 500;
             record.ended = Ended::Broken("a panic".to_owned());
+        } else if record.ended == Ended::ClientClosed && self.drain.is_over() {
+            // As far as we know it is we who leave.
+            record.ended = Ended::Broken("the proxy stopped, and the client did not read on".to_owned());
+            self.drain.count_lost();
         }
         if record.ended == Ended::Complete {
             record.first_output_us.get_or_insert(took);

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, V
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame, Incoming};
 
-use crate::gateway::{Body, Gateway, Inbound, RequestId, fault_response};
+use crate::gateway::{Body, Gateway, Inbound, RequestId, fault_response, stopping};
 use crate::server::auth::Known;
 use crate::server::worker::Worker;
 use crate::server::{auth, health, models};
@@ -233,7 +233,7 @@ async fn collect(worker: &Worker, headers: &HeaderMap, body: &mut Incoming) -> R
     let mut ends_at = None;
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while let Some(frame) = next_frame(body).await? {
+    while let Some(frame) = next_frame(worker, body).await? {
         let frame = frame.map_err(|e| Fault::invalid(format!("the request body could not be read: {e}")))?;
         let Ok(data) = frame.into_data() else {
             continue;
@@ -263,14 +263,18 @@ async fn collect(worker: &Worker, headers: &HeaderMap, body: &mut Incoming) -> R
 }
 
 /// The next piece of a body. What is there already costs no timer.
-async fn next_frame(body: &mut Incoming) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Refused> {
+async fn next_frame(
+    worker: &Worker,
+    body: &mut Incoming,
+) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Refused> {
     let at_once = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await;
     match at_once {
         Poll::Ready(frame) => Ok(frame),
         // In a box, for all other requests carry its room about.
         Poll::Pending => {
-            let waiting = Box::pin(tokio::time::timeout(BODY_IDLE_MAX, body.frame()));
-            waiting.await.map_err(|_| too_slow())
+            let mut waiting = Box::pin(tokio::time::timeout(BODY_IDLE_MAX, body.frame()));
+            let waited = worker.gateway.drain.until_over(waiting.as_mut()).await;
+            waited.ok_or_else(stopping)?.map_err(|_| too_slow())
         }
     }
 }

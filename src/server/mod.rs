@@ -5,8 +5,8 @@
 //!   └──▶ banner, then signals: SIGHUP reloads, the first of the others drains, the second ends
 //! ```
 //!
-//! `seat.rs` finds connections that only sit there; `reload.rs` puts new configurations in force; `persist.rs` keeps over a
-//! restart who rests; `log.rs` is the one line of every request.
+//! `seat.rs` finds connections that only sit there; `reload.rs` puts new configurations in force and `persist.rs` keeps over a
+//! restart who rests, both on the thread of `upkeep.rs`; `log.rs` is the one line of every request.
 
 mod auth;
 mod banner;
@@ -19,6 +19,7 @@ mod reload;
 mod resting;
 mod seat;
 mod tasks;
+mod upkeep;
 mod worker;
 
 pub use log::LogLevel;
@@ -47,6 +48,7 @@ use crate::secret::Secret;
 use crate::server::persist::Keeper;
 use crate::server::reload::{Reloader, Standing};
 use crate::server::tasks::Tasks;
+use crate::server::upkeep::Upkeep;
 use crate::server::worker::{Phase, Worker};
 use crate::time::Clock;
 use crate::upstream::{self, Upstream};
@@ -107,9 +109,6 @@ impl std::error::Error for ServeError {}
 /// How long those that were cut may take to say so to their clients, before their connections are closed.
 const CUT_MAX: Duration = Duration::from_secs(1);
 
-/// How often files are looked at that may have changed.
-const LOOK_PAUSE: Duration = Duration::from_secs(1);
-
 /// Listens until told to stop. Returns when everything has ended.
 pub fn run(settings: Settings) -> Result<(), ServeError> {
     let listeners = bind(&settings)?;
@@ -121,6 +120,9 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         None => return Err(ServeError::KeyRequired(settings.host)),
     };
     let log = log::Log::start(settings.log_level).map_err(ServeError::Start)?;
+    let runtime: Runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
+    // Before anybody can know that we are here: a signal that nobody waits for ends the process.
+    let signals = runtime.block_on(async { Signals::listen() }).map_err(ServeError::Start)?;
     let clock = Clock::start();
     let registry = Arc::clone(&settings.registry);
     let keeper = settings.cooldowns.clone().map(|path| Keeper::restore(path, registry, clock));
@@ -134,8 +136,6 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         drain: Arc::default(),
         standing: Standing::now(),
     };
-    // Before anybody can know that we are there: a signal that comes early is not to end us unheard.
-    let signals = Signals::listen()?;
     let banner = banner::Banner {
         address: local,
         key: made_key.then_some(&started.client_key),
@@ -150,9 +150,14 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     }
     drop(stopped);
     let Started { table, standing, drain, .. } = started;
-    let reloader = Reloader::new(settings.reloading, &settings.loaded.root, table, settings.registry, standing);
+    let Settings { reloading, loaded, env, registry, .. } = settings;
+    let reloader = Reloader::new(reloading, (&loaded, env), table, registry, standing);
+    let upkeep = Upkeep::start(reloader, keeper).map_err(ServeError::Start)?;
     let end = End { stop, drain, patience: settings.drain };
-    let last_word = end.wait(signals, threads, reloader, keeper);
+    let last_word = runtime.block_on(end.wait(threads, signals, &upkeep));
+    // Threads that still run end with the process.
+    runtime.shutdown_background();
+    upkeep.end();
     // After the lines of the requests.
     log.flush();
     log::info(&last_word);
@@ -180,7 +185,7 @@ impl Started {
         stop: watch::Receiver<Phase>,
     ) -> Result<JoinHandle<()>, ServeError> {
         let tasks = Tasks::default();
-        let settings = upstream::Settings { tls: Arc::clone(&self.tls), spawn: tasks.spawner(), clock: self.clock };
+        let settings = upstream::Settings { tls: Arc::clone(&self.tls), spawn: tasks::aside(), clock: self.clock };
         let gateway = Gateway {
             table: Arc::clone(&self.table),
             upstream: Upstream::new(settings),
@@ -214,26 +219,10 @@ impl Started {
                     () = cut => {}
                 }
             });
+            // Not dropped: that would wait for names that are being looked up.
+            runtime.shutdown_background();
         };
         thread::Builder::new().name(format!("worker-{index}")).spawn(serve).map_err(ServeError::Start)
-    }
-}
-
-/// What the process is told from outside.
-struct Signals {
-    runtime: Runtime,
-    ends: [io::Result<Signal>; 2],
-    hangup: io::Result<Signal>,
-}
-
-impl Signals {
-    fn listen() -> Result<Self, ServeError> {
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
-        let (ends, hangup) = {
-            let _inside = runtime.enter();
-            ([SignalKind::terminate(), SignalKind::interrupt()].map(signal), signal(SignalKind::hangup()))
-        };
-        Ok(Self { runtime, ends, hangup })
     }
 }
 
@@ -246,45 +235,18 @@ struct End {
 }
 
 impl End {
-    /// Reloads on SIGHUP, or when files change, until another signal comes; then waits for the workers. A second signal ends at
+    /// Has everything read again on SIGHUP, until another signal comes; then waits for the workers. A second signal ends at
     /// once. Gives what is to be said last.
-    fn wait(
-        self,
-        signals: Signals,
-        threads: Vec<JoinHandle<()>>,
-        mut reloader: Reloader,
-        mut keeper: Option<Keeper>,
-    ) -> String {
-        let Signals { runtime, ends: mut signals, mut hangup } = signals;
-        let last_word = runtime.block_on(async {
-            let mut looks = tokio::time::interval(LOOK_PAUSE);
-            looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                tokio::select! {
-                    () = next_signal(&mut signals) => break,
-                    () = next(&mut hangup) => reloader.reload("SIGHUP"),
-                    _ = looks.tick(), if reloader.watches() || keeper.is_some() => {
-                        if reloader.watches() {
-                            reloader.look_again();
-                        }
-                        if let Some(keeper) = &mut keeper {
-                            keeper.keep();
-                        }
-                    }
-                }
-            }
-            let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|t| drop(t.join())));
-            tokio::select! {
-                last_word = self.drained(joined) => last_word,
-                () = next_signal(&mut signals) => "stopped at once".to_owned(),
-            }
-        });
-        // Threads that still run end with the process.
-        runtime.shutdown_background();
-        if let Some(keeper) = &mut keeper {
-            keeper.keep();
+    async fn wait(self, threads: Vec<JoinHandle<()>>, mut signals: Signals, upkeep: &Upkeep) -> String {
+        while signals.next().await == Asked::Reload {
+            upkeep.reload();
         }
-        last_word
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|t| drop(t.join())));
+        let again = async { while signals.next().await == Asked::Reload {} };
+        tokio::select! {
+            last_word = self.drained(joined) => last_word,
+            () = again => "stopped at once".to_owned(),
+        }
     }
 
     /// Lets what is open go on for its time, then cuts it.
@@ -302,25 +264,41 @@ impl End {
             let _ = self.stop.send(Phase::Over);
             drop(joined.await);
         }
-        match self.drain.cut() {
-            0 => "stopped".to_owned(),
-            cut => format!("stopped; {cut} requests were told that they were cut"),
+        match (self.drain.cut(), self.drain.lost()) {
+            (0, 0) => "stopped".to_owned(),
+            (cut, 0) => format!("stopped; {cut} requests were told that they were cut"),
+            (cut, lost) => format!("stopped; {cut} requests were told that they were cut, {lost} could not be told"),
         }
     }
 }
 
-async fn next_signal(signals: &mut [io::Result<Signal>; 2]) {
-    let [terminate, interrupt] = signals;
-    tokio::select! {
-        () = next(terminate) => {}
-        () = next(interrupt) => {}
-    }
+/// What is asked of the process from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
 }
 
-async fn next(signal: &mut io::Result<Signal>) {
-    match signal {
-        Ok(signal) => drop(signal.recv().await),
-        Err(_) => std::future::pending().await,
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Asked {
+    End,
+    Reload,
+}
+
+impl Signals {
+    /// Listens from now on. Needs a runtime.
+    fn listen() -> io::Result<Self> {
+        let [terminate, interrupt, hangup] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        Ok(Self { terminate: terminate?, interrupt: interrupt?, hangup: hangup? })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::End,
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.hangup.recv() => Asked::Reload,
+        }
     }
 }
 

@@ -89,14 +89,17 @@ impl Keeper {
             return;
         }
         match self.write(&kept) {
-            Ok(()) => self.has_failed = false,
+            Ok(()) => {
+                self.has_failed = false;
+                self.written = kept;
+            }
+            // Tried again at the next look, and said once.
             Err(error) if !self.has_failed => {
                 self.has_failed = true;
                 log::warn(&format!("{}: {error}; who rests is not kept", self.path.display()));
             }
             Err(_) => {}
         }
-        self.written = kept;
     }
 
     fn write(&self, kept: &Kept) -> io::Result<()> {
@@ -132,6 +135,14 @@ mod tests {
         let left = later.now().until(state.ready_at()).as_secs();
         assert!((88..=91).contains(&left) && state.why(later.now()) == Why::Limited, "{left}");
         assert!(restarted.state("c".into()).is_ready(later.now()), "that one was over");
+        // A folder in the way: what could not be written is written once it can be.
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        limited.cool(clock.now(), Duration::from_secs(300), Why::Limited);
+        keeper.keep();
+        fs::remove_dir(&path).unwrap();
+        keeper.keep();
+        assert!(path.is_file(), "tried again");
         fs::write(&path, "nonsense").unwrap();
         let anew = Arc::new(Registry::default());
         let _keeper = Keeper::restore(path, Arc::clone(&anew), later);

@@ -6,29 +6,38 @@
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use ring::digest::{Context, SHA256};
 
-use crate::config::lookup::Root;
+use crate::config::env::{Env, VARS};
 use crate::config::snapshot::Snapshot;
-use crate::config::{Diagnostic, Loaded, Severity};
+use crate::config::{Diagnostic, Loaded, Lookup, Severity};
 use crate::route::keys::Registry;
 use crate::server::log;
 use crate::time::Clock;
 
 /// Reads everything again. `Err`: the findings of which at least one is an error.
-pub type Source = Box<dyn Fn() -> Result<Loaded, Vec<Diagnostic>> + Send>;
+pub type Source = Box<dyn Fn() -> Result<(Loaded, Env), Vec<Diagnostic>> + Send>;
 
 /// What `start` says of reloading.
 pub struct Reloading {
-    pub source: Source,
-    /// Files that are looked at besides the configuration's directory, whether they exist or not.
-    pub files: Vec<PathBuf>,
+    source: Source,
+    files: Watched,
+    settling: Settling<Looks>,
     /// A change is enough; else it takes a signal.
-    pub watches: bool,
+    watches: bool,
+}
+
+impl Reloading {
+    /// Call it before anything is read for the first time. `env_files` may come and go.
+    #[must_use]
+    pub fn new(source: Source, lookup: Lookup, env_files: Vec<PathBuf>, watches: bool) -> Self {
+        let files = Watched { lookup, env_files };
+        let settling = Settling::new(files.look());
+        Self { source, files, settling, watches }
+    }
 }
 
 impl fmt::Debug for Reloading {
@@ -65,40 +74,31 @@ pub(super) struct Reloader {
     table: Arc<Snapshot>,
     registry: Arc<Registry>,
     standing: Arc<Standing>,
-    directory: Option<PathBuf>,
-    /// How the files looked when they were read last, and at the last look.
-    read: [u8; 32],
-    seen: [u8; 32],
+    /// What was read last that compiled.
+    env: Env,
+    /// What was warned of then: it is not told again and again.
+    warned: Vec<Diagnostic>,
 }
 
 impl Reloader {
     pub(super) fn new(
         reloading: Reloading,
-        root: &Root,
+        (loaded, env): (&Loaded, Env),
         table: Arc<Snapshot>,
         registry: Arc<Registry>,
         standing: Arc<Standing>,
     ) -> Self {
-        let directory = match root {
-            Root::Directory(path) => Some(path.clone()),
-            Root::Packaged => None,
-        };
-        let mut this = Self { reloading, table, registry, standing, directory, read: [0; 32], seen: [0; 32] };
-        this.read = this.look();
-        this.seen = this.read;
-        this
+        Self { reloading, table, registry, standing, env, warned: warnings(loaded) }
     }
 
     pub(super) fn watches(&self) -> bool {
         self.reloading.watches
     }
 
-    /// Reads the files again if they have changed since, and not since the last look: what is half written is left alone.
+    /// Reads the files again if they have changed since, and hold still.
     pub(super) fn look_again(&mut self) {
-        let looks = self.look();
-        let settled = looks == self.seen;
-        self.seen = looks;
-        if settled && looks != self.read {
+        let looks = self.reloading.files.look();
+        if self.reloading.settling.has_settled(looks) {
             self.reload("files have changed");
         }
     }
@@ -106,26 +106,9 @@ impl Reloader {
     /// Reads everything again.
     pub(super) fn reload(&mut self, because: &str) {
         // Before they are read: what changes meanwhile is seen at the next look.
-        self.read = self.look();
-        self.seen = self.read;
-        let before = self.table.load().hash.clone();
+        self.reloading.settling = Settling::new(self.reloading.files.look());
         match (self.reloading.source)() {
-            Ok(loaded) => {
-                for found in loaded.diagnostics.iter().filter(|d| d.severity == Severity::Warning) {
-                    log::warn(&found.to_string());
-                }
-                let (models, after) = (loaded.table.len(), loaded.table.hash.clone());
-                self.table.store(loaded.table);
-                self.registry.prune();
-                *self.standing.0.lock() = State { loaded_at: Clock::unix_seconds(), error: None };
-                let short = |hash: &str| hash.get(..12).unwrap_or(hash).to_owned();
-                let what = if before == after {
-                    format!("the files say the same ({})", short(&after))
-                } else {
-                    format!("{} is now {}", short(&before), short(&after))
-                };
-                log::info(&format!("reloaded, for {because}: {models} models, {what}"));
-            }
+            Ok((loaded, env)) => self.put_in_force(&loaded, env, because),
             Err(found) => {
                 for diagnostic in &found {
                     log::error(&diagnostic.to_string());
@@ -136,42 +119,154 @@ impl Reloader {
                 log::error("not reloaded: the last good configuration stays in force");
             }
         }
+        // The states of what left, and of what was never put in force.
+        self.registry.prune();
     }
 
-    /// A digest of how the files look: names, sizes, times.
-    fn look(&self) -> [u8; 32] {
-        let mut context = Context::new(&SHA256);
-        for path in self.directory.iter().chain(&self.reloading.files) {
-            add(path, &mut context, DEPTH_MAX);
+    fn put_in_force(&mut self, loaded: &Loaded, env: Env, because: &str) {
+        let warnings = warnings(loaded);
+        for found in warnings.iter().filter(|found| !self.warned.contains(found)) {
+            log::warn(&found.to_string());
         }
-        context.finish().as_ref().try_into().unwrap_or_default()
+        self.warned = warnings;
+        let before = self.table.load().hash.clone();
+        self.table.store(Arc::clone(&loaded.table));
+        *self.standing.0.lock() = State { loaded_at: Clock::unix_seconds(), error: None };
+        let changed = self.env.changed(&env);
+        for name in changed.iter().filter(|name| VARS.iter().any(|var| var.once && var.name == **name)) {
+            log::warn(&format!("{name} has changed: it is read at the next start only"));
+        }
+        self.env = env;
+        let news = news(loaded.table.len(), (&before, &loaded.table.hash), &changed);
+        log::info(&format!("reloaded, for {because}: {news}"));
     }
 }
 
-/// Directories within directories that are looked into: models and providers lie in the first.
-const DEPTH_MAX: u32 = 3;
+/// What is worth a line after a reload.
+fn warnings(loaded: &Loaded) -> Vec<Diagnostic> {
+    let found = loaded.diagnostics.iter().chain(&loaded.missing);
+    found.filter(|d| d.severity == Severity::Warning).cloned().collect()
+}
 
-fn add(path: &Path, context: &mut Context, depth: u32) {
-    // Follows links: configuration that is mounted is often swapped by one.
-    let Ok(about) = fs::metadata(path) else {
-        return;
+/// What is different now. Variables are named, and their values are not.
+fn news(models: usize, (before, after): (&str, &str), variables: &[String]) -> String {
+    let hash = if before == after { format!("hash {after}") } else { format!("hash {before} → {after}") };
+    let what = match variables {
+        [] if before == after => "nothing changed, ".to_owned(),
+        [] => String::new(),
+        names => format!("{} changed, ", names.join(", ")),
     };
-    if about.is_dir() {
-        let names = fs::read_dir(path).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-        let mut names: Vec<PathBuf> = names.collect();
-        names.sort();
-        for name in names.iter().filter(|_| 0 < depth) {
-            add(name, context, depth - 1);
+    format!("{what}{models} models, {hash}")
+}
+
+/// The files that are read.
+struct Watched {
+    lookup: Lookup,
+    env_files: Vec<PathBuf>,
+}
+
+/// How files look: those that are there, each with what is another with every write.
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Looks(Vec<(PathBuf, u64, u64, (i64, i64))>);
+
+impl Watched {
+    fn look(&self) -> Looks {
+        let files = self.lookup.files().into_iter().chain(self.env_files.iter().cloned());
+        // Follows links: configuration that is mounted is often swapped by one. The time of the last change and not of the last
+        // writing, for copying may set the latter back.
+        let look = |path: PathBuf| {
+            let about = fs::metadata(&path).ok()?;
+            Some((path, about.ino(), about.len(), (about.ctime(), about.ctime_nsec())))
+        };
+        Looks(files.filter_map(look).collect())
+    }
+}
+
+/// Tells when what has changed holds still: what is half written is left alone.
+#[derive(Debug)]
+struct Settling<L> {
+    /// As it was when it was read, and at the last look.
+    read: L,
+    seen: Option<L>,
+}
+
+impl<L: PartialEq> Settling<L> {
+    fn new(read: L) -> Self {
+        Self { read, seen: None }
+    }
+
+    fn has_settled(&mut self, looks: L) -> bool {
+        if looks == self.read {
+            self.seen = None;
+            return false;
         }
-        return;
+        let is_still = self.seen.as_ref() == Some(&looks);
+        self.seen = Some(looks);
+        is_still
     }
-    let text = path.to_string_lossy();
-    context.update(&(text.len() as u64).to_le_bytes());
-    context.update(text.as_bytes());
-    for number in [about.len(), about.ino()] {
-        context.update(&number.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_once_they_hold_still() {
+        let mut settling = Settling::new(1);
+        let mut told = Vec::new();
+        for looks in [1, 2, 3, 3, 1, 1, 2, 1, 4, 4] {
+            let has_settled = settling.has_settled(looks);
+            if has_settled {
+                settling = Settling::new(looks);
+            }
+            told.push(has_settled);
+        }
+        let read: Vec<usize> = (0..told.len()).filter(|at| told[*at]).collect();
+        assert_eq!(read, [3, 5, 9], "at the second look; not what was taken back");
     }
-    for number in [about.mtime(), about.mtime_nsec()] {
-        context.update(&number.to_le_bytes());
+
+    #[test]
+    fn every_way_to_change_a_file_is_seen_and_nothing_else_is() {
+        let dir = std::env::temp_dir().join(format!("model-proxy-watched-{}", std::process::id()));
+        let at = |name: &str| dir.join(name);
+        fs::create_dir_all(at("models/group/of/some")).unwrap();
+        fs::write(at("models/a.json"), "{}").unwrap();
+        let lookup = Lookup { root: crate::config::Root::Directory(dir.clone()), extra: Vec::new() };
+        let watched = Watched { lookup, env_files: vec![at(".env")] };
+        let mut before = watched.look();
+        let mut check = |what: &str, is_seen: bool| {
+            let after = watched.look();
+            assert_eq!(after != before, is_seen, "{what}");
+            before = after;
+        };
+        check("nothing", false);
+        fs::write(at("models/.a.json.swp"), "x").unwrap();
+        fs::write(at("models/notes.txt"), "x").unwrap();
+        check("what is not read", false);
+        fs::write(at("models/a.json"), "{ }").unwrap();
+        check("another length", true);
+        fs::write(at("models/group/of/some/b.json"), "{}").unwrap();
+        check("a file deep down", true);
+        fs::write(at("b"), "[]").unwrap();
+        fs::rename(at("b"), at("models/a.json")).unwrap();
+        check("another file in its place", true);
+        fs::write(at(".env"), "A=1").unwrap();
+        check("variables", true);
+        fs::remove_file(at(".env")).unwrap();
+        check("and none", true);
+        fs::remove_dir_all(&dir).unwrap();
+        check("a directory that is gone", true);
+    }
+
+    #[test]
+    fn what_is_different_is_said_without_values() {
+        let names = ["A".to_owned(), "B".to_owned()];
+        for (hashes, names, text) in [
+            (("x", "x"), &[][..], "nothing changed, 3 models, hash x"),
+            (("x", "y"), &[], "3 models, hash x → y"),
+            (("x", "x"), &names, "A, B changed, 3 models, hash x"),
+        ] {
+            assert_eq!(news(3, hashes, names), text);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Every task of a worker is spawned here, so that shutdown can wait for them.
+//! Every task of a worker is spawned here, so that shutdown can wait for those that somebody else waits for.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -30,13 +30,6 @@ impl Tasks {
         });
     }
 
-    /// As [`Self::spawn`], for rooms that are handed a function instead.
-    #[must_use]
-    pub(super) fn spawner(&self) -> Spawn {
-        let tasks = self.clone();
-        Arc::new(move |future| tasks.spawn(future))
-    }
-
     #[must_use]
     pub(super) fn running(&self) -> usize {
         self.0.running.load(Ordering::Relaxed)
@@ -52,6 +45,14 @@ impl Tasks {
             ended.await;
         }
     }
+}
+
+/// Runs what looks after connections to upstreams. Nobody waits for it: once the requests have ended there is nothing left
+/// to be said on these connections, and whatever the other side does then must not hold us up.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "as above, but not waited for")]
+pub(super) fn aside() -> Spawn {
+    Arc::new(|future| drop(tokio::spawn(future)))
 }
 
 /// Counts down however the task ends, by a panic too.

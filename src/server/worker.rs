@@ -68,6 +68,9 @@ const PEEK_PAUSE: Duration = Duration::from_millis(5);
 /// be told that its connection ends with it. Round trips to clients are shorter.
 const LINGER: Duration = Duration::from_millis(100);
 
+/// How long an HTTP/2 client has to say that it knows of the end, and to take what it was sent last.
+const PARTING: Duration = Duration::from_millis(500);
+
 /// How long to hold back after `accept` failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -228,7 +231,8 @@ fn is_over(stop: &watch::Receiver<Phase>) -> bool {
 
 async fn serve_h2(worker: Arc<Worker>, stream: TcpStream) {
     let stop = worker.stop.clone();
-    let executor = Executor(worker.tasks.clone(), worker.stop.clone());
+    let streams = Tasks::default();
+    let executor = Executor(streams.clone(), worker.stop.clone());
     let known = Arc::new(Known::default());
     let service = service_fn(move |request| {
         let (worker, known) = (Arc::clone(&worker), Arc::clone(&known));
@@ -242,19 +246,37 @@ async fn serve_h2(worker: Arc<Worker>, stream: TcpStream) {
         .max_concurrent_streams(H2_STREAMS_MAX)
         .initial_stream_window_size(H2_STREAM_WINDOW)
         .initial_connection_window_size(H2_CONNECTION_WINDOW);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let _ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = lingered(stop) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
+    {
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let _ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = lingered(stop) => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    biased;
+                    ended = connection.as_mut() => ended,
+                    () = quiet(&streams) => Ok(()),
+                }
+            }
+        };
+    }
+    // Without it they come to their ends, and leave their records.
+    streams.wait().await;
 }
 
-/// Lets HTTP/2 spawn its streams through the worker's tasks.
+/// Waits until a connection that is to end carries nothing any more. A client that answers would have closed it by then.
+async fn quiet(streams: &Tasks) {
+    loop {
+        streams.wait().await;
+        tokio::time::sleep(PARTING).await;
+        if streams.running() == 0 {
+            return;
+        }
+    }
+}
+
+/// Runs the streams of an HTTP/2 connection as tasks, each of which is woken at the end of everything.
 #[derive(Clone, Debug)]
 struct Executor(Tasks, watch::Receiver<Phase>);
 

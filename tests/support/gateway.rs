@@ -21,6 +21,7 @@ pub struct Setup {
     files: Vec<(String, String)>,
     env: Vec<(String, String)>,
     args: Vec<String>,
+    is_unnamed: bool,
 }
 
 impl Setup {
@@ -28,7 +29,7 @@ impl Setup {
     pub fn new() -> Self {
         let env =
             vec![("CLIENT_API_KEY".to_owned(), CLIENT_KEY.to_owned()), ("RUST_BACKTRACE".to_owned(), "1".to_owned())];
-        Self { files: Vec::new(), env, args: Vec::new() }
+        Self { files: Vec::new(), env, args: Vec::new(), is_unnamed: false }
     }
 
     /// One provider `p` with the key `key-one`, and the models `m`, sent as `upstream-model`, and `any/…`, sent as `…`.
@@ -87,6 +88,12 @@ impl Setup {
         self
     }
 
+    /// Its configuration is not named, but found: where there are no files, what is built in.
+    pub fn unnamed(mut self) -> Self {
+        self.is_unnamed = true;
+        self
+    }
+
     /// A word more for `start`.
     pub fn arg(mut self, word: &str) -> Self {
         self.args.push(word.to_owned());
@@ -96,6 +103,9 @@ impl Setup {
     /// Writes the files and returns the folder that holds `config/`.
     pub fn write(&self) -> TempDir {
         let home = TempDir::new();
+        if self.is_unnamed && self.files.is_empty() {
+            return home;
+        }
         home.write("config/.keep", "");
         for folder in ["config/providers", "config/models"] {
             fs::create_dir_all(home.path().join(folder)).unwrap();
@@ -109,9 +119,12 @@ impl Setup {
     #[track_caller]
     pub fn start(&self) -> Gateway {
         let home = self.write();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_model-proxy"))
-            .args(["start", "--host", "127.0.0.1", "--port", "0", "--config"])
-            .arg(home.path().join("config"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_model-proxy"));
+        command.args(["start", "--host", "127.0.0.1", "--port", "0"]);
+        if !self.is_unnamed {
+            command.arg("--config").arg(home.path().join("config"));
+        }
+        let mut child = command
             .args(&self.args)
             .env_clear()
             .env("HOME", home.path())

@@ -1,0 +1,74 @@
+//! What is read and written while requests are served: the configuration, and who rests. On a thread of its own, for a disk
+//! that hangs must hold up no signal.
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use crate::server::persist::Keeper;
+use crate::server::reload::Reloader;
+
+/// How often files are looked at that may have changed, and rests that may have to be written.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long the process waits for what is written last.
+const LAST_MAX: Duration = Duration::from_secs(1);
+
+/// The thread, for whoever tells it what to do.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    asks: Sender<()>,
+    /// Nothing is ever sent: it is closed when the thread has ended.
+    ended: Receiver<()>,
+}
+
+impl Upkeep {
+    pub(super) fn start(mut reloader: Reloader, mut keeper: Option<Keeper>) -> io::Result<Self> {
+        let (asks, asked) = channel();
+        let (end, ended) = channel();
+        thread::Builder::new().name("upkeep".to_owned()).spawn(move || {
+            let _end: Sender<()> = end;
+            run(&mut reloader, keeper.as_mut(), &asked);
+        })?;
+        Ok(Self { asks, ended })
+    }
+
+    /// Has everything read again, soon.
+    pub(super) fn reload(&self) {
+        // It listens as long as there is somebody to ask.
+        let _is_heard = self.asks.send(());
+    }
+
+    /// Has written who rests, if that can be done in time.
+    pub(super) fn end(self) {
+        drop(self.asks);
+        let _ended = self.ended.recv_timeout(LAST_MAX);
+    }
+}
+
+fn run(reloader: &mut Reloader, mut keeper: Option<&mut Keeper>, asked: &Receiver<()>) {
+    let has_rounds = reloader.watches() || keeper.is_some();
+    loop {
+        let next = match has_rounds {
+            true => asked.recv_timeout(LOOK_PAUSE),
+            false => asked.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match next {
+            Ok(()) => {
+                // Asked several times before it is begun, once is enough.
+                while asked.try_recv().is_ok() {}
+                reloader.reload("SIGHUP");
+            }
+            Err(RecvTimeoutError::Timeout) if reloader.watches() => reloader.look_again(),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        if let Some(keeper) = &mut keeper {
+            keeper.keep();
+        }
+    }
+    if let Some(keeper) = keeper {
+        keeper.keep();
+    }
+}
