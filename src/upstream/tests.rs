@@ -413,6 +413,25 @@ async fn connections_that_rest_too_long_or_grow_old_are_closed() {
 }
 
 #[tokio::test]
+async fn a_connection_that_the_other_side_ends_while_it_rests_is_let_go_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = origin(listener.local_addr().unwrap().port());
+    let ended = spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(read_request(&mut stream).await.is_some(), "one request");
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        // Once it rests: one that ends with its answer never does.
+        tokio::time::sleep(TINY).await;
+        stream.shutdown().await.unwrap();
+        // Our side ends too: no socket is kept until its rest is over.
+        assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+    });
+    let upstream = upstream();
+    assert_eq!(text(upstream.send(post(&origin, "{}")).await.unwrap()).await, "hi");
+    timeout(SECS_5, ended).await.expect("well before its rest of fifteen seconds").unwrap();
+}
+
+#[tokio::test]
 async fn a_name_that_points_elsewhere_is_followed() {
     let (old, new) = (Server::start(&[serve]).await, Server::start(&[serve]).await);
     let points_to = Arc::new(AtomicUsize::new(usize::from(old.origin.port)));
