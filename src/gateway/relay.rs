@@ -403,6 +403,7 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+    use crate::route::table::Timeouts;
 
     /// What a client gets of these chunks, after which the upstream ends or breaks. `None`: nothing was sent.
     async fn relayed(format: Format, model: Option<&'static str>, chunks: Vec<Bytes>, breaks: bool) -> Option<Vec<u8>> {
@@ -432,6 +433,35 @@ mod tests {
         }
         assert!(relay.is_over(), "it ended");
         Some(got)
+    }
+
+    /// Whether a client is sent a sign of life while the upstream pauses after these bytes.
+    async fn beats_after(format: Format, text: &'static str) -> bool {
+        let mut chunk = Some(Bytes::from_static(text.as_bytes()));
+        let long = Duration::from_secs(60);
+        let timeouts = Timeouts { connect: long, first_byte: long, idle: long, total: long };
+        let upstream = upstream::Body::steps(move |_| match chunk.take() {
+            Some(chunk) => Poll::Ready(Some(Ok(chunk))),
+            None => Poll::Pending,
+        });
+        let pulse = Pulse::new(Duration::from_millis(5), format);
+        let lane = Lane::verbatim(format, None, 1);
+        let mut relay = Relay::new(upstream.timed(&timeouts), lane, Some(pulse), Arc::default());
+        assert!(relay.first_output(Gate::within(long)).await.is_ok(), "output has come");
+        let got = poll_fn(|cx| relay.poll(cx)).await;
+        assert_eq!(got.as_deref(), Some(text.as_bytes()));
+        tokio::time::timeout(Duration::from_millis(60), poll_fn(|cx| relay.poll(cx))).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_sign_of_life_comes_in_an_answers_pause_and_not_after_its_end() {
+        let chat = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
+        let chat_end =
+            "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+        let end = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+        assert!(beats_after(Format::OpenaiChat, chat).await, "the answer goes on");
+        assert!(!beats_after(Format::OpenaiChat, chat_end).await, "it is over");
+        assert!(!beats_after(Format::Anthropic, end).await, "it is over");
     }
 
     fn one(text: &'static str) -> Vec<Bytes> {
