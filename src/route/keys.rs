@@ -97,9 +97,14 @@ impl KeyState {
         self.ready_at() <= now
     }
 
-    /// Lets it rest from `now`, never shorter than it already does.
+    /// One more failure: lets it rest from `now`, never shorter than it already does.
     pub fn cool(&self, now: Millis, rest: Duration, why: Why) {
         self.strikes.fetch_add(1, Ordering::Relaxed);
+        self.hold(now, rest, why);
+    }
+
+    /// The same for a failure that was counted already.
+    pub fn hold(&self, now: Millis, rest: Duration, why: Why) {
         if rest.is_zero() {
             return;
         }

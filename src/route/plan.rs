@@ -406,11 +406,13 @@ fn rest(route: &Route, slot: &Slot, share: Share, cool: &Cool, now: Millis) {
         Scope::Route => route.state.of(share),
         Scope::Provider => &route.provider.state,
     };
-    // Requests that were under way together fail together: that is one failure, not one in a row for each.
-    if matches!(cool.rest, Rest::Growing(_)) && !state.is_ready(now) {
-        return;
+    // Requests that were under way together fail together: that is one failure, not one in a row for each. What they were
+    // asked for counts all the same.
+    match cool.rest {
+        Rest::Growing(_) if !state.is_ready(now) => {}
+        Rest::GrowingFrom(asked, _) if !state.is_ready(now) => state.hold(now, asked, cool.why),
+        rest => state.cool(now, rest.jittered(state.strikes(), now), cool.why),
     }
-    state.cool(now, cool.rest.jittered(state.strikes(), now), cool.why);
 }
 
 #[cfg(test)]
@@ -635,6 +637,17 @@ mod tests {
         for plan in &mut plans {
             plan.observe(&replied(500), Millis(5));
         }
+        let asks = Outcome { retry_after: Some(Duration::from_secs(2)), ..replied(503) };
+        let busy = [route("p", 1)];
+        let mut plans: Vec<Plan<'_>> = (0..20).map(|_| Plan::new(&busy, Share::default(), DEADLINE)).collect();
+        for plan in &mut plans {
+            assert!(matches!(plan.next(Millis(1)), Step::Try(_)), "under way");
+        }
+        for (at, plan) in (5..).zip(&mut plans) {
+            plan.observe(&asks, Millis(at));
+        }
+        let until = busy[0].state.of(Share::default()).ready_at();
+        assert_eq!(until, Millis(24 + 2_000), "as long as the last was asked for, and no longer");
         let until = routes[0].state.of(Share::default()).ready_at();
         assert!((1_005..=1_105).contains(&until.0), "one second, not the longest rest there is: {until:?}");
     }
