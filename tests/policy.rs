@@ -243,6 +243,19 @@ fn a_client_may_be_answered_before_anybody_answers() {
 }
 
 #[test]
+fn what_an_early_answer_has_lost_is_told_in_a_comment() {
+    let (side, client) = (SIDES[0], SIDES[1]);
+    let late = Upstream::answering(move |seen, _| good(&side, seen).before_head(Duration::from_millis(300)));
+    let request = client.stream_request.replace(r#""model":"m""#, r#""model":"m","container":"c_1""#);
+    for (on_lossy, is_told) in [("report", true), ("silent", false)] {
+        let terms = json!({"early_commit_ms": 50, "on_lossy": on_lossy});
+        let text = through(&[(&side, &late)], &terms).start().post(client.path, request.clone()).text();
+        assert!(client.has_ended_well(&text), "{text}");
+        assert_eq!(text.contains(": x-model-proxy-dropped: container\n\n"), is_told, "{on_lossy}: {text}");
+    }
+}
+
+#[test]
 fn what_fails_after_an_early_answer_is_told_in_the_stream() {
     for side in SIDES {
         let dead = Upstream::answering(move |_, _| {

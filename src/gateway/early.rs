@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderValue, Response};
 use tokio::time::Instant;
 
 use crate::gateway::Gateway;
@@ -38,6 +38,7 @@ struct Pursued {
 pub(super) struct Early {
     state: State,
     format: Format,
+    on_lossy: OnLossy,
     pulse: Option<Pulse>,
     began: Instant,
     /// To be sent next: a sign of life at once.
@@ -68,7 +69,7 @@ impl Gateway {
     /// Tries routes, and answers after so long whether one has delivered or not.
     pub(super) async fn early(&self, opened: Opened, ticket: Ticket, after: Duration) -> Response<Body> {
         let (id, format) = (opened.inbound.id.clone(), opened.inbound.format);
-        let keep_alive = opened.resolved.model.terms.keep_alive;
+        let (keep_alive, on_lossy) = (opened.resolved.model.terms.keep_alive, opened.on_lossy);
         let mut pursuit = self.clone().pursuit(opened, ticket);
         match tokio::time::timeout(after, &mut pursuit).await {
             Ok(Pursued { tried: Ok(delivery), inbound, ticket }) => delivery.respond(&inbound, ticket),
@@ -77,7 +78,7 @@ impl Gateway {
                 let mut pulse = keep_alive.map(|every| Pulse::new(every, format));
                 let next = pulse.as_mut().map(Pulse::beat);
                 let state = State::Trying(pursuit);
-                respond(Early { state, format, pulse, began: Instant::now(), next }, &id)
+                respond(Early { state, format, on_lossy, pulse, began: Instant::now(), next }, &id)
             }
         }
     }
@@ -128,20 +129,29 @@ impl Early {
         }
     }
 
+    /// What the request has lost, where that is to be told: the headers have gone, so a comment takes their place.
+    fn losses(&self, paths: &str) -> Option<String> {
+        // What could not stand in a header, a line break in a client's key say, may not stand in a comment.
+        let is_plain = !paths.is_empty() && HeaderValue::from_str(paths).is_ok();
+        (self.on_lossy != OnLossy::Silent && is_plain).then(|| format!(": {}: {paths}\n\n", headers::DROPPED))
+    }
+
     /// The trying has ended, one way or the other.
     fn settle(&mut self, Pursued { tried, inbound, mut ticket }: Pursued) {
         ticket.record().status = 200;
         self.state = match tried {
             Ok(delivery) => match delivery.into_content(&mut ticket) {
                 Content::Stream(mut relay) => {
+                    self.next = self.losses(&ticket.record().dropped).map(Bytes::from);
                     ticket.first_output();
                     relay.ticket = Some(ticket);
                     State::Streaming(relay)
                 }
                 Content::Whole { body, usage, .. } => {
+                    let losses = self.losses(&ticket.record().dropped).unwrap_or_default();
                     ticket.record().usage = usage;
                     ticket.complete();
-                    self.next = Some(body);
+                    self.next = Some([losses.as_bytes(), &body].concat().into());
                     State::Over
                 }
             },

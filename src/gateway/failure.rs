@@ -61,22 +61,13 @@ impl Failure {
 
     /// An attempt that got no usable reply.
     pub(super) fn unanswered(stage: Stage, fault: Fault) -> Box<Self> {
-        let outcome = Outcome::failed(stage);
-        Box::new(Self {
-            outcome: Some(outcome),
-            fault,
-            said: None,
-            headers: HeaderMap::new(),
-            detail: None,
-            whose: None,
-            is_ours: false,
-        })
+        Box::new(Self { outcome: Some(Outcome::failed(stage)), ..*Self::local(fault) })
     }
 
     /// An error the upstream replied with.
     pub(super) fn replied(status: u16, fault: Fault, headers: HeaderMap, retry_after: Option<Duration>) -> Box<Self> {
         let outcome = Outcome { retry_after, ..Outcome::replied(status, Some(fault.kind)) };
-        Box::new(Self { outcome: Some(outcome), fault, said: None, headers, detail: None, whose: None, is_ours: false })
+        Box::new(Self { outcome: Some(outcome), headers, ..*Self::local(fault) })
     }
 
     /// Looks up which of the provider's own rules its words fit.

@@ -50,7 +50,7 @@ const ROUTE: HeaderName = HeaderName::from_static("x-model-proxy-route");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-model-proxy-attempts");
 const STOP_REASON: HeaderName = HeaderName::from_static("x-model-proxy-stop-reason");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
-const DROPPED: HeaderName = HeaderName::from_static("x-model-proxy-dropped");
+pub(super) const DROPPED: HeaderName = HeaderName::from_static("x-model-proxy-dropped");
 /// What a client wants to happen to this request if it would lose something; it wins over the model's `on_lossy`.
 pub(super) const ON_LOSSY: HeaderName = HeaderName::from_static("x-model-proxy-on-lossy");
 const ESTIMATED: HeaderName = HeaderName::from_static("x-model-proxy-estimated");

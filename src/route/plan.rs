@@ -411,7 +411,9 @@ fn rest(route: &Route, slot: &Slot, share: Share, cool: &Cool, now: Millis) {
     match cool.rest {
         Rest::Growing(_) if !state.is_ready(now) => {}
         Rest::GrowingFrom(asked, _) if !state.is_ready(now) => state.hold(now, asked, cool.why),
-        rest => state.cool(now, rest.jittered(state.strikes(), now), cool.why),
+        rest @ (Rest::Asked(_) | Rest::For(_) | Rest::Growing(_) | Rest::GrowingFrom(..) | Rest::FromThird(_)) => {
+            state.cool(now, rest.jittered(state.strikes(), now), cool.why);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! that hangs must hold up no signal.
 
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -18,14 +18,15 @@ const LAST_MAX: Duration = Duration::from_secs(1);
 /// The thread, for whoever tells it what to do.
 #[derive(Debug)]
 pub(super) struct Upkeep {
-    asks: Sender<()>,
+    /// With room for one: asked several times before it is begun, once is enough.
+    asks: SyncSender<()>,
     /// Nothing is ever sent: it is closed when the thread has ended.
     ended: Receiver<()>,
 }
 
 impl Upkeep {
     pub(super) fn start(mut reloader: Reloader, mut keeper: Option<Keeper>) -> io::Result<Self> {
-        let (asks, asked) = channel();
+        let (asks, asked) = sync_channel(1);
         let (end, ended) = channel();
         thread::Builder::new().name("upkeep".to_owned()).spawn(move || {
             let _end: Sender<()> = end;
@@ -36,8 +37,8 @@ impl Upkeep {
 
     /// Has everything read again, soon.
     pub(super) fn reload(&self) {
-        // It listens as long as there is somebody to ask.
-        let _is_heard = self.asks.send(());
+        // Full: it is asked for already. It listens as long as there is somebody to ask.
+        let _is_heard = self.asks.try_send(());
     }
 
     /// Has written who rests, if that can be done in time.
@@ -55,11 +56,7 @@ fn run(reloader: &mut Reloader, mut keeper: Option<&mut Keeper>, asked: &Receive
             false => asked.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match next {
-            Ok(()) => {
-                // Asked several times before it is begun, once is enough.
-                while asked.try_recv().is_ok() {}
-                reloader.reload("SIGHUP");
-            }
+            Ok(()) => reloader.reload("SIGHUP"),
             Err(RecvTimeoutError::Timeout) if reloader.watches() => reloader.look_again(),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
