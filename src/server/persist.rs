@@ -125,8 +125,9 @@ mod tests {
         let (limited, soon) = (registry.state("a\0b".into()), registry.state("c".into()));
         limited.cool(clock.now(), Duration::from_secs(90), Why::Limited);
         soon.cool(clock.now(), Duration::from_millis(1), Why::Failed);
+        // A moment later.
+        let clock = clock.ahead(Duration::from_millis(5));
         let mut keeper = Keeper::restore(path.clone(), Arc::clone(&registry), clock);
-        std::thread::sleep(Duration::from_millis(5));
         keeper.keep();
         let later = Clock::start();
         let restarted = Arc::new(Registry::default());

@@ -168,6 +168,9 @@ const CLOSED: [&str; 4] =
     ["billing_not_active", "account_deactivated", "organization_deactivated", "access_terminated"];
 
 /// The phrases by which providers say that an account has no credit left or is closed: Anthropic under 400, others under 403.
+///
+/// Looked for in front of the first quotation mark: what stands in quotes is the client's, and a client's words must not let a
+/// key rest.
 fn is_spent(message: &str) -> bool {
     const PHRASES: [&str; 8] = [
         "credit balance is too low",
@@ -179,8 +182,12 @@ fn is_spent(message: &str) -> bool {
         "organization has been disabled",
         "account has been suspended",
     ];
-    let lower = message.to_ascii_lowercase();
-    PHRASES.iter().any(|phrase| lower.contains(phrase))
+    says_one_of(message.split(['"', '\'', '`', '\u{201c}']).next().unwrap_or_default(), &PHRASES)
+}
+
+fn says_one_of(text: &str, phrases: &[&str]) -> bool {
+    let lower = text.to_ascii_lowercase();
+    phrases.iter().any(|phrase| lower.contains(phrase))
 }
 
 /// The phrases by which providers say that a prompt is too long (CONVERSION 9.2, recorded).
@@ -194,8 +201,7 @@ fn is_context_length(message: &str) -> bool {
         "exceed context limit",
         "input is too long",
     ];
-    let lower = message.to_ascii_lowercase();
-    PHRASES.iter().any(|phrase| lower.contains(phrase))
+    says_one_of(message, &PHRASES)
 }
 
 /// What an error body says of itself.
@@ -412,6 +418,25 @@ mod tests {
             ContextLength,
             "prompt is too long: 9 tokens > 8 maximum",
         );
+    }
+
+    #[test]
+    fn a_spent_or_closed_account_is_known_by_the_providers_words_and_not_by_the_clients() {
+        use FaultKind::*;
+        let low = "Your credit balance is too low to access the API. Please go to Plans & Billing.";
+        let echoed = "Invalid value: 'my account has been disabled'. Supported values are: 'low' and 'high'.";
+        let said = |message: &str| format!(r#"{{"error":{{"message":"{message}"}}}}"#);
+        for (status, message, kind) in [
+            (400, low, Billing),
+            (403, "This organization has been disabled.", Billing),
+            (429, "Your account is not active, please check your billing details.", Quota),
+            (400, echoed, InvalidRequest),
+            (403, echoed, Permission),
+            (500, low, Server),
+        ] {
+            check(status, &said(message), kind, message);
+        }
+        check(403, r#"{"error":{"message":"x","code":"account_deactivated"}}"#, Billing, "x");
     }
 
     #[test]
