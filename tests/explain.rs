@@ -110,6 +110,22 @@ const EXPLAINED: &[&str] = &[
 ];
 
 #[test]
+fn a_status_that_a_rule_takes_whole_is_explained_once() {
+    let home = Setup::new()
+        .file(
+            "providers/free.json",
+            r#"{"name":"free","endpoints":{"base_url":"http://127.0.0.1:1"},"authentication":{"type":"none"},
+                "error_rules":[{"status":409,"scope":"route","cooldown_seconds":7}]}"#,
+        )
+        .file("models/m.json", r#"{"logical_name":"m","model_routings":[{"provider":"free","model":"x"}]}"#)
+        .write();
+    let config = home.path().join("config");
+    let outcome = Cli::new(&["config", "explain", "m", "--config", config.to_str().unwrap()]).run();
+    let lines: Vec<&str> = outcome.stdout.lines().filter(|line| line.contains("409")).collect();
+    assert!(matches!(lines[..], [line] if line.contains("409: the route rests 7 s")), "{outcome:?}");
+}
+
+#[test]
 fn an_explanation_is_told_to_scripts_too() {
     let outcome = run(&["config", "explain", "fast", "--format", "json"]);
     let all = json(&outcome);

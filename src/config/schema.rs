@@ -93,6 +93,11 @@ impl Schema {
                 vec![here(format!("must be {}, not {found}", number(rule)))]
             }
             Kind::MinLength { .. } => vec![here("must not be empty".to_owned())],
+            Kind::AnyOf { .. } => {
+                let ways = rule.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+                let names = ways.filter_map(|way| way.pointer("/required/0")).map(Value::to_string);
+                vec![Fault::new(pointer, format!("needs {}", names.collect::<Vec<_>>().join(" or ")))]
+            }
             Kind::UniqueItems => vec![Fault::new(pointer, "has the same entry twice".to_owned())],
             _ => vec![here(error.to_string())],
         }

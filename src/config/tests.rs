@@ -124,7 +124,7 @@ fn ten_faults_are_ten_findings() {
             ("models/b.json", "{\n  \"logical_name\": \"b\",\n}"),
             (
                 "providers/c.json",
-                r#"{"name":"c","endpoints":{"base_url":"example.com"},"error_handling":{"4xx":{"action":"provider_cooldown"}}}"#,
+                r#"{"name":"c","endpoints":{"base_url":"example.com"},"error_handling":{"4xx":{"action":"provider_cooldown"}},"error_rules":[{"scope":"keys","status":403},{"scope":"key"}]}"#,
             ),
         ],
         &[
@@ -137,6 +137,8 @@ fn ten_faults_are_ten_findings() {
             "models/a.json:/model_routings/0/provider: no provider \"opneai\" (did you mean \"openai\"?); name one…",
             "models/b.json:3:1: is not JSON: trailing comma",
             "providers/c.json:/error_handling/4xx: \"4xx\" cannot stand here; what can: HTTP statuses, such as 429",
+            "providers/c.json:/error_rules/0/scope: \"keys\" is none of request, key, key_model, route, provider (did you mean \"key\"?)",
+            "providers/c.json:/error_rules/1: needs \"status\" or \"body_contains\"",
             "providers/c.json:/endpoints/base_url: \"example.com\" must begin with https:// or http://",
         ],
     );

@@ -57,6 +57,8 @@ pub(super) fn rules(route: &Route) -> Vec<Rule> {
     for (label, words) in route.policy.rules.iter().map(ruled).chain(statuses).chain(kinds) {
         let Some((verdict, asked)) = treated(&words, route) else { continue };
         match rules.iter_mut().find(|rule| (rule.verdict, rule.asked) == (verdict, asked)) {
+            // A status that a rule of the provider's takes whole stands there already.
+            Some(rule) if rule.on.contains(&label) => {}
             Some(rule) => rule.on.push(label),
             None => rules.push(Rule { on: vec![label], verdict, asked }),
         }
