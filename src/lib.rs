@@ -11,9 +11,9 @@
 //!                gateway         one request, end to end: the only room where all meet
 //!            ┌─────┴──────┐
 //!         upstream      config   effects, each alone, none knows another
+//!            ├────────────┤
+//!          route        limit    PURE decisions: what to try next, what an outcome means; who may pass. Given `now`
 //!            └─────┬──────┘
-//!                route           PURE decisions: what to try next, what an outcome means. Given `now`
-//!                  │
 //!                wire            PURE meaning of bytes: formats, SSE, JSON leaves, converters
 //!                  │
 //!             time   secret      leaf types
@@ -27,6 +27,7 @@ pub mod time;
 
 pub mod wire;
 
+pub mod limit;
 pub mod route;
 
 pub mod config;

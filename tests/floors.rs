@@ -7,11 +7,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms, from the ground up. A room may use itself and anything lower; two rooms in one row may not use each other.
-const FLOORS: &[&[&str]] =
-    &[&["time", "secret"], &["wire"], &["route"], &["config", "upstream"], &["gateway"], &["server"], &["cli"]];
+const FLOORS: &[&[&str]] = &[
+    &["time", "secret"],
+    &["wire"],
+    &["route", "limit"],
+    &["config", "upstream"],
+    &["gateway"],
+    &["server"],
+    &["cli"],
+];
 
 /// Rooms that take bytes and `now` and give bytes and decisions.
-const PURE: &[&str] = &["wire", "route"];
+const PURE: &[&str] = &["wire", "route", "limit"];
 
 /// What a pure room must never name.
 const EFFECTS: &[&str] = &[
