@@ -120,6 +120,29 @@ const START: Command = Command {
             default: "9876",
             help: "port to listen on; 0 takes a free one",
         },
+        Flag {
+            long: "listen",
+            short: None,
+            value: Some("ADDRESS"),
+            default: "",
+            help: "HOST:PORT, https://HOST:PORT or unix:PATH[?mode=0660], in the place of --host and --port; may be given \
+                   many times",
+        },
+        Flag {
+            long: "tls-cert",
+            short: None,
+            value: Some("FILE"),
+            default: "",
+            help: "the certificate and its chain in PEM form: TLS is spoken wherever http:// is not asked for; read again \
+                   when it changes",
+        },
+        Flag {
+            long: "tls-key",
+            short: None,
+            value: Some("FILE"),
+            default: "",
+            help: "the certificate's private key in PEM form",
+        },
         CONFIG,
         ENV_FILE,
         Flag { long: "workers", short: Some('w'), value: Some("N"), default: "1", help: "threads that serve" },
@@ -148,6 +171,11 @@ const START: Command = Command {
     examples: &[
         ("start", "serve on this machine, port 9876"),
         ("start --port 8000 --config ./my-config", "another port, another configuration"),
+        (
+            "start --listen 127.0.0.1:9876 --listen unix:/run/model-proxy.sock?mode=0660",
+            "beside it a socket for a group",
+        ),
+        ("start --listen https://0.0.0.0:8443 --tls-cert chain.pem --tls-key key.pem", "for others, over TLS"),
         ("start --host 0.0.0.0 --workers 4 --log-level warn", "serve others; needs CLIENT_API_KEY"),
     ],
     run: start::run,

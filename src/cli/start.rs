@@ -1,6 +1,5 @@
 //! `start`: puts together what the server needs, and refuses what would surprise.
 
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use crate::config::env::Env;
 use crate::config::{Diagnostic, Loaded, Lookup, Severity};
 use crate::route::keys::Registry;
 use crate::secret::Secret;
-use crate::server::{LogLevel, Reloading, Settings, Source};
+use crate::server::{CertificateFiles, Listen, LogLevel, Reloading, Settings, Source};
 
 pub(crate) fn run(given: &Given) -> Exit {
     let settings = match settings(given) {
@@ -27,13 +26,13 @@ pub(crate) fn run(given: &Given) -> Exit {
 
 fn settings(given: &Given) -> Result<Settings, Unready> {
     let env = environment(given)?;
-    let host = given.text_or_default("host")?.to_owned();
-    let port = given.number("port", "a number up to 65535")?;
+    let listen = listen(given, &env)?;
+    let certificate = certificate(given, &env)?;
     let workers: NonZeroUsize = given.number("workers", "a number of threads, 1 or more")?;
     let log_level = log_level(given, &env)?;
     let client_key = env.text("CLIENT_API_KEY").map(Secret::new);
     if client_key.is_none() {
-        without_client_key(&host, &env)?;
+        without_client_key(&listen, &env)?;
     }
     let drain = drain(given, &env)?;
     let registry = Arc::new(Registry::default());
@@ -43,7 +42,53 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
     let loaded = crate::config::load(&env, &lookup, &registry).map_err(Unready::Config)?;
     tell(&loaded, &env)?;
     let (workers, cooldowns) = (workers.get(), cooldowns(&env)?);
-    Ok(Settings { host, port, workers, log_level, client_key, loaded, env, registry, reloading, drain, cooldowns })
+    Ok(Settings {
+        listen,
+        certificate,
+        workers,
+        log_level,
+        client_key,
+        loaded,
+        env,
+        registry,
+        reloading,
+        drain,
+        cooldowns,
+    })
+}
+
+/// Where to listen: as the command line says, else as the environment does, else at one port of this machine.
+fn listen(given: &Given, env: &Env) -> Result<Vec<Listen>, Unready> {
+    const NAME: &str = "MODEL_PROXY_LISTEN";
+    let said = given.texts("listen")?;
+    if !said.is_empty() {
+        if given.has("host") || given.has("port") {
+            let message = "--listen takes the place of --host and --port: give one or the other";
+            return Err(Unready::Usage(message.to_owned()));
+        }
+        let read = said.into_iter().map(Listen::parse).collect::<Result<_, _>>();
+        return read.map_err(|why| Unready::Usage(format!("--listen: {why}")));
+    }
+    if let Some(all) = env.text(NAME).filter(|_| !given.has("host") && !given.has("port")) {
+        let parts = all.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let read = parts.map(Listen::parse).collect::<Result<_, _>>();
+        return read.map_err(|why| Unready::Usage(format!("{NAME}: {why}")));
+    }
+    let host = given.text_or_default("host")?.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Ok(vec![Listen::Tcp { host, port: given.number("port", "a number up to 65535")?, tls: None }])
+}
+
+/// The certificate to be shown, if one is named.
+fn certificate(given: &Given, env: &Env) -> Result<Option<CertificateFiles>, Unready> {
+    let named = |flag: &str, var: &str| given.path(flag).or_else(|| env.text(var).map(PathBuf::from));
+    match (named("tls-cert", "MODEL_PROXY_TLS_CERT"), named("tls-key", "MODEL_PROXY_TLS_KEY")) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(CertificateFiles { certificate, key })),
+        (Some(_), None) => {
+            Err(Unready::Usage("--tls-cert needs --tls-key: a certificate is worth nothing without it".to_owned()))
+        }
+        (None, Some(_)) => Err(Unready::Usage("--tls-key needs --tls-cert: the certificate it belongs to".to_owned())),
+    }
 }
 
 /// The file in which it is kept who rests: as named, or the usual one where a yes was said.
@@ -107,22 +152,17 @@ fn log_level(given: &Given, env: &Env) -> Result<LogLevel, Unready> {
 }
 
 /// Where a server may do without a client key: only where nobody else can reach it.
-fn without_client_key(host: &str, env: &Env) -> Result<(), Unready> {
+fn without_client_key(listen: &[Listen], env: &Env) -> Result<(), Unready> {
     if env.flag("REQUIRE_CLIENT_API_KEY") {
         let message = "CLIENT_API_KEY is not set, though REQUIRE_CLIENT_API_KEY asks for it";
         return Err(Unready::Usage(message.to_owned()));
     }
-    if is_loopback(host) {
+    let Some(reachable) = listen.iter().find(|listen| listen.is_reachable()) else {
         return Ok(());
-    }
+    };
     let message =
-        format!("others can reach {host}: set CLIENT_API_KEY to the key they must send, or use --host 127.0.0.1");
+        format!("others can reach {reachable}: set CLIENT_API_KEY to the key they must send, or use --host 127.0.0.1");
     Err(Unready::Usage(message))
-}
-
-fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Says what was found; with `FAIL_ON_STARTUP_VALIDATION` a warning is reason enough not to start.
@@ -175,6 +215,7 @@ mod tests {
     #[test]
     fn only_this_machine_may_do_without_a_key() {
         let env = Env::default();
+        let at = |host: &str| vec![Listen::Tcp { host: host.trim_matches(['[', ']']).to_owned(), port: 1, tls: None }];
         for (host, fine) in [
             ("127.0.0.1", true),
             ("127.9.9.9", true),
@@ -186,9 +227,9 @@ mod tests {
             ("192.168.1.5", false),
             ("example.com", false),
         ] {
-            assert_eq!(without_client_key(host, &env).is_ok(), fine, "{host}");
+            assert_eq!(without_client_key(&at(host), &env).is_ok(), fine, "{host}");
         }
         let strict = Env::of([("REQUIRE_CLIENT_API_KEY", "true")]);
-        assert!(without_client_key("127.0.0.1", &strict).is_err(), "it was asked for");
+        assert!(without_client_key(&at("127.0.0.1"), &strict).is_err(), "it was asked for");
     }
 }

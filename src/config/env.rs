@@ -30,6 +30,9 @@ pub const VARS: &[Var] = &[
         "how long a failing key rests where no file says otherwise; 0 turns resting off",
     ),
     once("MODEL_PROXY_CONFIG", "", "the configuration directory, as --config"),
+    once("MODEL_PROXY_LISTEN", "", "addresses to listen on, parted by commas, each as --listen takes it"),
+    once("MODEL_PROXY_TLS_CERT", "", "the certificate for TLS, as --tls-cert"),
+    once("MODEL_PROXY_TLS_KEY", "", "its private key, as --tls-key"),
     once("MODEL_PROXY_LOG_LEVEL", "info", "error, warn, info or debug, as --log-level"),
     once(
         "MODEL_PROXY_PERSIST_COOLDOWNS",

@@ -7,6 +7,7 @@ use ahash::AHashSet;
 use ring::digest::{Context, SHA256};
 use serde::de::DeserializeOwned;
 
+use crate::config::bounds::Bounds;
 use crate::config::compile::{Compile, Providers, names_of, on_lossy, terms};
 use crate::config::diagnostic::{Diagnostic, Place, Report};
 use crate::config::env::Env;
@@ -15,7 +16,7 @@ use crate::config::lookup::{self, Kind, Lookup, Root, Text};
 use crate::config::provider::Spec;
 use crate::config::proxy;
 use crate::config::schema::{self, Schema};
-use crate::config::source::{ModelFile, Num, ProviderFile};
+use crate::config::source::{ModelFile, Num, ProviderFile, ServerFile};
 use crate::route::keys::Registry;
 use crate::route::table::{Model, Route, Table};
 
@@ -23,6 +24,8 @@ use crate::route::table::{Model, Route, Table};
 #[derive(Debug)]
 pub struct Loaded {
     pub table: Arc<Table>,
+    /// The server's own limits.
+    pub bounds: Bounds,
     /// Warnings and notes about the files.
     pub diagnostics: Vec<Diagnostic>,
     /// What the files ask of the environment and do not find there: keys, variables.
@@ -69,6 +72,8 @@ pub fn load(env: &Env, lookup: &Lookup, registry: &Registry) -> Result<Loaded, V
     let cooldown = environment(env, &mut report);
     let texts = lookup::texts(lookup, &mut report);
     let (providers, models) = read(&texts, &mut report);
+    let own: Vec<Sourced<ServerFile>> = read_all(&texts, Kind::Server, schema::SERVER, &mut report);
+    let bounds = Bounds::new(own.first().map(|file| &file.value), env, &mut report);
     let specs = providers.into_iter().map(|p| Spec::new(p, env, registry, &mut report)).collect();
     let providers = Providers::new(specs, &mut report);
     let models: Vec<Sourced<ModelFile>> = models.into_iter().filter(|m| is_wanted(m, &providers)).collect();
@@ -88,6 +93,7 @@ pub fn load(env: &Env, lookup: &Lookup, registry: &Registry) -> Result<Loaded, V
     Ok(Loaded {
         files: models.iter().map(|m| (m.value.logical_name.as_str().into(), Arc::clone(&m.place.file))).collect(),
         table: Arc::new(Table::new(compiled, hash(&texts))),
+        bounds,
         diagnostics: report.sorted(),
         missing: missing.sorted(),
         root: lookup.root.clone(),
@@ -137,6 +143,10 @@ fn is_wanted(model: &Sourced<ModelFile>, providers: &Providers) -> bool {
 }
 
 fn read_all<T: DeserializeOwned>(texts: &[Text], kind: Kind, schema: &str, report: &mut Report) -> Vec<Sourced<T>> {
+    // Its schema is not compiled for nothing: that takes longer than to read a file.
+    if !texts.iter().any(|text| text.kind == kind) {
+        return Vec::new();
+    }
     let schema = match Schema::compile(schema) {
         Ok(schema) => schema,
         Err(error) => {

@@ -79,6 +79,7 @@ impl Lookup {
         if let Root::Directory(root) = &self.root {
             let found = [PROVIDERS, MODELS].map(|name| json_files(&root.join(name), DEPTH_MAX, &mut Report::default()));
             files.extend(found.into_iter().flatten());
+            files.extend(Some(root.join(SERVER)).filter(|file| file.exists()));
         }
         files
     }
@@ -114,8 +115,11 @@ pub(crate) struct Text {
 pub(crate) enum Kind {
     Provider,
     Model,
+    /// The one file of the server's own limits.
+    Server,
 }
 
+const SERVER: &str = "server.json";
 const MODELS: &str = "models";
 const PROVIDERS: &str = "providers";
 
@@ -138,6 +142,7 @@ pub(crate) fn texts(lookup: &Lookup, report: &mut Report) -> Vec<Text> {
             }
             texts.extend(files.iter().filter_map(|path| read(path, kind, report)));
         }
+        texts.extend(Some(root.join(SERVER)).filter(|f| f.exists()).and_then(|path| read(&path, Kind::Server, report)));
     }
     for path in &lookup.extra {
         if let Some(text) = read(path, kind_of(path), report) {
@@ -161,8 +166,11 @@ pub fn is_same_file(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// What a file named alone is: a provider in a directory of that name, else a model.
+/// What a file named alone is: the server's by its name, a provider in a directory of that name, else a model.
 fn kind_of(path: &Path) -> Kind {
+    if path.file_name().is_some_and(|name| name == SERVER) {
+        return Kind::Server;
+    }
     let directory = path.parent().and_then(Path::file_name);
     if directory.is_some_and(|d| d == PROVIDERS) { Kind::Provider } else { Kind::Model }
 }

@@ -30,6 +30,8 @@ impl File {
         let directory = match self.kind {
             Kind::Provider => "providers",
             Kind::Model => "models",
+            // What it would say are the defaults.
+            Kind::Server => "",
         };
         Text {
             kind: self.kind,

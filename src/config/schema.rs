@@ -16,6 +16,7 @@ use crate::config::diagnostic::{Place, Report, did_you_mean};
 /// The schemas as they are shipped, for editors and for `config schema`.
 pub const MODEL: &str = include_str!("../../schemas/model.schema.json");
 pub const PROVIDER: &str = include_str!("../../schemas/provider.schema.json");
+pub const SERVER: &str = include_str!("../../schemas/server.schema.json");
 
 /// One compiled schema. Some hundred kilobytes: dropped when loading is over.
 #[derive(Debug)]
@@ -89,7 +90,7 @@ impl Schema {
             Kind::Pattern { .. } if takes_numbers(rule) => {
                 vec![here(format!("must be {}, not {found}", number(rule)))]
             }
-            Kind::Minimum { .. } | Kind::ExclusiveMinimum { .. } => {
+            Kind::Minimum { .. } | Kind::Maximum { .. } | Kind::ExclusiveMinimum { .. } => {
                 vec![here(format!("must be {}, not {found}", number(rule)))]
             }
             Kind::MinLength { .. } => vec![here("must not be empty".to_owned())],
@@ -212,7 +213,10 @@ fn takes_numbers(rule: &Value) -> bool {
 fn number(rule: &Value) -> String {
     let whole = if type_names(rule).any(|t| t == "integer") { "a whole number" } else { "a number" };
     match (rule.get("minimum"), rule.get("exclusiveMinimum")) {
-        (Some(least), _) => format!("{whole} of at least {least}"),
+        (Some(least), _) => match rule.get("maximum") {
+            Some(most) => format!("{whole} from {least} to {most}"),
+            None => format!("{whole} of at least {least}"),
+        },
         (None, Some(bound)) => format!("{whole} above {bound}"),
         (None, None) => whole.to_owned(),
     }

@@ -64,6 +64,9 @@ pub(crate) struct OutputGate {
     pub(crate) timeout_seconds: Option<Num>,
 }
 
+/// `config/server.json`: a number for each of [`crate::config::bounds::BOUNDS`].
+pub(crate) type ServerFile = Map<String, Value>;
+
 /// `config/providers/*.json`
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]

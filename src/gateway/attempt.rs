@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use smallvec::SmallVec;
 
 use crate::gateway::body::Body;
-use crate::gateway::drain::Drain;
+use crate::gateway::capacity::Room;
 use crate::gateway::failure::{Failure, Said};
 use crate::gateway::forward::{Inbound, Request};
 use crate::gateway::pulse::Pulse;
@@ -40,7 +40,7 @@ pub(super) struct Delivery {
 
 #[derive(Debug)]
 pub(super) enum Content {
-    Whole { body: Bytes, usage: Usage, is_stream: bool, paused: bool },
+    Whole { body: Bytes, usage: Usage, is_stream: bool, paused: bool, room: Room },
     Stream(Box<Relay>),
 }
 
@@ -52,9 +52,6 @@ struct Outbound {
     /// Paths of what was dropped.
     dropped: String,
 }
-
-/// Largest whole reply that is kept (LIMITS section 3).
-const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How much of an error's body is kept: its words are wanted, its page is not (LIMITS section 3).
 const ERROR_BYTES_MAX: usize = 64 * 1024;
@@ -82,12 +79,13 @@ impl Gateway {
         }
         let is_stream = request.stream && is_event_stream(&answer.headers);
         let Answer { status, headers, mut body, .. } = answer;
-        let way = Way { request, route, memory, drain: &self.drain };
+        let way = Way { request, route, memory, gateway: self };
         let content = if is_stream {
             Box::pin(way.stream(body)).await?
         } else {
-            let body = body.collect(REPLY_BYTES_MAX).await.map_err(|e| unread(&e))?;
-            way.content(body).map_err(|fault| faulty(route, fault))?
+            let mut room = self.capacity.room();
+            let whole = body.collect(self.bounds.reply_bytes, |bytes| room.fit(bytes)).await;
+            way.content(whole.map_err(|e| unread(&e))?, room).map_err(|fault| faulty(route, fault))?
         };
         let mut headers = headers::answered(&headers, route, request.inbound.format, &model);
         if request.on_lossy != OnLossy::Silent {
@@ -277,8 +275,8 @@ fn repaired(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
         id: inbound.id.clone(),
         format: inbound.format,
         always_stream: inbound.always_stream,
-        headers: HeaderMap::new(),
         body,
+        ..Inbound::default()
     };
     outbound(&Request { inbound: &inbound, head: &head, ..*request }, route, model)
 }
@@ -294,7 +292,7 @@ struct Way<'r> {
     request: &'r Request<'r>,
     route: &'r Route,
     memory: Option<Memory>,
-    drain: &'r Arc<Drain>,
+    gateway: &'r Gateway,
 }
 
 impl Way<'_> {
@@ -320,7 +318,8 @@ impl Way<'_> {
         };
         let keep_alive = self.request.resolved.model.terms.keep_alive;
         let pulse = keep_alive.map(|every| Pulse::new(every, to));
-        let mut relay = Relay::new(body, lane, pulse, Arc::clone(self.drain));
+        let Gateway { drain, capacity, bounds, .. } = self.gateway;
+        let mut relay = Relay::new(body, (lane, bounds.event_bytes), pulse, (Arc::clone(drain), capacity.room()));
         let gate = self.route.gate;
         let first = tokio::time::timeout(gate.time, relay.first_output(gate)).await;
         match first {
@@ -332,22 +331,23 @@ impl Way<'_> {
     }
 
     /// A whole reply.
-    fn content(&self, body: Bytes) -> Result<Content, Fault> {
+    fn content(&self, body: Bytes, room: Room) -> Result<Content, Fault> {
         let (from, to) = self.formats();
         let text = std::str::from_utf8(&body).map_err(|_| Fault::garbage("the upstream's reply is not UTF-8"))?;
         if self.request.stream {
             let passed = Memory { model: self.request.head.model.clone(), ..Memory::default() };
             let memory = self.memory.as_ref().unwrap_or(&passed);
             let (stream, usage) = translate::reply_as_stream(from, to, text, memory)?;
-            return Ok(Content::Whole { body: stream.into(), usage, is_stream: true, paused: false });
+            return Ok(Content::Whole { body: stream.into(), usage, is_stream: true, paused: false, room });
         }
         let Some(memory) = &self.memory else {
             let usage = (from.codec().inspect_reply)(text)?;
             let renamed = self.rename().and_then(|name| rename::in_reply(&body, &name));
-            return Ok(Content::Whole { body: renamed.unwrap_or(body), usage, is_stream: false, paused: false });
+            let body = renamed.unwrap_or(body);
+            return Ok(Content::Whole { body, usage, is_stream: false, paused: false, room });
         };
         let Whole { body, usage, paused } = translate::whole(from, to, text, memory)?;
-        Ok(Content::Whole { body: body.into(), usage, is_stream: false, paused })
+        Ok(Content::Whole { body: body.into(), usage, is_stream: false, paused, room })
     }
 }
 
@@ -421,6 +421,8 @@ pub(super) fn unsent_at((stage, reused): (upstream::Stage, bool), provider: &str
 pub(super) fn unread(error: &ReadError) -> Box<Failure> {
     let stage = match error {
         ReadError::Idle | ReadError::Total => Stage::Silent,
+        // Nothing is wrong with the upstream, and to ask another would only make it worse.
+        ReadError::NoRoom => return Failure::local(read_fault(error)).last(1),
         ReadError::TooLong | ReadError::Broken(_) | ReadError::Encoding => Stage::Garbage,
     };
     let mut failure = Failure::unanswered(stage, read_fault(error));
@@ -457,7 +459,7 @@ impl Delivery {
         ticket.record().status = self.status.as_u16();
         ticket.record().dropped = self.dropped;
         let body = match self.content {
-            Content::Whole { body, usage, is_stream, paused } => {
+            Content::Whole { body, usage, is_stream, paused, room } => {
                 if paused {
                     headers::paused(&mut headers);
                 }
@@ -465,7 +467,7 @@ impl Delivery {
                     headers::event_stream(&mut headers);
                 }
                 ticket.record().usage = usage;
-                Body::recorded(body, ticket)
+                Body::recorded(body, ticket, room)
             }
             Content::Stream(mut relay) => {
                 headers::event_stream(&mut headers);

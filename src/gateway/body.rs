@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
+use crate::gateway::capacity::Room;
 use crate::gateway::early::Early;
 use crate::gateway::relay::Relay;
 use crate::gateway::ticket::Ticket;
@@ -21,6 +22,8 @@ enum Kind {
         bytes: Bytes,
         /// Closed when the bytes have been handed over, or the client left before.
         ticket: Option<Ticket>,
+        /// What the bytes take, as long as they are here.
+        room: Option<Room>,
     },
     Stream(Box<Relay>),
     Early(Box<Early>),
@@ -29,11 +32,11 @@ enum Kind {
 impl Body {
     #[must_use]
     pub fn whole(bytes: Bytes) -> Self {
-        Self(Kind::Whole { bytes, ticket: None })
+        Self(Kind::Whole { bytes, ticket: None, room: None })
     }
 
-    pub(super) fn recorded(bytes: Bytes, ticket: Ticket) -> Self {
-        Self(Kind::Whole { bytes, ticket: Some(ticket) })
+    pub(super) fn recorded(bytes: Bytes, ticket: Ticket, room: impl Into<Option<Room>>) -> Self {
+        Self(Kind::Whole { bytes, ticket: Some(ticket), room: room.into() })
     }
 
     pub(super) fn early(early: Box<Early>) -> Self {
@@ -45,18 +48,24 @@ impl Body {
     }
 }
 
+/// A long answer goes out in pieces of so many bytes: what a slow reader has not taken yet is still here, and counted.
+const PIECE_BYTES: usize = 256 * 1024;
+
 impl hyper::body::Body for Body {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut self.0 {
-            Kind::Whole { bytes, ticket } => {
-                let all = std::mem::take(bytes);
-                if let Some(ticket) = ticket.take() {
-                    ticket.complete();
+            Kind::Whole { bytes, ticket, room } => {
+                let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
+                if bytes.is_empty() {
+                    drop(room.take());
+                    if let Some(ticket) = ticket.take() {
+                        ticket.complete();
+                    }
                 }
-                Poll::Ready((!all.is_empty()).then(|| Ok(Frame::data(all))))
+                Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
             }
             Kind::Stream(relay) => relay.poll(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Early(early) => early.poll(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes)))),

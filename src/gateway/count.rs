@@ -48,8 +48,9 @@ const COUNT_BYTES_MAX: usize = 64 * 1024;
 
 impl Gateway {
     /// Counts the input tokens of a request. A model that is known gets a number, whatever its upstreams do.
-    pub async fn count(&self, inbound: &Inbound) -> Response<Body> {
-        let mut ticket = Ticket::open(inbound.id.clone(), inbound.format, self);
+    pub async fn count(&self, mut inbound: Inbound) -> Response<Body> {
+        let mut ticket = Ticket::open(&mut inbound, self);
+        let inbound = &inbound;
         let tallied = self.drain.until_over(pin!(self.tally(inbound, &mut ticket))).await;
         match tallied.unwrap_or_else(|| Err(Failure::local(stopping()))) {
             Ok(count) => count.respond(inbound, ticket),
@@ -127,7 +128,7 @@ impl Gateway {
         if !answer.status.is_success() {
             return Err(refused(request, route, answer).await);
         }
-        let body = answer.body.collect(COUNT_BYTES_MAX).await.map_err(|e| unread(&e))?;
+        let body = answer.body.collect(COUNT_BYTES_MAX, |_| true).await.map_err(|e| unread(&e))?;
         let Some(tokens) = read(&body) else {
             let fault = Fault::garbage("the upstream's answer is no count");
             return Err(Failure::unanswered(Stage::Garbage, fault));
@@ -196,7 +197,7 @@ impl Count {
         headers::json(&mut headers);
         ticket.record().status = 200;
         ticket.record().counted = Some(self.tokens);
-        let mut response = Response::new(Body::recorded(self.body, ticket));
+        let mut response = Response::new(Body::recorded(self.body, ticket, None));
         *response.headers_mut() = headers;
         response
     }

@@ -147,11 +147,12 @@ impl Early {
                     relay.ticket = Some(ticket);
                     State::Streaming(relay)
                 }
-                Content::Whole { body, usage, .. } => {
+                Content::Whole { body, usage, room, .. } => {
                     let losses = self.losses(&ticket.record().dropped).unwrap_or_default();
                     ticket.record().usage = usage;
                     ticket.complete();
                     self.next = Some([losses.as_bytes(), &body].concat().into());
+                    drop(room);
                     State::Over
                 }
             },

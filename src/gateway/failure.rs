@@ -33,6 +33,8 @@ pub(super) struct Failure {
     pub(super) whose: Option<String>,
     /// The proxy's own credentials are at fault: asking again does not help.
     pub(super) is_ours: bool,
+    /// Nothing else is to be tried.
+    pub(super) is_last: bool,
 }
 
 /// Shorter keys are no secrets, and may be words that stand in any sentence.
@@ -56,7 +58,15 @@ impl Failure {
             detail: None,
             whose: None,
             is_ours: false,
+            is_last: false,
         })
+    }
+
+    /// Nothing else is tried after it, and the client may come back after so many seconds.
+    pub(super) fn last(mut self: Box<Self>, seconds: u64) -> Box<Self> {
+        headers::retry_after(&mut self.headers, seconds);
+        self.is_last = true;
+        self
     }
 
     /// An attempt that got no usable reply.

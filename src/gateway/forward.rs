@@ -17,6 +17,7 @@ use http::{HeaderMap, Response};
 use crate::gateway::Gateway;
 use crate::gateway::attempt::Delivery;
 use crate::gateway::body::Body;
+use crate::gateway::capacity::{Place, Room};
 use crate::gateway::early::Opened;
 use crate::gateway::failure::{Failure, last_word};
 use crate::gateway::headers::{self, RequestId};
@@ -41,6 +42,9 @@ pub struct Inbound {
     pub always_stream: bool,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// What it takes of the proxy's capacity: its place until it has ended, and room for its body until it is answered.
+    pub place: Option<Place>,
+    pub room: Option<Room>,
 }
 
 /// What all attempts at one request share.
@@ -57,8 +61,8 @@ pub(super) struct Request<'r> {
 
 impl Gateway {
     /// Serves one request. Every path ends in a response and in one record.
-    pub async fn forward(&self, inbound: Inbound) -> Response<Body> {
-        let mut ticket = Ticket::open(inbound.id.clone(), inbound.format, self);
+    pub async fn forward(&self, mut inbound: Inbound) -> Response<Body> {
+        let mut ticket = Ticket::open(&mut inbound, self);
         let (head, resolved) = match self.open(&inbound, &mut ticket) {
             Ok(opened) => opened,
             Err(failure) => return failure.respond(&inbound, ticket),
@@ -137,6 +141,9 @@ impl Gateway {
             now = self.clock.now();
             failure.scrub(&slot.key);
             failure.whose = Some(format!("provider \"{}\"", route.provider.name));
+            if failure.is_last {
+                return Err(failure);
+            }
             let Some(outcome) = failure.outcome else {
                 // It cannot be said in this route's format; one further on may speak the client's.
                 plan.pass_over();

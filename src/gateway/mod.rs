@@ -2,11 +2,12 @@
 //!
 //! `forward.rs` tells the story; `attempt.rs` is one try at one route; `count.rs` tells tokens instead of an answer;
 //! `relay.rs` carries a stream, `pulse.rs` keeps it alive, `early.rs` answers before it has begun; `ticket.rs` is how
-//! every request ends, in one record, however it ends, and `drain.rs` how all do.
+//! every request ends, in one record, however it ends, and `drain.rs` how all do. `capacity.rs` is what all together may take.
 //! `rehearsal.rs` is for those who only ask what would happen.
 
 mod attempt;
 mod body;
+mod capacity;
 mod count;
 mod drain;
 mod early;
@@ -21,6 +22,7 @@ mod session;
 mod ticket;
 
 pub use body::Body;
+pub use capacity::{Capacity, Place, Room};
 pub use drain::Drain;
 pub use forward::{Inbound, stopping};
 pub use headers::{RequestId, RequestIds};
@@ -31,6 +33,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Response, StatusCode};
 
+use crate::config::bounds::Bounds;
 use crate::config::snapshot::Snapshot;
 use crate::time::Clock;
 use crate::upstream::Upstream;
@@ -45,6 +48,8 @@ pub struct Gateway {
     pub clock: Clock,
     pub recorder: Recorder,
     pub drain: Arc<Drain>,
+    pub bounds: Arc<Bounds>,
+    pub capacity: Arc<Capacity>,
 }
 
 impl fmt::Debug for Gateway {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::gateway::capacity::Room;
 use crate::gateway::drain::Drain;
 use crate::gateway::forward::stopping;
 use crate::gateway::pulse::Pulse;
@@ -24,7 +25,7 @@ use crate::route::table::Gate;
 use crate::upstream::{self, ReadError};
 use crate::wire::event::Usage;
 use crate::wire::fault::{Fault, FaultKind};
-use crate::wire::sse::{FRAME_BYTES_MAX, Frame, Framer};
+use crate::wire::sse::{Frame, Framer};
 use crate::wire::translate::{StreamTranslator, TOO_LONG};
 use crate::wire::{Format, Past, Sign, rename};
 
@@ -43,6 +44,9 @@ pub(super) struct Relay {
     held_bytes: usize,
     pulse: Option<Pulse>,
     drain: Arc<Drain>,
+    /// For an event that is not yet whole.
+    room: Room,
+    lacks_room: bool,
     pub(super) ticket: Option<Ticket>,
 }
 
@@ -103,10 +107,16 @@ impl Lane {
 }
 
 impl Relay {
-    pub(super) fn new(upstream: upstream::Body, lane: Lane, pulse: Option<Pulse>, drain: Arc<Drain>) -> Self {
+    /// `event_bytes_max`: the longest event.
+    pub(super) fn new(
+        upstream: upstream::Body,
+        (lane, event_bytes_max): (Lane, usize),
+        pulse: Option<Pulse>,
+        (drain, room): (Arc<Drain>, Room),
+    ) -> Self {
         Self {
             upstream,
-            framer: Framer::new(FRAME_BYTES_MAX),
+            framer: Framer::new(event_bytes_max),
             lane,
             ready: VecDeque::new(),
             over: false,
@@ -114,6 +124,8 @@ impl Relay {
             held_bytes: 0,
             pulse,
             drain,
+            room,
+            lacks_room: false,
             ticket: None,
         }
     }
@@ -126,6 +138,9 @@ impl Relay {
             // Output before a fault in one chunk: the answer had begun, wherever the network cut it.
             if self.has_output() {
                 return Ok(());
+            }
+            if self.lacks_room {
+                return Err(Unanswered::Broken(ReadError::NoRoom));
             }
             if let Some(fault) = self.fault() {
                 return Err(Unanswered::Fault(fault.clone()));
@@ -230,6 +245,10 @@ impl Relay {
                 }
             }
             taken += 1;
+        }
+        if !self.room.fit(self.framer.held_len()) {
+            self.lacks_room = true;
+            return self.fail(no_room());
         }
         match &mut self.lane {
             Lane::Translated(lane) => {
@@ -389,10 +408,16 @@ pub(super) fn read_fault(error: &ReadError) -> Fault {
             Fault::new(504, FaultKind::Timeout, "the upstream stopped answering in the middle of its reply")
         }
         ReadError::TooLong => Fault::garbage("the upstream's reply is longer than allowed"),
+        ReadError::NoRoom => no_room(),
         ReadError::Broken(_) | ReadError::Encoding => {
             Fault::garbage("the connection to the upstream broke in the middle of its reply")
         }
     }
+}
+
+/// The proxy holds as much as it may.
+pub(super) fn no_room() -> Fault {
+    Fault::new(503, FaultKind::Unavailable, "the proxy holds as many bytes as it may (held_bytes); try again soon")
 }
 
 /// How long the counts are waited for once an answer is complete: some upstreams neither send them nor close.
@@ -403,7 +428,13 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+    use crate::gateway::capacity::Capacity;
     use crate::route::table::Timeouts;
+    use crate::wire::sse::FRAME_BYTES_MAX;
+
+    fn surroundings() -> (Arc<Drain>, Room) {
+        (Arc::default(), Capacity::new(1, FRAME_BYTES_MAX).room())
+    }
 
     /// What a client gets of these chunks, after which the upstream ends or breaks. `None`: nothing was sent.
     async fn relayed(format: Format, model: Option<&'static str>, chunks: Vec<Bytes>, breaks: bool) -> Option<Vec<u8>> {
@@ -424,7 +455,8 @@ mod tests {
             Poll::Ready(chunks.pop_front().map(Ok).or_else(end))
         });
         let model = model.map(|m| Bytes::from_static(m.as_bytes()));
-        let mut relay = Relay::new(upstream, Lane::verbatim(format, model, answers), None, Arc::default());
+        let lane = (Lane::verbatim(format, model, answers), FRAME_BYTES_MAX);
+        let mut relay = Relay::new(upstream, lane, None, surroundings());
         relay.first_output(Gate::within(Duration::from_secs(1))).await.ok()?;
         let mut got = Vec::new();
         while let Some(bytes) = poll_fn(|cx| relay.poll(cx)).await {
@@ -446,7 +478,8 @@ mod tests {
         });
         let pulse = Pulse::new(Duration::from_millis(5), format);
         let lane = Lane::verbatim(format, None, 1);
-        let mut relay = Relay::new(upstream.timed(&timeouts), lane, Some(pulse), Arc::default());
+        let lane = (lane, FRAME_BYTES_MAX);
+        let mut relay = Relay::new(upstream.timed(&timeouts), lane, Some(pulse), surroundings());
         assert!(relay.first_output(Gate::within(long)).await.is_ok(), "output has come");
         let got = poll_fn(|cx| relay.poll(cx)).await;
         assert_eq!(got.as_deref(), Some(text.as_bytes()));

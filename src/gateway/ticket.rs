@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::gateway::Gateway;
+use crate::gateway::capacity::Place;
 use crate::gateway::drain::Drain;
+use crate::gateway::forward::Inbound;
 use crate::gateway::headers::RequestId;
 use crate::time::{Clock, Millis};
 use crate::wire::Format;
@@ -61,10 +63,13 @@ pub(super) struct Ticket {
     started_us: u64,
     recorder: Recorder,
     drain: Arc<Drain>,
+    /// Its place among those under way.
+    _place: Option<Place>,
 }
 
 impl Ticket {
-    pub(super) fn open(id: RequestId, format: Format, gateway: &Gateway) -> Self {
+    pub(super) fn open(inbound: &mut Inbound, gateway: &Gateway) -> Self {
+        let (id, format) = (inbound.id.clone(), inbound.format);
         let record = Box::new(Record { id, format, ..Record::default() });
         let Gateway { clock, recorder, drain, .. } = gateway;
         drain.enter();
@@ -74,6 +79,7 @@ impl Ticket {
             started_us: clock.micros(),
             recorder: Arc::clone(recorder),
             drain: Arc::clone(drain),
+            _place: inbound.place.take(),
         }
     }
 

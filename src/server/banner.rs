@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::SocketAddr;
 
 use crate::config::Loaded;
 use crate::secret::Secret;
 
 pub(super) struct Banner<'b> {
-    pub(super) address: Option<SocketAddr>,
+    /// What it listens at; the first is what is shown how to use.
+    pub(super) urls: &'b [String],
+    /// Most connections of clients.
+    pub(super) connections: usize,
     /// The key made for this run, if one was.
     pub(super) key: Option<&'b Secret>,
     pub(super) loaded: &'b Loaded,
@@ -22,14 +24,16 @@ impl Banner<'_> {
     }
 
     fn text(&self) -> String {
-        let url = self.address.map_or_else(String::new, |a| format!("http://{a}"));
-        let mut text = format!("model-proxy {}\nlistening on {url}\n", env!("CARGO_PKG_VERSION"));
+        let mut text = format!("model-proxy {}\n", env!("CARGO_PKG_VERSION"));
+        for url in self.urls {
+            let _ = writeln!(text, "listening on {url}");
+        }
         let models = self.loaded.table.len();
         let keyed = self.loaded.providers.iter().filter(|p| 0 < p.keys);
         let keys: usize = keyed.clone().map(|p| p.keys).sum();
         let _ = writeln!(text, "  config   {} ({models} models)", self.loaded.root);
         let _ = writeln!(text, "  keys     {keys} for {} providers", keyed.count());
-        let _ = writeln!(text, "  workers  {}", self.workers.max(1));
+        let _ = writeln!(text, "  workers  {}, connections up to {}", self.workers.max(1), self.connections);
         // The key is shown only where it was made for this run; a shell can read the operator's own.
         let key = match self.key {
             Some(key) => {
@@ -38,10 +42,20 @@ impl Banner<'_> {
             }
             None => "$CLIENT_API_KEY",
         };
-        if self.loaded.table.resolve("demo").is_some() {
-            let _ = write!(text, "\ntry it:\n{}", commands(&url, key));
+        if self.loaded.table.resolve("demo").is_some()
+            && let Some(url) = self.urls.first()
+        {
+            let _ = write!(text, "\ntry it:\n{}", commands(&curl(url), key));
         }
         text
+    }
+}
+
+/// How curl is told where to go.
+fn curl(url: &str) -> String {
+    match url.strip_prefix("unix:") {
+        Some(path) => format!("--unix-socket {path} http://localhost"),
+        None => url.to_owned(),
     }
 }
 

@@ -5,16 +5,16 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::Poll;
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, HOST};
+use http::header::{CONNECTION, HOST, UPGRADE};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use http_body_util::BodyExt;
-use hyper::body::{Body as _, Frame, Incoming};
+use hyper::body::Incoming;
 
-use crate::gateway::{Body, Gateway, Inbound, RequestId, fault_response, stopping};
+use crate::gateway::{Body, Gateway, Inbound, RequestId};
 use crate::server::auth::Known;
+use crate::server::intake::{self, Taken};
+use crate::server::refusal::Refusal;
 use crate::server::worker::Worker;
 use crate::server::{auth, health, models};
 use crate::wire::Format;
@@ -50,16 +50,6 @@ const DOORS: [(&str, &[Method], bool, Endpoint); 10] = [
 /// One model's path goes on with its name, which may hold slashes.
 const ONE_MODEL: &str = "/v1/models/";
 
-/// Largest request body (LIMITS section 3: Anthropic's own cap is 32 MB).
-pub(super) const REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
-
-/// Longest path and query (LIMITS section 3).
-const TARGET_BYTES_MAX: usize = 16 * 1024;
-
-/// Longest wait for more of a body, and for all of it (LIMITS section 3).
-const BODY_IDLE_MAX: Duration = Duration::from_secs(30);
-const BODY_TOTAL_MAX: Duration = Duration::from_secs(120);
-
 /// Answers one request, whatever it is.
 pub(super) async fn serve(
     worker: &Worker,
@@ -69,11 +59,17 @@ pub(super) async fn serve(
     let (parts, body) = request.into_parts();
     let id = worker.ids.of(&parts.headers);
     let format = format_of(&parts.uri, &parts.headers);
+    // What follows may be spoken in the other protocol: it is not read as a request.
+    let closes = parts.headers.contains_key(UPGRADE);
     let entered = pin!(enter(worker, known, parts, body, &id, format));
     let answered = unless_it_panics(entered).await;
     let answered =
         answered.unwrap_or_else(|| Err(Fault::new(500, FaultKind::Server, "an error of the proxy's own").into()));
-    Ok(answered.unwrap_or_else(|refused| refused.respond(format, &id)))
+    let mut response = answered.unwrap_or_else(|refusal| refusal.respond(format, &id));
+    if closes {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 /// Runs a future; `None` if it panics. A mistake of ours costs one request its answer, not its connection (LIMITS R12).
@@ -86,28 +82,6 @@ async fn unless_it_panics<F: Future>(mut future: Pin<&mut F>) -> Option<F::Outpu
     .await
 }
 
-/// A request that was turned away at the door.
-struct Refused {
-    fault: Fault,
-    allow: Option<HeaderValue>,
-}
-
-impl From<Fault> for Refused {
-    fn from(fault: Fault) -> Self {
-        Self { fault, allow: None }
-    }
-}
-
-impl Refused {
-    fn respond(self, format: Format, id: &RequestId) -> Response<Body> {
-        let mut response = fault_response(format, &self.fault, id);
-        if let Some(allow) = self.allow {
-            response.headers_mut().insert(ALLOW, allow);
-        }
-        response
-    }
-}
-
 async fn enter(
     worker: &Worker,
     known: &Known,
@@ -115,8 +89,8 @@ async fn enter(
     body: Incoming,
     id: &RequestId,
     format: Format,
-) -> Result<Response<Body>, Refused> {
-    well_formed(&parts)?;
+) -> Result<Response<Body>, Refusal> {
+    well_formed(&parts, worker.gateway.bounds.target_bytes)?;
     let path = parts.uri.path();
     let door = DOORS.iter().find(|(p, ..)| *p == path);
     if !door.is_some_and(|(_, _, open, _)| *open) {
@@ -134,9 +108,16 @@ async fn enter(
     match endpoint {
         // No box of its own: its place is made with the connection, and a box of this size is dear to make for each request.
         Endpoint::Answer(format, always_stream) => {
-            answer(worker, parts.headers, body, id, (format, always_stream)).await
+            let inbound = inbound(worker, parts.headers, body, id).await?;
+            Ok(worker.gateway.forward(Inbound { format, always_stream, ..inbound }).await)
         }
-        Endpoint::Count(format) => Box::pin(count(worker, parts.headers, body, id, format)).await,
+        Endpoint::Count(format) => {
+            Box::pin(async {
+                let inbound = inbound(worker, parts.headers, body, id).await?;
+                Ok(worker.gateway.count(Inbound { format, ..inbound }).await)
+            })
+            .await
+        }
         Endpoint::Models => list_models(worker, &parts.uri, one_model, format, id),
         Endpoint::Health => Ok(unless_draining(worker, json(health::basic(worker.gateway.drain.is_draining()), id))),
         Endpoint::HealthDetailed => {
@@ -148,44 +129,53 @@ async fn enter(
     }
 }
 
-/// What hyper leaves to us: one Host (RFC 9112 3.2), and a target of sane length.
-fn well_formed(parts: &http::request::Parts) -> Result<(), Fault> {
-    let hosts = parts.headers.get_all(HOST).iter().count();
-    if 1 < hosts || hosts == 0 && parts.version == Version::HTTP_11 {
-        return Err(Fault::invalid("the request must have exactly one host header"));
+/// What hyper leaves to us: one Host that is one (RFC 9112 3.2), no other protocol, and a target of sane length.
+fn well_formed(parts: &http::request::Parts, target_max: usize) -> Result<(), Refusal> {
+    if parts.method == Method::CONNECT {
+        let message = "CONNECT is not served: this is no forward proxy, its own paths are asked";
+        return Err(Refusal::closing(Fault::new(405, FaultKind::InvalidRequest, message)).allowing("GET, HEAD, POST"));
     }
-    let target = parts.uri.path_and_query().map_or(0, |p| p.as_str().len());
-    if TARGET_BYTES_MAX < target {
-        let message = format!("the path and query are longer than {} KiB", TARGET_BYTES_MAX / 1024);
-        return Err(Fault::new(414, FaultKind::InvalidRequest, message));
+    // Whoever offers HTTP/2 is answered in HTTP/1.1, as any server may (RFC 9110 7.8).
+    if parts.headers.get(UPGRADE).is_some_and(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c")) {
+        return Err(Refusal::closing(Fault::invalid("no other protocol is spoken here: send no upgrade header")));
+    }
+    host(parts)?;
+    if target_max < parts.uri.path_and_query().map_or(0, |p| p.as_str().len()) {
+        let message = format!("the path and query are longer than {target_max} bytes (uri_bytes)");
+        return Err(Refusal::closing(Fault::new(414, FaultKind::InvalidRequest, message)));
     }
     Ok(())
 }
 
-/// Collects a request for an answer and passes it on.
-async fn answer(
-    worker: &Worker,
-    headers: HeaderMap,
-    mut body: Incoming,
-    id: &RequestId,
-    (format, always_stream): (Format, bool),
-) -> Result<Response<Body>, Refused> {
-    let body = collect(worker, &headers, &mut body).await?;
-    let inbound = Inbound { id: id.clone(), format, always_stream, headers, body };
-    Ok(worker.gateway.forward(inbound).await)
+/// Nothing here depends on the host; what is ambiguous about it might for somebody before us.
+fn host(parts: &http::request::Parts) -> Result<(), Refusal> {
+    let wrong = |message: &str| Err(Refusal::closing(Fault::invalid(message)));
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let first = hosts.next();
+    if hosts.next().is_some() || first.is_none() && parts.version == Version::HTTP_11 {
+        return wrong("the request must have exactly one host header");
+    }
+    let Some(first) = first.filter(|host| !host.is_empty()) else {
+        return Ok(());
+    };
+    let Some(host) = Authority::try_from(first.as_bytes()).ok().filter(|host| !host.as_str().contains('@')) else {
+        return wrong("the host header names no host");
+    };
+    // RFC 9113 8.3.1 forbids that they differ. In HTTP/1.1 the target wins (RFC 9112 3.2.2).
+    if parts.version == Version::HTTP_2 && parts.uri.authority().is_some_and(|target| *target != host) {
+        return wrong("the host header and :authority differ");
+    }
+    Ok(())
 }
 
-/// Collects a request to be counted and passes it on.
-async fn count(
-    worker: &Worker,
-    headers: HeaderMap,
-    mut body: Incoming,
-    id: &RequestId,
-    format: Format,
-) -> Result<Response<Body>, Refused> {
-    let body = collect(worker, &headers, &mut body).await?;
-    let inbound = Inbound { id: id.clone(), format, always_stream: false, headers, body };
-    Ok(worker.gateway.count(&inbound).await)
+/// Collects a request, once it has a place.
+async fn inbound(worker: &Worker, headers: HeaderMap, mut body: Incoming, id: &RequestId) -> Result<Inbound, Refusal> {
+    let Some(place) = worker.gateway.capacity.enter() else {
+        let message = "as many requests are under way as there may be (requests_in_flight); try again soon";
+        return Err(Refusal::closing(Fault::new(503, FaultKind::Unavailable, message)).retry_after(1));
+    };
+    let Taken { body, room } = intake::collect(worker, &headers, &mut body).await?;
+    Ok(Inbound { id: id.clone(), headers, body, place: Some(place), room: Some(room), ..Inbound::default() })
 }
 
 /// Which vendor's client is asking: told by its path, or, where both ask the same, by its headers.
@@ -200,7 +190,7 @@ fn list_models(
     one: Option<&str>,
     format: Format,
     id: &RequestId,
-) -> Result<Response<Body>, Refused> {
+) -> Result<Response<Body>, Refusal> {
     let table = worker.gateway.table.load();
     let Some(name) = one else {
         return Ok(json(models::list(&table, format, uri, worker.started), id));
@@ -215,77 +205,6 @@ fn list_models(
     }
 }
 
-/// Reads a request's body, refusing early what it declares to be too long.
-async fn collect(worker: &Worker, headers: &HeaderMap, body: &mut Incoming) -> Result<Bytes, Refused> {
-    let too_large = || {
-        let message = format!("the request body is larger than {} MiB", REQUEST_BYTES_MAX / 1024 / 1024);
-        Refused::from(Fault::new(413, FaultKind::TooLarge, message))
-    };
-    if headers.get(CONTENT_ENCODING).is_some_and(|e| e != "identity") {
-        let message = "the request body is encoded; send it without content-encoding";
-        return Err(Fault::new(415, FaultKind::InvalidRequest, message).into());
-    }
-    let declared = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|n| REQUEST_BYTES_MAX < n) {
-        return Err(too_large());
-    }
-    let clock = worker.gateway.clock;
-    let mut ends_at = None;
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    while let Some(frame) = next_frame(worker, body).await? {
-        let frame = frame.map_err(|e| Fault::invalid(format!("the request body could not be read: {e}")))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        if REQUEST_BYTES_MAX < first.len() + rest.len() + data.len() {
-            return Err(too_large());
-        }
-        // Almost every body comes in one piece, and is then not copied.
-        if first.is_empty() && rest.is_empty() {
-            first = data;
-            continue;
-        }
-        // Looked at whenever something more came: whoever sends nothing is stopped by the other clock.
-        let now = clock.now();
-        if *ends_at.get_or_insert_with(|| now.after(BODY_TOTAL_MAX)) < now {
-            return Err(too_slow());
-        }
-        if rest.is_empty() {
-            // What is declared is not yet there: no more is set aside for it than a large prompt needs.
-            rest.reserve(declared.unwrap_or(0).clamp(first.len() * 2, BODY_RESERVE_MAX.max(first.len() * 2)));
-            rest.extend_from_slice(&first);
-            first = Bytes::new();
-        }
-        rest.extend_from_slice(&data);
-    }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
-}
-
-/// The next piece of a body. What is there already costs no timer.
-async fn next_frame(
-    worker: &Worker,
-    body: &mut Incoming,
-) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Refused> {
-    let at_once = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await;
-    match at_once {
-        Poll::Ready(frame) => Ok(frame),
-        // In a box, for all other requests carry its room about.
-        Poll::Pending => {
-            let mut waiting = Box::pin(tokio::time::timeout(BODY_IDLE_MAX, body.frame()));
-            let waited = worker.gateway.drain.until_over(waiting.as_mut()).await;
-            waited.ok_or_else(stopping)?.map_err(|_| too_slow())
-        }
-    }
-}
-
-/// Most memory set aside for a body before it has come.
-const BODY_RESERVE_MAX: usize = 1024 * 1024;
-
-fn too_slow() -> Refused {
-    Fault::new(408, FaultKind::Timeout, "the request body did not arrive in time").into()
-}
-
 fn unknown_path(path: &str) -> Fault {
     let near = crate::route::near::near(path, DOORS.iter().map(|(p, ..)| *p));
     let known = match near.as_slice() {
@@ -296,11 +215,11 @@ fn unknown_path(path: &str) -> Fault {
     Fault::new(404, FaultKind::NotFound, format!("there is nothing at {shown}; {known}"))
 }
 
-fn wrong_method(method: &Method, path: &str, methods: &[Method]) -> Refused {
+fn wrong_method(method: &Method, path: &str, methods: &[Method]) -> Refusal {
     let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
     let allow = names.join(", ");
     let message = format!("{method} is not allowed on {path}; use {}", names.first().copied().unwrap_or_default());
-    Refused { fault: Fault::new(405, FaultKind::InvalidRequest, message), allow: HeaderValue::from_str(&allow).ok() }
+    Refusal::from(Fault::new(405, FaultKind::InvalidRequest, message)).allowing(&allow)
 }
 
 fn json(body: Vec<u8>, id: &RequestId) -> Response<Body> {

@@ -1,50 +1,63 @@
 //! Sockets and everything around them: listeners, workers, the door, health, the way down.
 //!
 //! ```text
-//! run ─▶ bind ─▶ workers (a thread, a runtime, a listener each) ─▶ door ─▶ gateway
+//! run ─▶ bind ─▶ workers (a thread, a runtime, listeners each) ─▶ accept ─▶ door ─▶ intake ─▶ gateway
 //!   └──▶ banner, then signals: SIGHUP reloads, the first of the others drains, the second ends
 //! ```
 //!
-//! `seat.rs` finds connections that only sit there; `reload.rs` puts new configurations in force and `persist.rs` keeps over a
+//! `listen.rs` opens sockets and `accept.rs` takes what comes, as long as there is room; `seat.rs` finds connections that only
+//! sit there; `malformed.rs` and `refusal.rs` turn away what is none of ours; `reload.rs` puts new configurations in force and `persist.rs` keeps over a
 //! restart who rests, both on the thread of `upkeep.rs`; `log.rs` is the one line of every request.
 
+mod accept;
 mod auth;
 mod banner;
+mod certificate;
 mod door;
 mod health;
+mod intake;
+mod listen;
 mod log;
+mod malformed;
 mod models;
 mod persist;
+mod refusal;
 mod reload;
 mod resting;
 mod seat;
+mod stream;
 mod tasks;
 mod upkeep;
 mod worker;
 
+pub use certificate::{CertificateError, Files as CertificateFiles};
+pub use listen::Listen;
 pub use log::LogLevel;
 pub use reload::{Reloading, Source};
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::Loaded;
+use crate::config::bounds::Bounds;
 use crate::config::env::Env;
 use crate::config::snapshot::Snapshot;
-use crate::gateway::{Drain, Gateway, Recorder, RequestIds};
+use crate::gateway::{Capacity, Drain, Gateway, Recorder, RequestIds};
 use crate::route::keys::Registry;
 use crate::secret::Secret;
+use crate::server::accept::Crowd;
+use crate::server::certificate::Shown;
+use crate::server::listen::{Leavings, Opened};
 use crate::server::persist::Keeper;
 use crate::server::reload::{Reloader, Standing};
 use crate::server::tasks::Tasks;
@@ -56,9 +69,10 @@ use crate::upstream::{self, Upstream};
 /// All that `start` was told and found.
 #[derive(Debug)]
 pub struct Settings {
-    pub host: String,
-    /// 0 takes any free port; the banner names it.
-    pub port: u16,
+    /// Where to listen.
+    pub listen: Vec<Listen>,
+    /// Where the certificate lies that is shown over TLS.
+    pub certificate: Option<CertificateFiles>,
     pub workers: usize,
     pub log_level: LogLevel,
     /// What clients must send. `None`: a random key is made for this run and shown (loopback only).
@@ -78,6 +92,11 @@ pub struct Settings {
 pub enum ServeError {
     Address(String, io::Error),
     Bind(SocketAddr, io::Error),
+    /// A Unix socket.
+    Socket(PathBuf, io::Error),
+    Certificate(CertificateError),
+    /// TLS is to be spoken, and there is nothing to show.
+    NoCertificate,
     /// A client key is required on an address that others can reach.
     KeyRequired(String),
     Randomness,
@@ -93,6 +112,14 @@ impl fmt::Display for ServeError {
                 write!(f, "port {} is in use on {}; choose another with --port", addr.port(), addr.ip())
             }
             Self::Bind(addr, e) => write!(f, "cannot listen on {addr}: {e}"),
+            Self::Socket(path, e) => write!(f, "cannot listen at {}: {e}", path.display()),
+            Self::Certificate(error) => {
+                write!(f, "{error}")?;
+                std::error::Error::source(error).map_or(Ok(()), |why| write!(f, ": {why}"))
+            }
+            Self::NoCertificate => {
+                f.write_str("https:// is to be served: name a certificate and its key with --tls-cert and --tls-key")
+            }
             Self::KeyRequired(host) => write!(
                 f,
                 "\"{host}\" can be reached from other machines, so a client key is required: set CLIENT_API_KEY in the environment or in .env"
@@ -111,13 +138,19 @@ const CUT_MAX: Duration = Duration::from_secs(1);
 
 /// Listens until told to stop. Returns when everything has ended.
 pub fn run(settings: Settings) -> Result<(), ServeError> {
-    let listeners = bind(&settings)?;
-    let local = listeners.first().and_then(|l| l.local_addr().ok());
+    let certificate = settings.certificate.clone().map(|files| Shown::read(files).map(Arc::new));
+    let certificate = certificate.transpose().map_err(ServeError::Certificate)?;
+    let doors = bind(&settings)?;
+    let _leavings = Leavings::of(&settings.listen);
+    let urls: Vec<String> = doors.first().into_iter().flatten().map(Opened::url).collect();
+    let reachable = settings.listen.iter().find(|listen| listen.is_reachable());
     let made_key = settings.client_key.is_none();
     let client_key = match &settings.client_key {
         Some(key) => key.clone(),
-        None if local.is_some_and(|a| a.ip().is_loopback()) => random_key()?,
-        None => return Err(ServeError::KeyRequired(settings.host)),
+        None => match reachable {
+            None => random_key()?,
+            Some(listen) => return Err(ServeError::KeyRequired(listen.to_string())),
+        },
     };
     let log = log::Log::start(settings.log_level).map_err(ServeError::Start)?;
     let runtime: Runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
@@ -133,11 +166,16 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         recorder: log.recorder(),
         client_key,
         seed: random()?,
+        capacity: Capacity::new(settings.loaded.bounds.requests, settings.loaded.bounds.held_bytes),
+        crowd: Crowd::new(settings.loaded.bounds.connections),
+        bounds: Arc::new(settings.loaded.bounds.clone()),
+        certificate,
         drain: Arc::default(),
         standing: Standing::now(),
     };
     let banner = banner::Banner {
-        address: local,
+        urls: &urls,
+        connections: started.crowd.most(),
         key: made_key.then_some(&started.client_key),
         loaded: &settings.loaded,
         workers: settings.workers,
@@ -145,14 +183,14 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     banner.print();
     let (stop, stopped) = watch::channel(Phase::Serving);
     let mut threads = Vec::new();
-    for (index, listener) in listeners.into_iter().enumerate() {
-        threads.push(started.worker(index, listener, stopped.clone())?);
+    for (index, doors) in doors.into_iter().enumerate() {
+        threads.push(started.worker(index, doors, stopped.clone())?);
     }
     drop(stopped);
-    let Started { table, standing, drain, .. } = started;
+    let Started { table, standing, drain, certificate, .. } = started;
     let Settings { reloading, loaded, env, registry, .. } = settings;
     let reloader = Reloader::new(reloading, (&loaded, env), table, registry, standing);
-    let upkeep = Upkeep::start(reloader, keeper).map_err(ServeError::Start)?;
+    let upkeep = Upkeep::start(reloader, keeper, certificate).map_err(ServeError::Start)?;
     let end = End { stop, drain, patience: settings.drain };
     let last_word = runtime.block_on(end.wait(threads, signals, &upkeep));
     // Threads that still run end with the process.
@@ -164,6 +202,10 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// Upstreams that have connections at one time: many more than a configuration names, and a bound where base URLs come from
+/// wildcards.
+const ORIGINS_MAX: usize = 256;
+
 /// What all workers share.
 struct Started {
     clock: Clock,
@@ -174,24 +216,35 @@ struct Started {
     seed: u64,
     drain: Arc<Drain>,
     standing: Arc<Standing>,
+    bounds: Arc<Bounds>,
+    capacity: Arc<Capacity>,
+    crowd: Arc<Crowd>,
+    certificate: Option<Arc<Shown>>,
 }
 
 impl Started {
     /// Starts one worker on a thread of its own.
-    fn worker(
-        &self,
-        index: usize,
-        listener: TcpListener,
-        stop: watch::Receiver<Phase>,
-    ) -> Result<JoinHandle<()>, ServeError> {
+    fn worker(&self, index: usize, doors: Doors, stop: watch::Receiver<Phase>) -> Result<JoinHandle<()>, ServeError> {
         let tasks = Tasks::default();
-        let settings = upstream::Settings { tls: Arc::clone(&self.tls), spawn: tasks::aside(), clock: self.clock };
+        let settings = upstream::Settings {
+            tls: Arc::clone(&self.tls),
+            spawn: tasks::aside(),
+            clock: self.clock,
+            keep: upstream::Keep {
+                resting: self.bounds.upstream_resting,
+                rest_max: self.bounds.upstream_idle,
+                age_max: self.bounds.upstream_age,
+                origins: ORIGINS_MAX,
+            },
+        };
         let gateway = Gateway {
             table: Arc::clone(&self.table),
             upstream: Upstream::new(settings),
             clock: self.clock,
             recorder: Arc::clone(&self.recorder),
             drain: Arc::clone(&self.drain),
+            bounds: Arc::clone(&self.bounds),
+            capacity: Arc::clone(&self.capacity),
         };
         let mut phase = stop.clone();
         let worker = Arc::new(Worker {
@@ -202,13 +255,21 @@ impl Started {
             started: Clock::unix_seconds(),
             stop,
             standing: Arc::clone(&self.standing),
+            certificate: self.certificate.clone(),
+            crowd: Arc::clone(&self.crowd),
         });
         let runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
         let serve = move || {
             runtime.block_on(async {
-                if let Err(error) = worker::run(worker, listener).await {
-                    log::error(&format!("worker {index}: {error}"));
+                for opened in doors {
+                    let worker = Arc::clone(&worker);
+                    tasks.spawn(async move {
+                        if let Err(error) = worker::run(worker, opened).await {
+                            log::error(&format!("worker {index}: {error}"));
+                        }
+                    });
                 }
+                drop(worker);
                 // Open connections are told to end after their request; those that do not are cut.
                 let cut = async {
                     drop(phase.wait_for(|phase| *phase == Phase::Over).await);
@@ -302,37 +363,23 @@ impl Signals {
     }
 }
 
-/// Opens one listener per worker on the same port; the kernel spreads connections over them.
-fn bind(settings: &Settings) -> Result<Vec<TcpListener>, ServeError> {
-    let host = settings.host.trim_start_matches('[').trim_end_matches(']');
-    let resolved = (host, settings.port).to_socket_addrs().and_then(|mut all| {
-        all.next().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
-    });
-    let mut address = resolved.map_err(|e| ServeError::Address(settings.host.clone(), e))?;
+/// What one worker listens at.
+type Doors = Vec<Opened>;
+
+/// Opens every place to listen at once for each worker, and gives each worker its own.
+fn bind(settings: &Settings) -> Result<Vec<Doors>, ServeError> {
     let workers = settings.workers.max(1);
-    let mut listeners = Vec::with_capacity(workers);
-    for _ in 0..workers {
-        let listener = listen(address, 1 < workers).map_err(|e| ServeError::Bind(address, e))?;
-        address = listener.local_addr().map_err(|e| ServeError::Bind(address, e))?;
-        listeners.push(listener);
+    let mut all: Vec<Doors> = (0..workers).map(|_| Vec::new()).collect();
+    for listen in &settings.listen {
+        for (doors, opened) in all.iter_mut().zip(listen.open(workers, settings.certificate.is_some())?) {
+            doors.push(opened);
+        }
     }
-    Ok(listeners)
-}
-
-/// Connections the kernel holds for us while we are busy.
-const BACKLOG: i32 = 1024;
-
-fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    // Only where several workers listen: otherwise a second process could take the port unseen.
-    if shared {
-        socket.set_reuse_port(true)?;
+    let wants_tls = all.iter().flatten().any(|opened| matches!(opened, Opened::Tcp { tls: true, .. }));
+    if wants_tls && settings.certificate.is_none() {
+        return Err(ServeError::NoCertificate);
     }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    Ok(all)
 }
 
 /// Trust in upstreams: webpki's roots, and the operator's own CA file where there is one.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::config::bounds::Bounds;
 use crate::config::env::{Env, VARS};
 use crate::config::snapshot::Snapshot;
 use crate::config::{Diagnostic, Loaded, Lookup, Severity};
@@ -76,6 +77,8 @@ pub(super) struct Reloader {
     standing: Arc<Standing>,
     /// What was read last that compiled.
     env: Env,
+    /// The limits that were read last; those of the start are in force.
+    bounds: Bounds,
     /// What was warned of then: it is not told again and again.
     warned: Vec<Diagnostic>,
 }
@@ -88,7 +91,8 @@ impl Reloader {
         registry: Arc<Registry>,
         standing: Arc<Standing>,
     ) -> Self {
-        Self { reloading, table, registry, standing, env, warned: warnings(loaded) }
+        let bounds = loaded.bounds.clone();
+        Self { reloading, table, registry, standing, env, bounds, warned: warnings(loaded) }
     }
 
     pub(super) fn watches(&self) -> bool {
@@ -133,8 +137,15 @@ impl Reloader {
         self.table.store(Arc::clone(&loaded.table));
         *self.standing.0.lock() = State { loaded_at: Clock::unix_seconds(), error: None };
         let changed = self.env.changed(&env);
-        for name in changed.iter().filter(|name| VARS.iter().any(|var| var.once && var.name == **name)) {
+        let is_once = |name: &String| VARS.iter().any(|var| var.once && var.name == *name);
+        for name in changed.iter().filter(|name| is_once(name)) {
             log::warn(&format!("{name} has changed: it is read at the next start only"));
+        }
+        if self.bounds != loaded.bounds {
+            log::warn(
+                "the server's own limits have changed (server.json, or a variable of one): they are read at the next start only",
+            );
+            self.bounds = loaded.bounds.clone();
         }
         self.env = env;
         let news = news(loaded.table.len(), (&before, &loaded.table.hash), &changed);
@@ -184,18 +195,18 @@ impl Watched {
 
 /// Tells when what has changed holds still: what is half written is left alone.
 #[derive(Debug)]
-struct Settling<L> {
+pub(super) struct Settling<L> {
     /// As it was when it was read, and at the last look.
     read: L,
     seen: Option<L>,
 }
 
 impl<L: PartialEq> Settling<L> {
-    fn new(read: L) -> Self {
+    pub(super) fn new(read: L) -> Self {
         Self { read, seen: None }
     }
 
-    fn has_settled(&mut self, looks: L) -> bool {
+    pub(super) fn has_settled(&mut self, looks: L) -> bool {
         if looks == self.read {
             self.seen = None;
             return false;

@@ -14,30 +14,28 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::config::bounds::Bounds;
 use crate::gateway::Body;
 use crate::server::auth::Known;
+use crate::server::malformed;
+use crate::server::stream::Stream;
 use crate::time::{Clock, Millis};
 use crate::upstream::watch::{Watch, from_now};
-
-/// Longest wait for the rest of a head that has begun (LIMITS section 3).
-pub(super) const HEAD_MAX: Duration = Duration::from_secs(10);
-
-/// Longest wait for the next request: longer than the 60 s after which common load balancers close theirs (LIMITS
-/// section 3).
-pub(super) const IDLE_MAX: Duration = Duration::from_secs(75);
 
 /// Only its connection's task changes it, so plain loads and stores do.
 #[derive(Debug)]
 pub(super) struct Seat {
     clock: Clock,
+    bounds: Arc<Bounds>,
     is_busy: AtomicBool,
     /// When the last answer was handed over or, if later, last taken from; and how much had been read by then.
     idle_since: AtomicU64,
     read_then: AtomicU64,
     read: AtomicU64,
+    /// Since when the client has taken nothing of what waits for it; 0 where it does.
+    stalled_since: AtomicU64,
     pub(super) known: Known,
 }
 
@@ -47,17 +45,29 @@ pub(super) enum Finding {
     /// Nothing is wrong; look again after this.
     Fine(Duration),
     /// It has sat there too long.
-    Late,
+    Late(Late),
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Late {
+    /// With no request.
+    Idle,
+    /// With half a head.
+    Head,
+    /// With an answer it does not take.
+    Stalled,
 }
 
 impl Seat {
-    pub(super) fn new(clock: Clock) -> Arc<Self> {
+    pub(super) fn new(clock: Clock, bounds: &Arc<Bounds>) -> Arc<Self> {
         Arc::new(Self {
             clock,
+            bounds: Arc::clone(bounds),
             is_busy: AtomicBool::new(false),
             idle_since: AtomicU64::new(clock.now().0),
             read_then: AtomicU64::new(0),
             read: AtomicU64::new(0),
+            stalled_since: AtomicU64::new(0),
             known: Known::default(),
         })
     }
@@ -99,20 +109,20 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub(super) fn new(seat: &Arc<Seat>) -> Self {
-        let look_at = from_now(IDLE_MAX);
+        let look_at = from_now(seat.bounds.idle);
         let watch = Watch::new(look_at);
         Self { seat: Arc::clone(seat), watch, look_at, is_set: false, head_since: None }
     }
 
     /// Ready when the connection has sat there too long. Nearly always there is nothing to do.
-    pub(super) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Late> {
         // A head has begun, or is complete: the timer was set for something else.
         let mut is_stirred = self.seat.is_in_head() != self.head_since.is_some();
         while is_stirred || !self.is_set || self.watch.has_fired() {
             if is_stirred || self.watch.poll_past(cx, self.look_at).is_ready() {
                 match self.look() {
                     Finding::Fine(left) => self.look_at = from_now(left),
-                    Finding::Late => return Poll::Ready(()),
+                    Finding::Late(why) => return Poll::Ready(why),
                 }
                 is_stirred = false;
                 self.is_set = false;
@@ -130,17 +140,19 @@ impl Keeper {
         } else if self.head_since.is_none() {
             self.head_since = Some(now);
         }
-        if self.seat.is_busy.load(Ordering::Relaxed) {
-            return Finding::Fine(IDLE_MAX);
-        }
+        let Bounds { head, idle, stalled, .. } = *self.seat.bounds;
+        let stalled_since = self.seat.stalled_since.load(Ordering::Relaxed);
+        let is_busy = self.seat.is_busy.load(Ordering::Relaxed);
         // A head that has begun has its own time, however long the connection was idle before.
-        let (since, max) = match self.head_since {
-            Some(since) => (since, HEAD_MAX),
-            None => (Millis(self.seat.idle_since.load(Ordering::Relaxed)), IDLE_MAX),
+        let (since, max, late) = match (stalled_since, self.head_since) {
+            (0, _) if is_busy => return Finding::Fine(idle.min(stalled)),
+            (0, Some(since)) => (since, head, Late::Head),
+            (0, None) => (Millis(self.seat.idle_since.load(Ordering::Relaxed)), idle, Late::Idle),
+            (since, _) => (Millis(since), stalled, Late::Stalled),
         };
         match max.checked_sub(since.until(now)).filter(|left| !left.is_zero()) {
             Some(left) => Finding::Fine(left),
-            None => Finding::Late,
+            None => Finding::Late(late),
         }
     }
 }
@@ -181,24 +193,57 @@ impl hyper::body::Body for Seated {
     }
 }
 
-/// A client's socket whose bytes are counted.
+/// A client's connection whose bytes are counted.
 #[derive(Debug)]
 pub(super) struct Counted {
-    stream: TcpStream,
+    stream: Stream,
+    /// What was read of it before it was known what it speaks.
+    begun: Bytes,
+    /// Our words in the place of hyper's, as far as they have not gone out.
+    instead: Bytes,
     seat: Arc<Seat>,
 }
 
 impl Counted {
-    pub(super) fn new(stream: TcpStream, seat: &Arc<Seat>) -> Self {
-        Self { stream, seat: Arc::clone(seat) }
+    pub(super) fn new(stream: Stream, begun: Bytes, seat: &Arc<Seat>) -> Self {
+        Self { stream, begun, instead: Bytes::new(), seat: Arc::clone(seat) }
     }
 
-    /// Notes that bytes moved. While a request is answered nothing asks for it.
-    fn wrote(&self, wrote: io::Result<usize>) -> io::Result<usize> {
-        if !self.seat.is_busy.load(Ordering::Relaxed) && wrote.is_ok() {
-            self.seat.wrote();
+    /// The connection, for last words.
+    pub(super) fn into_stream(self) -> Stream {
+        self.stream
+    }
+
+    /// Notes that bytes moved, or that they do not.
+    fn wrote(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let stalled_since = &self.seat.stalled_since;
+        match &wrote {
+            Poll::Pending if stalled_since.load(Ordering::Relaxed) == 0 => {
+                stalled_since.store(self.seat.clock.now().0, Ordering::Relaxed);
+            }
+            Poll::Pending => {}
+            Poll::Ready(wrote) => {
+                stalled_since.store(0, Ordering::Relaxed);
+                // While a request is answered nothing asks for it.
+                if !self.seat.is_busy.load(Ordering::Relaxed) && wrote.is_ok() {
+                    self.seat.wrote();
+                }
+            }
         }
         wrote
+    }
+
+    /// Sends what is to go out in the place of hyper's own words.
+    fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.instead.is_empty() {
+            let polled = Pin::new(&mut self.stream).poll_write(cx, &self.instead);
+            let n = ready!(self.wrote(polled))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.instead = self.instead.split_off(n.min(self.instead.len()));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -208,6 +253,12 @@ fn add(counter: &AtomicU64, n: usize) {
 
 impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.begun.is_empty() {
+            let taken = self.begun.len().min(buf.remaining());
+            buf.put_slice(&self.begun.split_to(taken));
+            add(&self.seat.read, taken);
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
         add(&self.seat.read, buf.filled().len().saturating_sub(before));
@@ -217,8 +268,13 @@ impl AsyncRead for Counted {
 
 impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let wrote = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
-        Poll::Ready(self.wrote(wrote))
+        ready!(self.poll_instead(cx))?;
+        if let Some(ours) = malformed::instead_of(buf) {
+            self.instead = ours;
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(polled)
     }
 
     fn poll_write_vectored(
@@ -226,8 +282,15 @@ impl AsyncWrite for Counted {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wrote = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
-        Poll::Ready(self.wrote(wrote))
+        ready!(self.poll_instead(cx))?;
+        if let [only] = bufs
+            && let Some(ours) = malformed::instead_of(only)
+        {
+            self.instead = ours;
+            return Poll::Ready(Ok(only.len()));
+        }
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -235,10 +298,12 @@ impl AsyncWrite for Counted {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_instead(cx))?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_instead(cx))?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
@@ -248,6 +313,9 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+
+    const HEAD: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(75);
 
     /// Moves what a seat and its keeper have noted into the past.
     fn ago(keeper: &mut Keeper, seconds: u64) {
@@ -259,7 +327,10 @@ mod tests {
     /// A seat on a clock that has been running for some minutes.
     fn keeper() -> Keeper {
         let clock = Clock::start();
-        let seat = Seat { clock: clock.ahead(Duration::from_secs(600)), ..Arc::into_inner(Seat::new(clock)).unwrap() };
+        let seat = Seat {
+            clock: clock.ahead(Duration::from_secs(600)),
+            ..Arc::into_inner(Seat::new(clock, &Arc::default())).unwrap()
+        };
         seat.idle_since.store(seat.clock.now().0, Ordering::Relaxed);
         Keeper::new(&Arc::new(seat))
     }
@@ -270,15 +341,15 @@ mod tests {
         ago(&mut keeper, 70);
         assert!(matches!(keeper.look(), Finding::Fine(left) if left <= Duration::from_secs(5)), "seventy seconds");
         ago(&mut keeper, 6);
-        assert_eq!(keeper.look(), Finding::Late);
+        assert_eq!(keeper.look(), Finding::Late(Late::Idle));
         keeper.seat.take();
-        assert_eq!(keeper.look(), Finding::Fine(IDLE_MAX), "who is being answered stays");
+        assert_eq!(keeper.look(), Finding::Fine(IDLE), "who is being answered stays");
         keeper.seat.leave();
         ago(&mut keeper, 80);
         keeper.seat.wrote();
         assert!(matches!(keeper.look(), Finding::Fine(_)), "and who still takes an answer");
         ago(&mut keeper, 80);
-        assert_eq!(keeper.look(), Finding::Late);
+        assert_eq!(keeper.look(), Finding::Late(Late::Idle));
     }
 
     #[tokio::test]
@@ -287,24 +358,38 @@ mod tests {
         ago(&mut keeper, 80);
         keeper.seat.take();
         let answer = Seated::new(Body::whole(Bytes::from_static(b"x")), Arc::clone(&keeper.seat));
-        assert_eq!(keeper.look(), Finding::Fine(IDLE_MAX));
+        assert_eq!(keeper.look(), Finding::Fine(IDLE));
         drop(answer);
         assert!(matches!(keeper.look(), Finding::Fine(_)), "idle, but only just");
         ago(&mut keeper, 80);
-        assert_eq!(keeper.look(), Finding::Late, "and no longer kept");
+        assert_eq!(keeper.look(), Finding::Late(Late::Idle), "and no longer kept");
+    }
+
+    #[tokio::test]
+    async fn who_does_not_take_an_answer_goes() {
+        let mut keeper = keeper();
+        let earlier = |seconds: u64| keeper.seat.clock.now().0 - seconds * 1000;
+        keeper.seat.take();
+        keeper.seat.stalled_since.store(earlier(200), Ordering::Relaxed);
+        let left = Duration::from_secs(100);
+        assert!(matches!(keeper.look(), Finding::Fine(more) if more <= left), "two hundred seconds of three");
+        keeper.seat.stalled_since.store(keeper.seat.clock.now().0 - 300_000, Ordering::Relaxed);
+        assert_eq!(keeper.look(), Finding::Late(Late::Stalled));
+        keeper.seat.leave();
+        assert_eq!(keeper.look(), Finding::Late(Late::Stalled), "though all of it was handed over");
     }
 
     #[tokio::test]
     async fn a_head_that_has_begun_must_end() {
         let mut keeper = keeper();
         add(&keeper.seat.read, 5);
-        assert!(matches!(keeper.look(), Finding::Fine(left) if left <= HEAD_MAX), "it has just begun");
+        assert!(matches!(keeper.look(), Finding::Fine(left) if left <= HEAD), "it has just begun");
         ago(&mut keeper, 11);
         add(&keeper.seat.read, 1);
-        assert_eq!(keeper.look(), Finding::Late, "a byte now and then does not help");
+        assert_eq!(keeper.look(), Finding::Late(Late::Head), "a byte now and then does not help");
         keeper.seat.take();
         keeper.seat.leave();
-        assert!(matches!(keeper.look(), Finding::Fine(left) if HEAD_MAX < left), "it was complete");
+        assert!(matches!(keeper.look(), Finding::Fine(left) if HEAD < left), "it was complete");
     }
 
     #[tokio::test]
@@ -312,7 +397,7 @@ mod tests {
         let mut keeper = keeper();
         ago(&mut keeper, 80);
         add(&keeper.seat.read, 5);
-        assert!(matches!(keeper.look(), Finding::Fine(left) if left <= HEAD_MAX), "it came in time, if only just");
+        assert!(matches!(keeper.look(), Finding::Fine(left) if left <= HEAD), "it came in time, if only just");
     }
 
     #[tokio::test]
@@ -323,6 +408,6 @@ mod tests {
         add(&keeper.seat.read, 5);
         let is_late = poll_fn(|cx| Poll::Ready(keeper.poll_late(cx).is_ready())).await;
         assert!(!is_late, "a head has begun");
-        assert!(keeper.look_at <= from_now(HEAD_MAX), "and is looked after");
+        assert!(keeper.look_at <= from_now(HEAD), "and is looked after");
     }
 }

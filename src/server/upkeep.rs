@@ -2,10 +2,12 @@
 //! that hangs must hold up no signal.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use crate::server::certificate::{Renewal, Shown};
 use crate::server::persist::Keeper;
 use crate::server::reload::Reloader;
 
@@ -25,12 +27,17 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    pub(super) fn start(mut reloader: Reloader, mut keeper: Option<Keeper>) -> io::Result<Self> {
+    pub(super) fn start(
+        mut reloader: Reloader,
+        mut keeper: Option<Keeper>,
+        certificate: Option<Arc<Shown>>,
+    ) -> io::Result<Self> {
+        let mut renewal = certificate.map(Renewal::new);
         let (asks, asked) = sync_channel(1);
         let (end, ended) = channel();
         thread::Builder::new().name("upkeep".to_owned()).spawn(move || {
             let _end: Sender<()> = end;
-            run(&mut reloader, keeper.as_mut(), &asked);
+            run(&mut reloader, keeper.as_mut(), renewal.as_mut(), &asked);
         })?;
         Ok(Self { asks, ended })
     }
@@ -48,21 +55,34 @@ impl Upkeep {
     }
 }
 
-fn run(reloader: &mut Reloader, mut keeper: Option<&mut Keeper>, asked: &Receiver<()>) {
-    let has_rounds = reloader.watches() || keeper.is_some();
+fn run(
+    reloader: &mut Reloader,
+    mut keeper: Option<&mut Keeper>,
+    mut renewal: Option<&mut Renewal>,
+    asked: &Receiver<()>,
+) {
+    let has_rounds = reloader.watches() || keeper.is_some() || renewal.is_some();
     loop {
         let next = match has_rounds {
             true => asked.recv_timeout(LOOK_PAUSE),
             false => asked.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match next {
-            Ok(()) => reloader.reload("SIGHUP"),
+            Ok(()) => {
+                reloader.reload("SIGHUP");
+                if let Some(renewal) = &mut renewal {
+                    renewal.read_again();
+                }
+            }
             Err(RecvTimeoutError::Timeout) if reloader.watches() => reloader.look_again(),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
         if let Some(keeper) = &mut keeper {
             keeper.keep();
+        }
+        if let Some(renewal) = &mut renewal {
+            renewal.look_again();
         }
     }
     if let Some(keeper) = keeper {

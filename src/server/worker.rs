@@ -3,28 +3,34 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::TcpListener as StdListener;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use http::header::CONNECTION;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use crate::gateway::{Gateway, RequestIds};
 use crate::secret::Secret;
+use crate::server::accept::{Arrived, Crowd, Listener, Member};
 use crate::server::auth::Known;
-use crate::server::door;
+use crate::server::certificate::Shown;
+use crate::server::listen::Opened;
 use crate::server::reload::Standing;
-use crate::server::seat::{Counted, Keeper, Seat, Seated};
+use crate::server::seat::{Counted, Keeper, Late, Seat, Seated};
+use crate::server::stream::Stream;
 use crate::server::tasks::Tasks;
+use crate::server::{door, malformed};
 
 /// What every connection of a worker shares.
 #[derive(Debug)]
@@ -38,6 +44,9 @@ pub(super) struct Worker {
     /// Tells of the end. Nobody waits on it, but on copies of it: so it stays unseen, and is cheap to ask.
     pub(super) stop: watch::Receiver<Phase>,
     pub(super) standing: Arc<Standing>,
+    /// Shown to who speaks TLS.
+    pub(super) certificate: Option<Arc<Shown>>,
+    pub(super) crowd: Arc<Crowd>,
 }
 
 /// How far the end has come.
@@ -50,20 +59,6 @@ pub(super) enum Phase {
     Over,
 }
 
-/// Longest wait for a connection's first byte (LIMITS section 3).
-const FIRST_BYTE_MAX: Duration = Duration::from_secs(10);
-
-/// Largest request head; 16 KB tokens and the headers of coding agents fit well (LIMITS R16).
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// HTTP/2: largest header list, streams at once, windows (LIMITS section 3).
-const H2_HEADER_LIST_MAX: u32 = 32 * 1024;
-const H2_STREAMS_MAX: u32 = 128;
-const H2_STREAM_WINDOW: u32 = 64 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-/// How long to wait for the rest of a first word that came in pieces.
-const PEEK_PAUSE: Duration = Duration::from_millis(5);
 /// How long an idle connection is kept after the first signal: time for a request that is on its way to arrive, and to
 /// be told that its connection ends with it. Round trips to clients are shorter.
 const LINGER: Duration = Duration::from_millis(100);
@@ -74,31 +69,37 @@ const PARTING: Duration = Duration::from_millis(500);
 /// How long to hold back after `accept` failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Accepts connections until told to stop, then waits for those that are open.
-pub(super) async fn run(worker: Arc<Worker>, listener: StdListener) -> io::Result<()> {
+/// Accepts connections on one listener until told to stop. They are tasks of the worker's, and so is this.
+pub(super) async fn run(worker: Arc<Worker>, listener: Opened) -> io::Result<()> {
     let mut told = worker.stop.clone();
-    let listener = TcpListener::from_std(listener)?;
+    let listener = Listener::new(listener)?;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = told.changed() => break,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let connection = connection(Arc::clone(&worker), stream);
-                worker.tasks.spawn(connection);
-            }
+            Ok(arrived) => admit(&worker, arrived),
             // Out of descriptors, or a client that left while waiting. Trying again at once would spin.
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            Err(error) => {
+                worker.crowd.cannot_accept(&error, worker.gateway.clock.now());
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
     // Those that the kernel has accepted already would be reset.
-    let listener = listener.into_std()?;
-    while let Ok((stream, _)) = listener.accept() {
-        stream.set_nonblocking(true)?;
-        worker.tasks.spawn(connection(Arc::clone(&worker), TcpStream::from_std(stream)?));
+    while let Poll::Ready(Ok(arrived)) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
+        admit(&worker, arrived);
     }
     Ok(())
+}
+
+/// Serves a connection, unless there are too many.
+fn admit(worker: &Arc<Worker>, arrived: Arrived) {
+    match worker.crowd.join(worker.gateway.clock.now()) {
+        Some(member) => worker.tasks.spawn(connection(Arc::clone(worker), arrived, member)),
+        None => drop(arrived),
+    }
 }
 
 /// Waits until idle connections are to be closed.
@@ -124,41 +125,73 @@ async fn told_of_the_end(future: impl Future<Output = ()>, stop: watch::Receiver
     .await;
 }
 
-/// Serves one connection. HTTP/2 is spoken to those who begin with its preface.
-async fn connection(worker: Arc<Worker>, stream: TcpStream) {
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    let begins = tokio::select! {
+/// Serves one connection. HTTP/2 is spoken to those who begin with its preface, or have agreed on it over TLS.
+async fn connection(worker: Arc<Worker>, arrived: Arrived, _member: Member) {
+    let begun = tokio::select! {
         biased;
-        begins = tokio::time::timeout(FIRST_BYTE_MAX, begins_as_h2(&stream)) => begins,
+        begun = tokio::time::timeout(worker.gateway.bounds.first_byte, begin(&worker, arrived)) => begun,
         () = lingered(worker.stop.clone()) => return,
     };
-    match begins {
-        Ok(Some(true)) => serve_h2(worker, stream).await,
-        Ok(Some(false)) => serve_h1(worker, stream).await,
+    match begun {
+        Ok(Some(Begun { stream, bytes, is_h2: true })) => serve_h2(worker, stream, bytes).await,
+        Ok(Some(Begun { stream, bytes, is_h2: false })) => serve_h1(worker, stream, bytes).await,
         Ok(None) | Err(_) => {}
     }
 }
 
+/// A connection of which it is known what it speaks.
+struct Begun {
+    stream: Stream,
+    /// What was read to find out.
+    bytes: Bytes,
+    is_h2: bool,
+}
+
+/// Finds out what a connection speaks; `None` if it ends before it begins.
+async fn begin(worker: &Worker, arrived: Arrived) -> Option<Begun> {
+    let mut stream = match arrived {
+        Arrived::Tcp(tcp) => Stream::Tcp(tcp),
+        Arrived::Unix(unix) => Stream::Unix(unix),
+        Arrived::Tls(tcp) => {
+            let acceptor = TlsAcceptor::from(worker.certificate.as_ref()?.now());
+            // In a box: a handshake is large, and every connection would carry room for it about.
+            Stream::Tls(Box::new(Box::pin(acceptor.accept(tcp)).await.ok()?))
+        }
+    };
+    let agreed = match &stream {
+        Stream::Tls(tls) => tls.get_ref().1.alpn_protocol().map(|name| name == b"h2"),
+        Stream::Tcp(_) | Stream::Unix(_) => None,
+    };
+    let mut bytes = BytesMut::with_capacity(FIRST_READ_BYTES);
+    let is_h2 = begins_as_h2(&mut stream, &mut bytes).await?;
+    Some(Begun { stream, bytes: bytes.freeze(), is_h2: agreed.unwrap_or(is_h2) })
+}
+
 /// Whether a connection begins with HTTP/2's preface; `None` if it ends before it begins.
-async fn begins_as_h2(stream: &TcpStream) -> Option<bool> {
-    let mut first = [0; 4];
+async fn begins_as_h2(stream: &mut Stream, bytes: &mut BytesMut) -> Option<bool> {
     loop {
-        let n = stream.peek(&mut first).await.ok()?;
-        match first.get(..n)? {
-            [] => return None,
-            b"PRI " => return Some(true),
-            // `P` may be the start of POST too. What was peeked at stays readable, so only time tells of more.
-            begin if b"PRI ".starts_with(begin) => tokio::time::sleep(PEEK_PAUSE).await,
-            _ => return Some(false),
+        if stream.read_buf(bytes).await.ok()? == 0 {
+            return None;
+        }
+        match bytes.get(..PREFACE.len()) {
+            Some(begin) => return Some(begin == PREFACE),
+            // `P` may be the start of POST too.
+            None if PREFACE.starts_with(bytes) => {}
+            None => return Some(false),
         }
     }
 }
 
-async fn serve_h1(worker: Arc<Worker>, stream: TcpStream) {
-    let seat = Seat::new(worker.gateway.clock);
-    let io = TokioIo::new(Counted::new(stream, &seat));
+/// How HTTP/2 begins, as far as nothing else does (RFC 9113 3.4).
+const PREFACE: &[u8] = b"PRI ";
+
+/// So much is read at first: most requests fit.
+const FIRST_READ_BYTES: usize = 4096;
+
+async fn serve_h1(worker: Arc<Worker>, stream: Stream, begun: Bytes) {
+    let bounds = Arc::clone(&worker.gateway.bounds);
+    let seat = Seat::new(worker.gateway.clock, &bounds);
+    let io = TokioIo::new(Counted::new(stream, begun, &seat));
     let keeper = Keeper::new(&seat);
     let stop = worker.stop.clone();
     let service = service_fn(move |request| {
@@ -177,20 +210,41 @@ async fn serve_h1(worker: Arc<Worker>, stream: TcpStream) {
     let mut builder = http1::Builder::new();
     // The keeper sees to it.
     builder.header_read_timeout(None);
-    builder.max_buf_size(HEAD_BYTES_MAX).max_header_size(HEAD_BYTES_MAX);
-    keep(pin!(builder.serve_connection(io, service)), keeper, stop).await;
+    builder.max_buf_size(bounds.head_bytes).max_header_size(bounds.head_bytes);
+    // Told anything else than its own number hyper keeps the fields on the heap.
+    if bounds.head_fields != HYPERS_FIELDS {
+        builder.max_headers(bounds.head_fields);
+    }
+    let mut connection = builder.serve_connection(io, service);
+    if keep(&mut connection, keeper, stop).await == Some(Late::Head) {
+        last_words(connection.into_parts().io.into_inner().into_stream()).await;
+    }
 }
 
-/// Runs a connection until it ends, sits there too long, or everything ends. What ends it is the client's affair; what
-/// mattered of it was recorded request by request.
+/// Most fields of a head where hyper is told nothing.
+const HYPERS_FIELDS: usize = 100;
+
+/// Tells whoever has sent half a head that it was too slow. Who does not take it goes without.
+async fn last_words(mut stream: Stream) {
+    let said = async {
+        stream.write_all(&malformed::late()).await?;
+        stream.shutdown().await
+    };
+    // What matters is that it ends.
+    drop(tokio::time::timeout(PARTING, said).await);
+}
+
+/// Runs a connection until it ends, sits there too long, or everything ends, and says if it was the second. What else ends
+/// it is the client's affair; what mattered of it was recorded request by request.
 ///
 /// This is polled several times for each request, so what else it waits for is looked at, not polled: both wake this task,
 /// whose waker stays the same, by what the first poll has left with them.
 async fn keep<S>(
-    mut connection: Pin<&mut http1::Connection<TokioIo<Counted>, S>>,
+    connection: &mut http1::Connection<TokioIo<Counted>, S>,
     mut keeper: Keeper,
     stop: watch::Receiver<Phase>,
-) where
+) -> Option<Late>
+where
     S: HttpService<Incoming, ResBody = Seated>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -201,27 +255,27 @@ async fn keep<S>(
     let mut is_late = false;
     poll_fn(|cx| {
         // First of all what has arrived: it is answered.
-        if connection.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
+        if Pin::new(&mut *connection).poll(cx).is_ready() {
+            return Poll::Ready(None);
         }
         if !is_told && (!is_waiting || is_over(&stop)) && lingers.as_mut().poll(cx).is_ready() {
             is_told = true;
-            connection.as_mut().graceful_shutdown();
-            if connection.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
+            Pin::new(&mut *connection).graceful_shutdown();
+            if Pin::new(&mut *connection).poll(cx).is_ready() {
+                return Poll::Ready(None);
             }
         }
         // What it carries looks up when it is polled.
         if is_told && !is_late && cut.as_mut().poll(cx).is_ready() {
             is_late = true;
-            if connection.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
+            if Pin::new(&mut *connection).poll(cx).is_ready() {
+                return Poll::Ready(None);
             }
         }
         is_waiting = true;
-        keeper.poll_late(cx)
+        keeper.poll_late(cx).map(Some)
     })
-    .await;
+    .await
 }
 
 /// Everything ends. Asked of receivers that nobody waits on: what was waited for is seen, and no change any more.
@@ -229,29 +283,44 @@ fn is_over(stop: &watch::Receiver<Phase>) -> bool {
     stop.has_changed().unwrap_or(true)
 }
 
-async fn serve_h2(worker: Arc<Worker>, stream: TcpStream) {
+async fn serve_h2(worker: Arc<Worker>, stream: Stream, begun: Bytes) {
     let stop = worker.stop.clone();
+    let bounds = Arc::clone(&worker.gateway.bounds);
+    let seat = Seat::new(worker.gateway.clock, &bounds);
     let streams = Tasks::default();
     let executor = Executor(streams.clone(), worker.stop.clone());
     let known = Arc::new(Known::default());
+    let begins = Arc::new(AtomicU64::new(0));
+    let begun_streams = Arc::clone(&begins);
     let service = service_fn(move |request| {
         let (worker, known) = (Arc::clone(&worker), Arc::clone(&known));
+        begun_streams.fetch_add(1, Ordering::Relaxed);
         async move { door::serve(&worker, &known, request).await }
     });
     let mut builder = http2::Builder::new(executor);
     builder
         .timer(TokioTimer::new())
         .keep_alive_interval(Some(Duration::from_secs(30)))
-        .max_header_list_size(H2_HEADER_LIST_MAX)
-        .max_concurrent_streams(H2_STREAMS_MAX)
-        .initial_stream_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW);
+        .max_header_list_size(bounds.h2_header_list_bytes)
+        .max_concurrent_streams(bounds.h2_streams)
+        .initial_stream_window_size(bounds.h2_stream_window_bytes)
+        .initial_connection_window_size(bounds.h2_connection_window_bytes)
+        .max_pending_accept_reset_streams(bounds.h2_pending_resets)
+        .max_local_error_reset_streams(bounds.h2_local_resets)
+        .max_send_buf_size(bounds.h2_send_bytes);
     {
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let io = TokioIo::new(Counted::new(stream, begun, &seat));
+        let mut connection = pin!(builder.serve_connection(io, service));
+        let leaves = async {
+            tokio::select! {
+                () = lingered(stop) => {}
+                () = sits_idle(&streams, &begins, bounds.idle) => {}
+            }
+        };
         let _ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
-            () = lingered(stop) => {
+            () = leaves => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     biased;
@@ -263,6 +332,19 @@ async fn serve_h2(worker: Arc<Worker>, stream: TcpStream) {
     }
     // Without it they come to their ends, and leave their records.
     streams.wait().await;
+}
+
+/// Waits until a connection has carried nothing for so long; it may be found out as late as after twice the time.
+async fn sits_idle(streams: &Tasks, begins: &AtomicU64, idle: Duration) {
+    let mut seen = u64::MAX;
+    loop {
+        let begun = begins.load(Ordering::Relaxed);
+        if begun == seen && streams.running() == 0 {
+            return;
+        }
+        seen = begun;
+        tokio::time::sleep(idle).await;
+    }
 }
 
 /// Waits until a connection that is to end carries nothing any more. A client that answers would have closed it by then.
@@ -291,31 +373,31 @@ where
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
 
     use super::*;
 
     #[tokio::test]
     async fn a_first_word_in_pieces_is_waited_for() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         for (pieces, expect) in [
             (&["P", "OST / HTTP/1.1"][..], Some(false)),
             (&["GET /"], Some(false)),
             (&["P", "R", "I", " * HTTP/2.0"], Some(true)),
             (&["PRO"], Some(false)),
+            (&["PR"], None),
             (&[], None),
         ] {
-            let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            client.set_nodelay(true).unwrap();
-            let (server, _) = listener.accept().await.unwrap();
+            let (mut client, server) = UnixStream::pair().unwrap();
+            let (mut server, mut read) = (Stream::Unix(server), BytesMut::new());
             let write = async {
                 for piece in pieces {
                     client.write_all(piece.as_bytes()).await.unwrap();
-                    tokio::time::sleep(PEEK_PAUSE * 2).await;
+                    tokio::task::yield_now().await;
                 }
                 drop(client);
             };
-            assert_eq!(tokio::join!(begins_as_h2(&server), write).0, expect, "{pieces:?}");
+            assert_eq!(tokio::join!(begins_as_h2(&mut server, &mut read), write).0, expect, "{pieces:?}");
+            assert!(pieces.concat().as_bytes().starts_with(&read), "nothing is lost: {read:?}");
         }
     }
 }

@@ -173,8 +173,8 @@ impl Body {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
-    /// Collects at most `max` bytes, within the total time.
-    pub async fn collect(&mut self, max: usize) -> Result<Bytes, ReadError> {
+    /// Collects at most `max` bytes, within the total time. `fits` is asked whether so many may be held.
+    pub async fn collect(&mut self, max: usize, mut fits: impl FnMut(usize) -> bool) -> Result<Bytes, ReadError> {
         if let Some(timer) = &mut self.timer {
             timer.ends_at = Some(after(timer.started, timer.total));
         }
@@ -184,6 +184,9 @@ impl Body {
         if max < first.len() {
             return Err(ReadError::TooLong);
         }
+        if !fits(first.len()) {
+            return Err(ReadError::NoRoom);
+        }
         // Most answers come in one piece, which is then not copied.
         let Some(second) = self.chunk().await.transpose()? else {
             return Ok(first);
@@ -192,8 +195,12 @@ impl Body {
         whole.extend_from_slice(&first);
         let mut next = Some(second);
         while let Some(chunk) = next {
-            if max < whole.len().saturating_add(chunk.len()) {
+            let length = whole.len().saturating_add(chunk.len());
+            if max < length {
                 return Err(ReadError::TooLong);
+            }
+            if !fits(length) {
+                return Err(ReadError::NoRoom);
             }
             whole.extend_from_slice(&chunk);
             next = self.chunk().await.transpose()?;
@@ -327,7 +334,7 @@ mod tests {
             (3, Timeouts { idle: TINY, ..base }),
             (0, Timeouts { total: TINY, ..base }),
         ] {
-            let error = stalls_after(chunks).timed(&timeouts).collect(9).await.unwrap_err();
+            let error = stalls_after(chunks).timed(&timeouts).collect(9, |_| true).await.unwrap_err();
             assert_eq!(matches!(error, ReadError::Total), timeouts.total == TINY, "{error:?}");
         }
         let streamed = stalls_after(0).timed(&Timeouts { total: TINY, first_byte: TINY * 3, ..base }).chunk().await;
@@ -336,11 +343,15 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_here_is_collected_unless_it_is_too_long() {
-        assert_eq!(Body::whole(Bytes::from_static(b"abc")).collect(3).await.unwrap(), "abc");
-        assert_eq!(Body::whole(Bytes::new()).collect(0).await.unwrap(), "");
-        assert!(matches!(Body::whole(Bytes::from_static(b"abc")).collect(2).await, Err(ReadError::TooLong)), "longer");
+        assert_eq!(Body::whole(Bytes::from_static(b"abc")).collect(3, |_| true).await.unwrap(), "abc");
+        assert_eq!(Body::whole(Bytes::new()).collect(0, |_| true).await.unwrap(), "");
+        for (max, room, error) in [(2, 9, ReadError::TooLong), (9, 2, ReadError::NoRoom)] {
+            let mut body = Body::whole(Bytes::from_static(b"abc"));
+            let found = body.collect(max, |n| n <= room).await.unwrap_err();
+            assert_eq!(found.to_string(), error.to_string(), "longer than that");
+        }
         let mut pieces = vec![Bytes::from_static(b"c"), Bytes::from_static(b"b"), Bytes::from_static(b"a")];
         let mut body = Body::steps(move |_| Poll::Ready(pieces.pop().map(Ok)));
-        assert_eq!(body.collect(3).await.unwrap(), "abc");
+        assert_eq!(body.collect(3, |_| true).await.unwrap(), "abc");
     }
 }

@@ -117,6 +117,8 @@ pub enum ReadError {
     Total,
     /// It is longer than the caller takes.
     TooLong,
+    /// There is no room for it just now.
+    NoRoom,
     /// The connection, or what came over it, broke.
     Broken(Box<dyn Error + Send + Sync>),
     /// What came is not what its content-encoding says, or was cut.
@@ -129,6 +131,7 @@ impl fmt::Display for ReadError {
             Self::Idle => "the upstream went silent in the middle of its answer",
             Self::Total => "the upstream's answer took too long",
             Self::TooLong => "the upstream's answer is too long",
+            Self::NoRoom => "there is no room for the upstream's answer",
             Self::Broken(_) => "the upstream's answer broke off",
             Self::Encoding => "the upstream's answer is not in the encoding it names",
         })
@@ -139,7 +142,7 @@ impl Error for ReadError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Broken(source) => Some(source.as_ref()),
-            Self::Idle | Self::Total | Self::TooLong | Self::Encoding => None,
+            Self::Idle | Self::Total | Self::TooLong | Self::NoRoom | Self::Encoding => None,
         }
     }
 }

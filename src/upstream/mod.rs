@@ -43,11 +43,12 @@ use crate::wire::splice::Parts;
 
 pub use body::Body;
 pub use error::{ReadError, SendError, Stage, What};
+pub use pool::Keep;
 pub use tls::{TlsError, tls_config};
 
 use connect::Connector;
 use exchange::{Exchange, Failed};
-use pool::{Keep, Place, Pool, Taken};
+use pool::{Place, Pool, Taken};
 use sent::Sent;
 
 /// Sends requests. There is one for each worker thread; copies share its connections.
@@ -62,6 +63,7 @@ pub struct Settings {
     pub tls: Arc<rustls::ClientConfig>,
     pub spawn: Spawn,
     pub clock: Clock,
+    pub keep: Keep,
 }
 
 /// Runs a connection's driver. The server gives it, since it waits for its tasks.
@@ -94,11 +96,11 @@ pub struct Answer {
 impl Upstream {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self::keeping(settings, Keep::default(), connect::by_system())
+        Self::resolving(settings, connect::by_system())
     }
 
-    fn keeping(settings: Settings, keep: Keep, resolve: connect::Resolve) -> Self {
-        let Settings { tls, spawn, clock } = settings;
+    fn resolving(settings: Settings, resolve: connect::Resolve) -> Self {
+        let Settings { tls, spawn, clock, keep } = settings;
         let connector = Connector { tls, spawn, clock, rest_max: keep.rest_max, resolve };
         Self { pool: Arc::new(Pool::new(keep)), connector }
     }

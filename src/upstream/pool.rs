@@ -29,17 +29,18 @@ use crate::upstream::watch::{Watch, from_now};
 
 /// How many connections are kept, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Keep {
-    /// Resting HTTP/1 connections of one origin. LIMITS suggests 32; with 64 requests at once half of them then dialled
-    /// anew, at a third of a request's whole cost. They rest for seconds only, so that many are cheap.
-    pub(super) resting: usize,
-    /// Shorter than the keep-alive of any provider worth the name, so that we close first (LIMITS R9).
-    pub(super) rest_max: Duration,
-    /// Providers move: a connection that never ends would never see the new address.
-    pub(super) age_max: Duration,
-    pub(super) origins: usize,
+pub struct Keep {
+    /// Resting HTTP/1 connections of one origin. They rest for seconds only, so that many are cheap.
+    pub resting: usize,
+    /// How long one rests.
+    pub rest_max: Duration,
+    /// How old one may grow.
+    pub age_max: Duration,
+    /// Origins that have a place at one time; those that are not in use make room.
+    pub origins: usize,
 }
 
+#[cfg(test)]
 impl Default for Keep {
     fn default() -> Self {
         Self { resting: 256, rest_max: Duration::from_secs(15), age_max: Duration::from_secs(600), origins: 256 }

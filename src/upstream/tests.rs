@@ -25,7 +25,7 @@ fn spawn<F: Future<Output: Send> + Send + 'static>(task: F) -> JoinHandle<F::Out
 
 fn upstream_with(tls: Arc<rustls::ClientConfig>, keep: Keep) -> Upstream {
     let spawn: Spawn = Arc::new(|task| drop(spawn(task)));
-    Upstream::keeping(Settings { tls, spawn, clock: Clock::start() }, keep, connect::by_system())
+    Upstream::new(Settings { tls, spawn, clock: Clock::start(), keep })
 }
 
 fn upstream() -> Upstream {
@@ -114,7 +114,7 @@ fn serve_once(mut stream: TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>>
 }
 
 async fn text(mut answer: Answer) -> String {
-    String::from_utf8(answer.body.collect(1 << 20).await.unwrap().to_vec()).unwrap()
+    String::from_utf8(answer.body.collect(1 << 20, |_| true).await.unwrap().to_vec()).unwrap()
 }
 
 /// The chain of an error as a person would read it.
@@ -285,7 +285,7 @@ async fn each_clock_stops_its_own_stage() {
         }])
         .await;
         let mut answer = upstream().send(Outgoing { timeouts, ..post(&server.origin, "{}") }).await.unwrap();
-        let error = answer.body.collect(99).await.unwrap_err();
+        let error = answer.body.collect(99, |_| true).await.unwrap_err();
         assert_eq!(matches!(error, ReadError::Total), total, "{error:?}");
         assert_eq!(matches!(error, ReadError::Idle), !total, "{error:?}");
     }
@@ -389,10 +389,10 @@ async fn a_body_shorter_than_it_says_is_broken() {
     }])
     .await;
     let mut answer = upstream().send(post(&server.origin, "{}")).await.unwrap();
-    let error = answer.body.collect(99).await.unwrap_err();
+    let error = answer.body.collect(99, |_| true).await.unwrap_err();
     assert!(matches!(error, ReadError::Broken(_)), "{}", words(&error));
     let mut answer = reply_of("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123456789").await.unwrap();
-    assert!(matches!(answer.body.collect(8).await, Err(ReadError::TooLong)), "one byte too many");
+    assert!(matches!(answer.body.collect(8, |_| true).await, Err(ReadError::TooLong)), "one byte too many");
 }
 
 #[tokio::test]
@@ -442,9 +442,9 @@ async fn a_name_that_points_elsewhere_is_followed() {
         Box::pin(async move { Ok(vec![([127, 0, 0, 1], port).into()]) })
     });
     let spawn: Spawn = Arc::new(|task| drop(spawn(task)));
-    let settings = Settings { tls: tls_config(None).unwrap(), spawn, clock: Clock::start() };
     let keep = Keep { age_max: Duration::from_millis(300), ..Keep::default() };
-    let upstream = Upstream::keeping(settings, keep, resolve);
+    let settings = Settings { tls: tls_config(None).unwrap(), spawn, clock: Clock::start(), keep };
+    let upstream = Upstream::resolving(settings, resolve);
     let origin = Arc::new(Origin { tls: false, host: "moves.test".into(), port: 80, proxy: None });
     for _ in 0..2 {
         drop(text(upstream.send(post(&origin, "a")).await.unwrap()).await);
@@ -491,5 +491,5 @@ async fn gzip_nobody_asked_for_is_undone_and_its_label_removed() {
     assert_eq!(text(answer).await, "data: one\n\n");
     let mut answer = upstream.send(post(&server.origin, "{}")).await.unwrap();
     assert!(answer.reused, "the connection went back");
-    assert!(matches!(answer.body.collect(99).await, Err(ReadError::Encoding)), "cut inside");
+    assert!(matches!(answer.body.collect(99, |_| true).await, Err(ReadError::Encoding)), "cut inside");
 }
