@@ -32,7 +32,7 @@ impl Listener {
     pub(super) fn new(opened: Opened) -> io::Result<Self> {
         Ok(match opened {
             Opened::Tcp { listener, tls } => Self::Tcp { listener: TcpListener::from_std(listener)?, tls },
-            Opened::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+            Opened::Unix { listener, .. } => Self::Unix(UnixListener::from_std(listener)?),
         })
     }
 

@@ -74,7 +74,8 @@ impl Listen {
             Self::Unix { path, mode } => {
                 let failed = |e| ServeError::Socket(path.clone(), e);
                 let listener = open_unix(path, *mode).map_err(failed)?;
-                (0..workers).map(|_| listener.try_clone().map(Opened::Unix).map_err(failed)).collect()
+                let opened = |listener| Opened::Unix { listener, path: path.clone() };
+                (0..workers).map(|_| listener.try_clone().map(opened).map_err(failed)).collect()
             }
         }
     }
@@ -97,7 +98,7 @@ impl fmt::Display for Listen {
 #[derive(Debug)]
 pub(super) enum Opened {
     Tcp { listener: TcpListener, tls: bool },
-    Unix(UnixListener),
+    Unix { listener: UnixListener, path: PathBuf },
 }
 
 impl Opened {
@@ -108,11 +109,7 @@ impl Opened {
                 let scheme = if *tls { "https" } else { "http" };
                 listener.local_addr().map_or_else(|_| String::new(), |address| format!("{scheme}://{address}"))
             }
-            Self::Unix(listener) => {
-                let address = listener.local_addr().ok();
-                let path = address.as_ref().and_then(|address| address.as_pathname()).unwrap_or_else(|| Path::new(""));
-                format!("unix:{}", path.display())
-            }
+            Self::Unix { path, .. } => format!("unix:{}", path.display()),
         }
     }
 }

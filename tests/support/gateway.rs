@@ -22,6 +22,10 @@ pub struct Setup {
     env: Vec<(String, String)>,
     args: Vec<String>,
     is_unnamed: bool,
+    /// Where it listens, if not at a port of its own.
+    listen: Vec<String>,
+    /// How many descriptors it may have.
+    descriptors: Option<u32>,
 }
 
 impl Setup {
@@ -29,7 +33,7 @@ impl Setup {
     pub fn new() -> Self {
         let env =
             vec![("CLIENT_API_KEY".to_owned(), CLIENT_KEY.to_owned()), ("RUST_BACKTRACE".to_owned(), "1".to_owned())];
-        Self { files: Vec::new(), env, args: Vec::new(), is_unnamed: false }
+        Self { files: Vec::new(), env, args: Vec::new(), is_unnamed: false, listen: Vec::new(), descriptors: None }
     }
 
     /// One provider `p` with the key `key-one`, and the models `m`, sent as `upstream-model`, and `any/…`, sent as `…`.
@@ -94,6 +98,17 @@ impl Setup {
         self
     }
 
+    /// Listens there, and not at a port of its own; its own address is the first plain one.
+    pub fn listening(mut self, places: &[&str]) -> Self {
+        self.listen = places.iter().map(|&place| place.to_owned()).collect();
+        self
+    }
+
+    pub fn descriptors(mut self, most: u32) -> Self {
+        self.descriptors = Some(most);
+        self
+    }
+
     /// A word more for `start`.
     pub fn arg(mut self, word: &str) -> Self {
         self.args.push(word.to_owned());
@@ -119,8 +134,22 @@ impl Setup {
     #[track_caller]
     pub fn start(&self) -> Gateway {
         let home = self.write();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_model-proxy"));
-        command.args(["start", "--host", "127.0.0.1", "--port", "0"]);
+        let binary = env!("CARGO_BIN_EXE_model-proxy");
+        let mut command = match self.descriptors {
+            None => Command::new(binary),
+            Some(most) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\""), binary]);
+                shell
+            }
+        };
+        command.arg("start");
+        if self.listen.is_empty() {
+            command.args(["--host", "127.0.0.1", "--port", "0"]);
+        }
+        for place in &self.listen {
+            command.args(["--listen", place]);
+        }
         if !self.is_unnamed {
             command.arg("--config").arg(home.path().join("config"));
         }
@@ -162,8 +191,11 @@ impl Setup {
 }
 
 fn banner_address(text: &str) -> Option<SocketAddr> {
-    let (_, rest) = text.split_once("listening on http://")?;
-    // The line has to be whole before its port can be believed.
+    // The banner has to be whole before its ports can be believed.
+    let (listening, _) = text.split_once("  workers ")?;
+    let Some((_, rest)) = listening.split_once("listening on http://") else {
+        return Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    };
     let (address, _) = rest.split_once('\n')?;
     address.split_whitespace().next()?.trim_end_matches('/').parse().ok()
 }

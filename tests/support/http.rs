@@ -241,6 +241,10 @@ impl Request {
         self
     }
 
+    pub fn body(self, body: impl Into<Vec<u8>>) -> Self {
+        Self { body: body.into(), ..self }
+    }
+
     /// The client key every test gateway knows.
     pub fn with_key(self) -> Self {
         self.header("authorization", &format!("Bearer {}", super::CLIENT_KEY))
