@@ -29,6 +29,8 @@ mod faults;
 mod fields;
 mod floors;
 mod fuzz;
+mod hold;
+mod hostile_h2;
 mod load;
 mod lossy;
 mod policy;

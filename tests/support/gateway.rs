@@ -259,8 +259,17 @@ impl Gateway {
 
     /// The most memory it ever held, in KiB.
     pub fn peak_rss_kib(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// The memory it holds now, in KiB.
+    pub fn rss_kib(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of it");
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 }
