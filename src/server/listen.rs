@@ -131,6 +131,10 @@ fn open_tcp(host: &str, port: u16, workers: usize) -> Result<Vec<TcpListener>, S
     Ok(listeners)
 }
 
+/// What the kernel takes of an answer that its client does not: without a bound that is megabytes for each, in memory that
+/// counts as ours wherever memory is counted.
+const UNSENT_BYTES: u32 = 128 * 1024;
+
 fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -138,6 +142,9 @@ fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     if shared {
         socket.set_reuse_port(true)?;
     }
+    // Each connection has it from here. Helps, but is not needed: a system without it is no reason to fail.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    drop(socket.set_tcp_notsent_lowat(UNSENT_BYTES));
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
