@@ -25,7 +25,7 @@ impl Body<'_, '_> {
                 if let BlockKind::Refusal(_) = block.kind {
                     self.losses.at(block.at, "a refusal is text here, like any other");
                 }
-                w.object().key("type").str("text").key("text").lit(text);
+                w.object().key("type").word("text").key("text").lit(text);
             }
             BlockKind::Image(source) => self.image(source, block, w)?,
             BlockKind::Document { source, title, context } => {
@@ -38,11 +38,11 @@ impl Body<'_, '_> {
             }
             BlockKind::ToolUse { id, name, input } => {
                 let name = self.name(name);
-                w.object().key("type").str("tool_use").key("id").lit(&self.ids.sent(id)).key("name").lit(&name);
+                w.object().key("type").word("tool_use").key("id").lit(&self.ids.sent(id)).key("name").lit(&name);
                 w.key("input").json(&self::input(input, block.at)?);
             }
             BlockKind::ToolResult { id, content, is_error } => {
-                w.object().key("type").str("tool_result").key("tool_use_id").lit(&self.ids.sent(id));
+                w.object().key("type").word("tool_result").key("tool_use_id").lit(&self.ids.sent(id));
                 self.answer(content, w)?;
                 if *is_error {
                     w.key("is_error").bool(true);
@@ -53,13 +53,13 @@ impl Body<'_, '_> {
                     self.losses.at(block.at, "thinking that Anthropic did not sign cannot go back to it");
                     return Ok(());
                 };
-                w.object().key("type").str("thinking").key("thinking").lit(text);
+                w.object().key("type").word("thinking").key("thinking").lit(text);
                 w.key("signature").lit(signature).end_object();
                 return Ok(());
             }
             BlockKind::RedactedThinking { data } => {
                 if is_vendors(data) {
-                    w.object().key("type").str("redacted_thinking").key("data").lit(data).end_object();
+                    w.object().key("type").word("redacted_thinking").key("data").lit(data).end_object();
                 } else {
                     self.losses.at(block.at, "thinking that Anthropic did not seal cannot go back to it");
                 }
@@ -117,7 +117,7 @@ impl Body<'_, '_> {
         if !self.target.capabilities.images {
             return Err(Refusal::at(at, "this model takes no images"));
         }
-        w.object().key("type").str("image").key("source").object();
+        w.object().key("type").word("image").key("source").object();
         match source {
             Source::Base64 { media_type, data } => {
                 let media = media(media_type, data);
@@ -128,7 +128,7 @@ impl Body<'_, '_> {
                 base64(&media, data, at, w)?;
             }
             Source::Url(url) => {
-                w.key("type").str("url").key("url").lit(url);
+                w.key("type").word("url").key("url").lit(url);
             }
             Source::File(id) => self.file(id, at, w)?,
             Source::Text(_) => return Err(Refusal::at(at, "an image cannot be text")),
@@ -148,7 +148,7 @@ impl Body<'_, '_> {
         if !self.target.capabilities.pdf && !matches!(source, Source::Text(_)) {
             return Err(Refusal::at(at, "this model takes no documents but text"));
         }
-        w.object().key("type").str("document").key("source").object();
+        w.object().key("type").word("document").key("source").object();
         match source {
             Source::Base64 { media_type, data } => {
                 let media = media(media_type, data);
@@ -156,16 +156,16 @@ impl Body<'_, '_> {
                     base64(&media, data, at, w)?;
                 } else if media.starts_with("text/") {
                     let text = decoded(data, at)?;
-                    w.key("type").str("text").key("media_type").str("text/plain").key("data").str(&text);
+                    w.key("type").word("text").key("media_type").str("text/plain").key("data").str(&text);
                 } else {
                     return Err(Refusal::at(at, format!("documents of type `{media}` are not taken: use PDF or text")));
                 }
             }
             Source::Url(url) => {
-                w.key("type").str("url").key("url").lit(url);
+                w.key("type").word("url").key("url").lit(url);
             }
             Source::Text(text) => {
-                w.key("type").str("text").key("media_type").str("text/plain").key("data").lit(text);
+                w.key("type").word("text").key("media_type").str("text/plain").key("data").lit(text);
             }
             Source::File(id) => self.file(id, at, w)?,
         }
@@ -177,7 +177,7 @@ impl Body<'_, '_> {
         if !self.is_native() {
             return Err(Refusal::at(at, "a file kept by another vendor cannot be read here: send its content"));
         }
-        w.key("type").str("file").key("file_id").lit(id);
+        w.key("type").word("file").key("file_id").lit(id);
         Ok(())
     }
 }
@@ -225,7 +225,7 @@ fn media<'m>(media_type: &'m JsonStr<'_>, data: &JsonStr<'_>) -> Cow<'m, str> {
 }
 
 fn base64(media: &str, data: &JsonStr<'_>, at: usize, w: &mut Writer<'_>) -> Result<(), Refusal> {
-    w.key("type").str("base64").key("media_type").str(media).key("data");
+    w.key("type").word("base64").key("media_type").str(media).key("data");
     match tidy(data, at)? {
         Cow::Borrowed(_) => w.lit(data),
         Cow::Owned(data) => w.str(&data),

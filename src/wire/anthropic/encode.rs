@@ -133,7 +133,7 @@ impl<'p> Body<'p, '_> {
             self.losses.at(at, "more than four cache breakpoints: the last four are kept");
             return;
         }
-        w.key("cache_control").object().key("type").str("ephemeral");
+        w.key("cache_control").object().key("type").word("ephemeral");
         match cache {
             Cache::FiveMinutes => self.short = true,
             // Tools, system, messages: "a ttl='1h' cache_control block must not come after a ttl='5m'" one.
@@ -142,7 +142,7 @@ impl<'p> Body<'p, '_> {
                     .at(at, "kept for five minutes, like what stands before it: longer may not come after shorter");
             }
             Cache::OneHour => {
-                w.key("ttl").str("1h");
+                w.key("ttl").word("1h");
             }
         }
         w.end_object();
@@ -205,12 +205,12 @@ impl<'p> Body<'p, '_> {
         if let Some(thinking) = reasoning.thinking {
             w.key("thinking").object().key("type");
             match thinking {
-                Thinking::Disabled => w.str("disabled"),
-                Thinking::Adaptive => w.str("adaptive"),
-                Thinking::Budget(budget) => w.str("enabled").key("budget_tokens").int(budget),
+                Thinking::Disabled => w.word("disabled"),
+                Thinking::Adaptive => w.word("adaptive"),
+                Thinking::Budget(budget) => w.word("enabled").key("budget_tokens").int(budget),
             };
             if self.prompt.hide_thinking && reasoning.is_on() {
-                w.key("display").str("omitted");
+                w.key("display").word("omitted");
             }
             w.end_object();
         }
@@ -227,7 +227,7 @@ impl<'p> Body<'p, '_> {
             w.key("effort").str(effort.as_str());
         }
         if let Some(schema) = format {
-            w.key("format").object().key("type").str("json_schema").key("schema");
+            w.key("format").object().key("type").word("json_schema").key("schema");
             if schema::rewrite(schema, w)? {
                 let at = at_field(self.prompt, "response_format", "output_config.format");
                 self.losses.field(at, "keywords the model does not enforce were moved into descriptions");
@@ -359,12 +359,12 @@ impl<'p> Body<'p, '_> {
             (texts, _) => {
                 w.key("system").array();
                 for (text, block) in texts {
-                    w.object().key("type").str("text").key("text").lit(text);
+                    w.object().key("type").word("text").key("text").lit(text);
                     self.cache(block.cache, block.at, w);
                     w.end_object();
                 }
                 if spoken {
-                    w.object().key("type").str("text").key("text").str(JSON_ONLY).end_object();
+                    w.object().key("type").word("text").key("text").str(JSON_ONLY).end_object();
                 }
                 w.end_array();
             }

@@ -99,8 +99,8 @@ impl Encoder {
         self.usage.update(usage);
         let memory = &self.memory;
         frame("message_start", out, |w| {
-            w.key("message").object().key("id").lit(&reply::id(id, memory)).key("type").str("message");
-            w.key("role").str("assistant").key("model").lit(&memory.model_name(model));
+            w.key("message").object().key("id").lit(&reply::id(id, memory)).key("type").word("message");
+            w.key("role").word("assistant").key("model").lit(&memory.model_name(model));
             w.key("content").array().end_array().key("stop_reason").null().key("stop_sequence").null().key("usage");
             usage::write(&usage::shown(usage, memory), w);
             w.end_object();
@@ -115,7 +115,7 @@ impl Encoder {
             Open::Thinking => Block::Thinking { begun: false, signature: None, envelope: Box::new(Envelope::new()) },
             Open::RedactedThinking { data } => {
                 begin(self.next, out, |w| {
-                    w.object().key("type").str("redacted_thinking").key("data").lit(data).end_object();
+                    w.object().key("type").word("redacted_thinking").key("data").lit(data).end_object();
                 });
                 Block::Whole
             }
@@ -126,7 +126,7 @@ impl Encoder {
                 self.calls = true;
                 let name = self.memory.tool_name(name);
                 begin(self.next, out, |w| {
-                    w.object().key("type").str("tool_use").key("id").lit(id).key("name").lit(&name);
+                    w.object().key("type").word("tool_use").key("id").lit(id).key("name").lit(&name);
                     w.key("input").object().end_object().end_object();
                 });
                 Block::Tool { empty: true }
@@ -159,7 +159,7 @@ impl Encoder {
             (Block::Text { begun }, Delta::Citation(citation)) => {
                 begin_text(begun, index, out);
                 more(index, out, |w| {
-                    w.object().key("type").str("citations_delta").key("citation").json(citation).end_object();
+                    w.object().key("type").word("citations_delta").key("citation").json(citation).end_object();
                 });
             }
             (Block::Thinking { begun, envelope, .. }, Delta::Thinking(text)) => {
@@ -282,6 +282,6 @@ fn piece(index: u64, kind: &str, key: &str, text: &JsonStr<'_>, out: &mut Vec<u8
 
 fn whole_input(index: u64, json: &Json<'_>, out: &mut Vec<u8>) {
     more(index, out, |w| {
-        w.object().key("type").str("input_json_delta").key("partial_json").str(json.as_str()).end_object();
+        w.object().key("type").word("input_json_delta").key("partial_json").str(json.as_str()).end_object();
     });
 }

@@ -41,7 +41,7 @@ fn word(kind: FaultKind) -> &'static str {
 
 pub(super) fn encode(fault: &Fault, request_id: &str, out: &mut Vec<u8>) {
     let mut w = Writer::new(out);
-    w.object().key("type").str("error");
+    w.object().key("type").word("error");
     error(fault, &mut w);
     if !request_id.is_empty() {
         w.key("request_id").str(request_id);
@@ -69,7 +69,7 @@ fn error(fault: &Fault, w: &mut Writer<'_>) {
     };
     // The SDKs' tool runners look for these words to go on without a thread.
     if fault.kind == FaultKind::InvalidRequest && fault.param.as_deref() == Some(THREAD) {
-        w.key("details").object().key("error_code").str("thread_unsupported_request");
+        w.key("details").object().key("error_code").word("thread_unsupported_request");
         w.key("unsupported").array().str(THREAD).end_array().end_object();
     }
     w.end_object();

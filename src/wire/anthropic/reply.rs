@@ -270,7 +270,7 @@ pub(super) fn garbage(error: JsonError) -> Fault {
 
 pub(super) fn encode(reply: &Reply<'_>, memory: &Memory, out: &mut Vec<u8>) {
     let mut w = Writer::new(out);
-    w.object().key("id").lit(&id(reply.id.as_ref(), memory)).key("type").str("message").key("role").str("assistant");
+    w.object().key("id").lit(&id(reply.id.as_ref(), memory)).key("type").word("message").key("role").word("assistant");
     w.key("model").lit(&memory.model_name(reply.model.as_ref()));
     w.key("content").array();
     let mut calls = false;
@@ -314,7 +314,7 @@ pub(super) fn ending(stop: Option<&Stop<'_>>, calls: bool, w: &mut Writer<'_>) {
     if let Some(explanation) = stop.and_then(|stop| stop.explanation.as_ref())
         && label == Reason::Refusal
     {
-        w.key("stop_details").object().key("type").str("refusal").key("category").null();
+        w.key("stop_details").object().key("type").word("refusal").key("category").null();
         w.key("explanation").lit(explanation).end_object();
     }
 }
@@ -327,7 +327,7 @@ fn write_block(block: &ReplyBlock<'_>, memory: &Memory, w: &mut Writer<'_>) -> b
             if text.is_empty() && citations.is_empty() {
                 return false;
             }
-            w.object().key("type").str("text").key("text").lit(text);
+            w.object().key("type").word("text").key("text").lit(text);
             if !citations.is_empty() {
                 w.key("citations").array();
                 for citation in citations {
@@ -339,12 +339,12 @@ fn write_block(block: &ReplyBlock<'_>, memory: &Memory, w: &mut Writer<'_>) -> b
         }
         ReplyBlock::Refusal { text } => {
             if !text.is_empty() {
-                w.object().key("type").str("text").key("text").lit(text).end_object();
+                w.object().key("type").word("text").key("text").lit(text).end_object();
             }
         }
         ReplyBlock::Thinking { text, signature } => write_thinking(text, signature.as_ref(), memory, w),
         ReplyBlock::RedactedThinking { data } => {
-            w.object().key("type").str("redacted_thinking").key("data").lit(data).end_object();
+            w.object().key("type").word("redacted_thinking").key("data").lit(data).end_object();
         }
         ReplyBlock::ToolUse { name, args, .. } if memory.unwrap_tool.as_deref().is_some_and(|t| name.is(t)) => {
             let text = match args {
@@ -352,11 +352,11 @@ fn write_block(block: &ReplyBlock<'_>, memory: &Memory, w: &mut Writer<'_>) -> b
                 Args::Json(json) => JsonStr::quote(json.as_str()),
             };
             if !text.is_empty() {
-                w.object().key("type").str("text").key("text").lit(&text).end_object();
+                w.object().key("type").word("text").key("text").lit(&text).end_object();
             }
         }
         ReplyBlock::ToolUse { id, name, args } => {
-            w.object().key("type").str("tool_use").key("id").lit(id).key("name").lit(&memory.tool_name(name));
+            w.object().key("type").word("tool_use").key("id").lit(id).key("name").lit(&memory.tool_name(name));
             w.key("input");
             input(args, w);
             w.end_object();
@@ -376,7 +376,7 @@ fn write_thinking(text: &JsonStr<'_>, signature: Option<&JsonStr<'_>>, memory: &
         return;
     }
     let shown = if memory.hide_thinking { JsonStr::default() } else { text.borrow() };
-    w.object().key("type").str("thinking").key("thinking").lit(&shown).key("signature");
+    w.object().key("type").word("thinking").key("thinking").lit(&shown).key("signature");
     match signature {
         Some(signature) => w.lit(signature),
         None => {

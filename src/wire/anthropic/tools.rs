@@ -42,7 +42,7 @@ impl Body<'_, '_> {
         }
         if let Structure::Tool { name, schema, .. } = structure {
             w.object().key("name").str(name);
-            w.key("description").str("Gives the answer. Its input is the whole answer.");
+            w.key("description").word("Gives the answer. Its input is the whole answer.");
             w.key("input_schema");
             let at = at_field(self.prompt, "response_format", "output_config.format");
             w.json(&input_schema(Some(schema), 0).map_err(|refusal| Refusal::field(at, refusal.message))?);

@@ -90,7 +90,7 @@ impl<'p> Body<'p, '_> {
                 continue;
             }
             if inline && matches!(run.last, Some(Role::User | Role::System)) {
-                w.object().key("role").str("system").key("content");
+                w.object().key("role").word("system").key("content");
                 self.blocks(turn, &turn.blocks.iter().collect::<Vec<_>>(), w)?;
                 w.end_object();
                 run.last = Some(Role::System);
@@ -120,8 +120,8 @@ impl<'p> Body<'p, '_> {
         }
         text.push(&JsonStr::quote("\n</system>"));
         self.losses.at(turn.at, "written as the user's words: the model takes no system message here");
-        w.object().key("role").str("user").key("content").array();
-        w.object().key("type").str("text").key("text").lit(&text);
+        w.object().key("role").word("user").key("content").array();
+        w.object().key("type").word("text").key("text").lit(&text);
         if let Some(block) = turn.blocks.iter().rev().find(|block| block.cache.is_some()) {
             self.cache(block.cache, block.at, w);
         }
@@ -158,7 +158,7 @@ impl<'p> Body<'p, '_> {
                 blocks.push(block);
             }
         }
-        w.object().key("role").str("user").key("content");
+        w.object().key("role").word("user").key("content");
         self.blocks(turn, &blocks, w)?;
         w.end_object();
         run.calls.clear();
@@ -185,7 +185,7 @@ impl<'p> Body<'p, '_> {
                 return Err(Refusal::at(block.at, "only user messages may hold tool results"));
             }
         }
-        w.object().key("role").str("assistant").key("content");
+        w.object().key("role").word("assistant").key("content");
         let mut blocks: Vec<&Block<'_>> = turn.blocks.iter().collect();
         let trimmed = if is_last { self.trimmed(&mut blocks) } else { None };
         blocks.extend(&trimmed);

@@ -49,6 +49,16 @@ impl<'o> Writer<'o> {
         self
     }
 
+    /// Writes a string of our own that needs no escape.
+    pub fn word(&mut self, word: &'static str) -> &mut Self {
+        debug_assert_eq!(plain_len(word.as_bytes()), word.len(), "it needs none");
+        self.before();
+        self.out.push(b'"');
+        self.out.extend_from_slice(word.as_bytes());
+        self.out.push(b'"');
+        self
+    }
+
     /// Writes plain text as a string.
     pub fn str(&mut self, text: &str) -> &mut Self {
         self.before();

@@ -58,7 +58,7 @@ pub(super) fn write(annotations: &[Annotation], w: &mut Writer<'_>) {
                 w.json(json);
             }
             Annotation::Page { url, title, start, end } => {
-                w.object().key("type").str("url_citation").key("url_citation").object();
+                w.object().key("type").word("url_citation").key("url_citation").object();
                 w.key("url").lit(url).key("title").lit(title);
                 w.key("start_index").int(*start).key("end_index").int(*end);
                 w.end_object().end_object();

@@ -28,7 +28,7 @@ pub(super) fn write_function(
     losses: &mut Losses,
 ) -> Result<(), Refusal> {
     let name = function.name.decode();
-    w.object().key("type").str("function").key("function").object();
+    w.object().key("type").word("function").key("function").object();
     w.key("name");
     match names::short_tool_name(&name) {
         Some(short) => {

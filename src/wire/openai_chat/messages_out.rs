@@ -149,7 +149,7 @@ impl<'p> History<'_, '_, '_, 'p> {
                 text.push(&joined(&texts(&blocks)));
                 text.push(&JsonStr::quote("</system>"));
                 self.empty = false;
-                self.w.object().key("role").str("user").key("content").lit(&text).end_object();
+                self.w.object().key("role").word("user").key("content").lit(&text).end_object();
                 return Ok(());
             }
         };
@@ -189,7 +189,7 @@ impl<'p> History<'_, '_, '_, 'p> {
             self.losses.at(block.at, "the format cannot mark an answer as an error: its words have to say it");
         }
         self.empty = false;
-        self.w.object().key("role").str("tool");
+        self.w.object().key("role").word("tool");
         let (id, _) = names::unsealed(id);
         self.w.key("tool_call_id").lit(&names::tool_id(&id, self.quirks.tool_id));
         self.w.key("content");
@@ -251,27 +251,27 @@ impl<'p> History<'_, '_, '_, 'p> {
             && !matches!(source, Source::Text(_))
             && !context.is_blank()
         {
-            self.w.object().key("type").str("text").key("text").lit(context).end_object();
+            self.w.object().key("type").word("text").key("text").lit(context).end_object();
         }
         self.w.object();
         match &block.kind {
             BlockKind::Text(text) => {
-                self.w.key("type").str("text").key("text").lit(text);
+                self.w.key("type").word("text").key("text").lit(text);
             }
             BlockKind::Image(source) => {
                 let url = self.image(source, block.at)?;
-                self.w.key("type").str("image_url").key("image_url").object().key("url").lit(&url).end_object();
+                self.w.key("type").word("image_url").key("image_url").object().key("url").lit(&url).end_object();
             }
             BlockKind::Document { source: Source::Text(_), .. } => {
                 let text = text_of(block).unwrap_or_default();
                 self.losses.at(block.at, PLAIN);
-                self.w.key("type").str("text").key("text").lit(&text);
+                self.w.key("type").word("text").key("text").lit(&text);
             }
             BlockKind::Document { source, title, .. } => {
                 let data = self.document(source, block.at)?;
                 let name = title.as_ref().filter(|title| !title.is_empty());
                 let unnamed = JsonStr::quote("document.pdf");
-                self.w.key("type").str("file").key("file").object();
+                self.w.key("type").word("file").key("file").object();
                 self.w.key("filename").lit(name.unwrap_or(&unnamed));
                 self.w.key("file_data").lit(&data).end_object();
             }
@@ -284,10 +284,10 @@ impl<'p> History<'_, '_, '_, 'p> {
         if self.quirks.prompt_cache_breakpoint
             && let Some(cache) = mark.filter(|_| !matches!(block.kind, BlockKind::Image(_)))
         {
-            self.w.key("prompt_cache_breakpoint").object().key("mode").str("explicit");
+            self.w.key("prompt_cache_breakpoint").object().key("mode").word("explicit");
             // Theirs last half an hour or twelve.
             if cache == Cache::OneHour {
-                self.w.key("ttl").str("12h");
+                self.w.key("ttl").word("12h");
             }
             self.w.end_object();
         }
@@ -357,7 +357,7 @@ impl<'p> History<'_, '_, '_, 'p> {
             return Ok(());
         }
         self.empty = false;
-        self.w.object().key("role").str("assistant").key("content");
+        self.w.object().key("role").word("assistant").key("content");
         if said.text.is_empty() && !said.calls.is_empty() && !self.quirks.empty_content {
             self.w.null();
         } else {
@@ -385,7 +385,7 @@ impl<'p> History<'_, '_, '_, 'p> {
             self.w.object();
             let (id, signature) = names::unsealed(id);
             self.w.key("id").lit(&names::tool_id(&id, self.quirks.tool_id));
-            self.w.key("type").str("function");
+            self.w.key("type").word("function");
             self.w.key("function").object();
             self.w.key("name").lit(&functions_out::tool_name(name));
             self.w.key("arguments");

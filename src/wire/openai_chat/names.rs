@@ -28,9 +28,9 @@ pub(super) fn reply_id(id: Option<&JsonStr<'_>>, seed: u64) -> String {
         Some(id) => {
             let id = id.decode();
             let own = id.strip_prefix("msg_").or_else(|| id.strip_prefix(REPLY_PREFIX)).unwrap_or(&id);
-            format!("{REPLY_PREFIX}{own}")
+            [REPLY_PREFIX, own].concat()
         }
-        None => format!("{REPLY_PREFIX}{}", token(&seed.to_le_bytes(), 29)),
+        None => [REPLY_PREFIX, &token(&seed.to_le_bytes(), 29)].concat(),
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) fn encode(reply: &Reply<'_>, memory: &Memory, out: &mut Vec<u8>) {
     let mut w = Writer::new(out);
     w.object();
     w.key("id").str(&names::reply_id(reply.id.as_ref(), memory.seed));
-    w.key("object").str("chat.completion");
+    w.key("object").word("chat.completion");
     w.key("created").int(memory.created);
     w.key("model").lit(&memory.model_name(reply.model.as_ref()));
     w.key("choices").array().object();
@@ -145,7 +145,7 @@ impl<'r> Said<'r> {
     fn write(&self, stop: &Stop<'_>, memory: &Memory, w: &mut Writer<'_>) {
         let refused = stop.reason == Reason::Refusal || !self.refusal.is_empty();
         w.object();
-        w.key("role").str("assistant");
+        w.key("role").word("assistant");
         w.key("content");
         if self.text.is_empty() && (refused || !self.calls.is_empty()) {
             w.null();
@@ -216,7 +216,7 @@ impl<'r> Said<'r> {
         for (id, name, args) in &self.calls {
             w.object();
             w.key("id").lit(id);
-            w.key("type").str("function");
+            w.key("type").word("function");
             w.key("function").object();
             w.key("name").lit(&memory.tool_name(name));
             w.key("arguments").lit(&arguments(args));

@@ -104,8 +104,8 @@ impl<'p, 'o> Body<'p, 'o, '_> {
             }
         }
         if let Some(Shape { name, schema }) = shape {
-            self.w.object().key("type").str("function").key("function").object().key("name").str(name);
-            self.w.key("description").str("Gives the answer. Its input is the whole answer.");
+            self.w.object().key("type").word("function").key("function").object().key("name").str(name);
+            self.w.key("description").word("Gives the answer. Its input is the whole answer.");
             self.w.key("parameters").json(schema).end_object().end_object();
         }
         self.w.end_array();
@@ -157,11 +157,11 @@ impl<'p, 'o> Body<'p, 'o, '_> {
             return Ok(());
         };
         match choice {
-            Choice::Auto => w.str("auto"),
-            Choice::None => w.str("none"),
+            Choice::Auto => w.word("auto"),
+            Choice::None => w.word("none"),
             Choice::Any => w.str(any),
             Choice::Tool(name) => {
-                w.object().key("type").str("function").key("function").object();
+                w.object().key("type").word("function").key("function").object();
                 w.key("name").lit(&tool_name(name)).end_object().end_object()
             }
         };
@@ -198,7 +198,7 @@ impl<'p, 'o> Body<'p, 'o, '_> {
         match &self.prompt.output {
             Some(Output::Json) => {
                 if let Some(w) = self.field("response_format", path) {
-                    w.object().key("type").str("json_object").end_object();
+                    w.object().key("type").word("json_object").end_object();
                 }
             }
             Some(Output::Schema { name, schema, strict }) if self.can.structured_outputs => {
@@ -207,7 +207,7 @@ impl<'p, 'o> Body<'p, 'o, '_> {
                     self.losses.field(path, STRICT);
                 }
                 if let Some(w) = self.field("response_format", path) {
-                    w.object().key("type").str("json_schema").key("json_schema").object();
+                    w.object().key("type").word("json_schema").key("json_schema").object();
                     w.key("name").lit(&schema_name(name.as_ref()));
                     w.key("schema").json(schema);
                     w.key("strict").bool(wanted && strict);
@@ -352,7 +352,7 @@ impl<'p, 'o> Body<'p, 'o, '_> {
         if self.prompt.tier == Some(Tier::Standard)
             && let Some(w) = self.field("service_tier", "service_tier")
         {
-            w.str("default");
+            w.word("default");
         }
     }
 

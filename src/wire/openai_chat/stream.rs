@@ -175,7 +175,7 @@ impl Encoder {
         let mut w = Writer::new(&mut self.before);
         w.object();
         w.key("id").str(&names::reply_id(id, self.memory.seed));
-        w.key("object").str("chat.completion.chunk");
+        w.key("object").word("chat.completion.chunk");
         w.key("created").int(self.memory.created);
         w.key("model").lit(&self.memory.model_name(model));
         w.key("choices");
@@ -222,15 +222,15 @@ impl Encoder {
                 return Block::Silent;
             }
             self.chunk(out, |w| {
-                w.key("function_call").object().key("name").lit(&name).key("arguments").str("").end_object();
+                w.key("function_call").object().key("name").lit(&name).key("arguments").word("").end_object();
             });
         } else {
             self.chunk(out, |w| {
                 w.key("tool_calls").array().object();
                 w.key("index").int(self.calls);
                 w.key("id").lit(id);
-                w.key("type").str("function");
-                w.key("function").object().key("name").lit(&name).key("arguments").str("").end_object();
+                w.key("type").word("function");
+                w.key("function").object().key("name").lit(&name).key("arguments").word("").end_object();
                 w.end_object().end_array();
             });
         }
@@ -374,7 +374,7 @@ impl StreamEncoder for Encoder {
                 self.usage.update(usage);
                 self.start(id.as_ref(), model.as_ref());
                 self.chunk(out, |w| {
-                    w.key("role").str("assistant").key("content").str("");
+                    w.key("role").word("assistant").key("content").word("");
                 });
             }
             Event::Open(open) => self.open(open, out),
