@@ -267,15 +267,44 @@ mod tests {
         text
     }
 
-    #[test]
-    fn the_schema_is_made_from_the_table() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/server.schema.json");
-        #[expect(clippy::disallowed_methods, reason = "asked of whoever runs the test")]
-        if std::env::var_os("MODEL_PROXY_BLESS").is_some() {
-            std::fs::write(path, schema_text()).unwrap();
+    /// The table for people: `docs/SERVER.md`.
+    fn page() -> String {
+        let mut text = String::from(
+            "# The server's own limits\n\nEach may be set in `config/server.json` or by its variable, which wins; both are read at the start. \
+             `config validate` checks the file. Made from `src/config/bounds.rs`.\n\n| key | variable | default | |\n|---|---|---:|---|\n",
+        );
+        for Bound { key, var, default, help, .. } in BOUNDS {
+            let _ = writeln!(text, "| `{key}` | `{var}` | {default} | {help} |");
         }
-        let kept = std::fs::read_to_string(path).unwrap();
-        assert!(kept == schema_text(), "make it with MODEL_PROXY_BLESS=1 cargo test --lib the_schema_is_made");
+        text
+    }
+
+    /// The shipped file: everything, as it is by itself.
+    fn shipped() -> String {
+        let mut text = String::from("{\n  \"$schema\": \"../schemas/server.schema.json\"");
+        for Bound { key, default, .. } in BOUNDS {
+            let _ = write!(text, ",\n  \"{key}\": {default}");
+        }
+        text.push_str("\n}\n");
+        text
+    }
+
+    #[test]
+    fn schema_page_and_shipped_file_are_made_from_the_table() {
+        for (name, text) in [
+            ("schemas/server.schema.json", schema_text()),
+            ("docs/SERVER.md", page()),
+            ("config/server.json", shipped()),
+        ] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+            #[expect(clippy::disallowed_methods, reason = "asked of whoever runs the test")]
+            if std::env::var_os("MODEL_PROXY_BLESS").is_some() {
+                std::fs::write(&path, &text).unwrap();
+            }
+            let kept = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(kept == text, "{name}: make it with MODEL_PROXY_BLESS=1 cargo test --lib made_from_the_table");
+        }
+        assert_eq!(read(&shipped(), &[]).unwrap(), Bounds::default(), "the shipped file changes nothing");
     }
 
     #[test]
