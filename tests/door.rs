@@ -287,28 +287,28 @@ fn what_is_no_json_is_refused_with_its_place() {
     }
 }
 
-/// Depth is bounded wherever something is read; what passes through untouched passes through.
 #[test]
-fn deep_json_costs_no_stack() {
+fn deep_json_is_refused_and_costs_no_stack() {
     let deep = |n: usize| {
+        let (open, close) = ("[".repeat(n), "]".repeat(n));
         format!(
-            r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"x"}}],"x":{}{}}}"#,
-            "[".repeat(n),
-            "]".repeat(n)
+            r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"x"}}],"metadata":{open}{close}}}"#
         )
     };
     for side in SIDES {
         let upstream = Upstream::answering(move |_, _| Script::json(200, side.reply));
         let gateway = Setup::simple(side.format, &upstream).start();
+        assert_eq!(gateway.post(side.path, deep(127)).status, 200, "as deep as may be");
         for other in SIDES {
-            let same = other.path == side.path;
-            let reply = gateway.post(other.path, deep(100_000));
-            assert_eq!(reply.status, if same { 200 } else { 400 }, "{}", reply.text());
-            if !same {
-                assert!(other.error_message(&reply).contains("nested"), "{}", reply.text());
+            for n in [128, 100_000, 1_000_000] {
+                let reply = gateway.post(other.path, deep(n));
+                assert_eq!(reply.status, 400, "{}", reply.text());
+                assert!(other.error_message(&reply).contains(&format!("nested {} deep", n + 1)), "{}", reply.text());
             }
         }
-        assert_eq!(upstream.last().body.len(), deep(100_000).len() + "upstream-model".len() - 1);
+        assert_eq!(upstream.count(), 1);
+        let gateway = Setup::simple(side.format, &upstream).env("MODEL_PROXY_JSON_DEPTH", "10").start();
+        assert_eq!((gateway.post(side.path, deep(9)).status, gateway.post(side.path, deep(10)).status), (200, 400));
     }
 }
 

@@ -113,6 +113,8 @@ bounds! {
         "Longest path and query; beyond it 414.";
     body_bytes: usize, "body_bytes", "BODY_BYTES", 32.0 * MIB, SIZE,
         "Largest request body; beyond it 413, told from content-length before anything is read. Anthropic takes 32 MB.";
+    json_depth: u32, "json_depth", "JSON_DEPTH", 128.0, (2.0, 128.0),
+        "Deepest nesting of a request's JSON; beyond it 400. What serde_json takes, and so what most of those behind us do.";
     held_bytes: usize, "held_bytes", "HELD_BYTES", 512.0 * MIB, (MIB, 1_048_576.0 * MIB),
         "Bytes of bodies, requests and replies, held in all; beyond it 503 with retry-after. Without it many large requests at once would be the end of a small machine.";
     connections: usize, "connections", "CONNECTIONS", 10_000.0, COUNT,

@@ -87,10 +87,22 @@ impl Gateway {
     pub(super) fn open(&self, inbound: &Inbound, ticket: &mut Ticket) -> Result<(Head, Resolved), Box<Failure>> {
         let head = head::read(&inbound.body)
             .map_err(|e| Failure::local(Fault::invalid(format!("invalid request body: {e}"))))?;
+        self.shallow(&head)?;
         ticket.record().model = clip(&head.model);
         let table = self.table.load();
         let resolved = table.resolve(&head.model).ok_or_else(|| unknown_model(&table, &head.model))?;
         Ok((head, resolved))
+    }
+
+    /// What is read here is read without recursion; those behind us may be less careful.
+    fn shallow(&self, head: &Head) -> Result<(), Box<Failure>> {
+        let ((depth, at), most) = (head.depth, self.bounds.json_depth);
+        if depth <= most {
+            return Ok(());
+        }
+        let message =
+            format!("invalid request body: nested {depth} deep, {most} are allowed (json_depth); see byte {at}");
+        Err(Failure::local(Fault::invalid(message)))
     }
 
     /// Tries routes until one delivers, none is left, or everything ends.

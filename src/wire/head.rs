@@ -29,6 +29,8 @@ pub struct Head {
     pub stream: Option<bool>,
     /// `max_completion_tokens`, or else `max_tokens`.
     pub max_tokens: Option<u64>,
+    /// How deep it is nested at most, the body's own braces counted, and the byte where it is first so deep.
+    pub depth: (u32, usize),
     members: SmallVec<[Member; 16]>,
     /// The byte after the opening brace.
     inside: usize,
@@ -70,7 +72,7 @@ impl Span {
 
 /// Reads a body's top level. The error names the byte.
 pub fn read(body: &[u8]) -> Result<Head, JsonError> {
-    let mut scan = Scan { body, at: 0 };
+    let mut scan = Scan::new(body);
     // Some clients write a byte order mark, which is no JSON (RFC 8259 8.1); say so rather than "expected a value".
     if body.starts_with(b"\xef\xbb\xbf") {
         return Err(JsonError::new(0, "the body starts with a byte order mark"));
@@ -111,13 +113,14 @@ pub fn read(body: &[u8]) -> Result<Head, JsonError> {
     // Limits are estimates of ours only: one that is no number is for the upstream to refuse.
     let tokens = |at: Option<Range<usize>>| at.and_then(|at| leaf(body, &at, "", Cursor::opt_u64).ok().flatten());
     let max_tokens = tokens(max_completion_tokens).or_else(|| tokens(max_tokens));
-    Ok(Head { model, model_at, stream, max_tokens, members, inside })
+    let depth = scan.deepest;
+    Ok(Head { model, model_at, stream, max_tokens, depth, members, inside })
 }
 
 /// Walks the top level of an object, giving each key and its value as they are spelled. Nested values are stepped over,
 /// not checked: for side readers of what goes through untouched.
 pub(in crate::wire) fn members<'t>(text: &'t str, mut each: impl FnMut(&str, &'t str)) -> Result<(), JsonError> {
-    let mut scan = Scan { body: text.as_bytes(), at: 0 };
+    let mut scan = Scan::new(text.as_bytes());
     scan.expect(b'{', "expected a JSON object")?;
     let mut first = true;
     while let Some(key) = scan.key(first)? {
@@ -149,7 +152,7 @@ pub(in crate::wire) fn last_member<'t, T>(
     if body.get(..at)?.last() == Some(&b'\\') {
         return None;
     }
-    let mut scan = Scan { body, at: at + key.needle().len() };
+    let mut scan = Scan { at: at + key.needle().len(), ..Scan::new(body) };
     scan.expect(b':', "").ok()?;
     let mut cursor = Cursor::starting(text, scan.at);
     let value = read(&mut cursor).ok()?;
@@ -261,9 +264,15 @@ fn unescaped(key: &str) -> Option<String> {
 struct Scan<'b> {
     body: &'b [u8],
     at: usize,
+    /// How deep it went, the object it walks counted, and where.
+    deepest: (u32, usize),
 }
 
 impl<'b> Scan<'b> {
+    fn new(body: &'b [u8]) -> Self {
+        Self { body, at: 0, deepest: (1, 0) }
+    }
+
     fn byte(&self) -> Option<u8> {
         self.body.get(self.at).copied()
     }
@@ -368,7 +377,7 @@ impl<'b> Scan<'b> {
     /// Steps over an object or an array by its brackets. Not recursive, so depth costs nothing.
     fn nested(&mut self) -> Result<(), JsonError> {
         let start = self.at;
-        let mut depth = 0_usize;
+        let mut depth = 0_u32;
         loop {
             let rest = self.body.get(self.at..).unwrap_or_default();
             // Between strings marks stand close together: a plain loop beats setting up a search.
@@ -382,7 +391,12 @@ impl<'b> Scan<'b> {
                     self.string()?;
                     continue;
                 }
-                Some(b'{' | b'[') => depth += 1,
+                Some(b'{' | b'[') => {
+                    depth += 1;
+                    if self.deepest.0 <= depth {
+                        self.deepest = (depth + 1, self.at);
+                    }
+                }
                 _ => depth -= 1,
             }
             self.at += 1;
@@ -557,6 +571,7 @@ mod tests {
     #[test]
     fn depth_costs_nothing() {
         let body = format!("{{\"model\":\"m\",\"a\":{}{}}}", "[".repeat(1_000_000), "]".repeat(1_000_000));
-        assert!(read(body.as_bytes()).is_ok(), "a million brackets");
+        let head = read(body.as_bytes()).unwrap();
+        assert_eq!(head.depth.0, 1_000_001, "a million brackets, and the object they are in");
     }
 }
