@@ -94,6 +94,14 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (yoe + era * 400 + u64::from(month <= 2), month, day)
 }
 
+/// The month, counted from January 1970, and when it ends, in seconds since 1970; in UTC.
+#[must_use]
+pub fn month_of(unix_seconds: u64) -> (u64, u64) {
+    let (year, month, _) = civil(unix_seconds / 86_400);
+    let (next_year, next) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+    ((year - 1970) * 12 + month - 1, days_from_civil(next_year, next, 1) * 86_400)
+}
+
 /// The seconds since 1970 of an RFC 3339 time in UTC or with an offset; parts of a second are dropped.
 #[must_use]
 pub fn parse_rfc3339(text: &str) -> Option<u64> {
@@ -168,6 +176,18 @@ mod tests {
         }
         assert_eq!(parse_rfc3339("2026-11-23T16:18:00.25+01:00"), Some(1_795_447_080));
         assert_eq!(parse_rfc3339("tomorrow"), None);
+    }
+
+    #[test]
+    fn months_have_their_ends() {
+        for (at, number, ends) in [
+            ("1970-01-01T00:00:00Z", 0, "1970-02-01T00:00:00Z"),
+            ("2024-02-29T23:59:59Z", 649, "2024-03-01T00:00:00Z"),
+            ("2026-12-31T23:59:59Z", 683, "2027-01-01T00:00:00Z"),
+        ] {
+            let found = month_of(parse_rfc3339(at).unwrap());
+            assert_eq!(found, (number, parse_rfc3339(ends).unwrap()), "{at}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ const TARGETS: &[Target] = &[
     ("convert", model_proxy::wire::laws::convert),
     ("head_splice", model_proxy::wire::head::fuzz),
     ("json", model_proxy::wire::json::fuzz),
+    ("limit", model_proxy::limit::laws::limit),
     ("pairs", model_proxy::wire::laws::pairs),
     ("plan", model_proxy::route::laws::plan),
     ("prompt", model_proxy::wire::laws::prompt),

@@ -1,0 +1,490 @@
+//! One client: what it uses now, and whether one more request may pass.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::limit::calendar::{Budget, Period, Round, Spent};
+use crate::limit::window::Window;
+use crate::limit::{Limits, Moment};
+use crate::time::Millis;
+
+/// The state of one client, shared by all workers. Each call takes one lock for as long as a few comparisons take.
+///
+/// Limits are not kept here but brought along: they may be others after a reload, and what was used stays.
+#[derive(Debug, Default)]
+pub struct Account(Mutex<Ledger>);
+
+#[derive(Debug, Default)]
+struct Ledger {
+    /// Workers read their clocks before they wait for their turn: here time never runs backwards.
+    latest: Millis,
+    own: Usage,
+    /// Of the models that have limits of their own. None ever leaves, so that entries can name them by their place: there
+    /// are no more than were ever configured.
+    models: Vec<(Box<str>, Usage)>,
+}
+
+#[derive(Debug, Default)]
+struct Usage {
+    window: Window,
+    open: u64,
+    day: Budget,
+    month: Budget,
+}
+
+/// The limits a request has to pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'t> {
+    pub limits: &'t Limits,
+    /// The client's limits at one model, and its name.
+    pub model: Option<(&'t str, &'t Limits)>,
+}
+
+/// What a request is expected to use, in tokens.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Need {
+    pub input: u64,
+    /// As the client bounds it.
+    pub output_max: Option<u64>,
+}
+
+impl Need {
+    /// What is held for it. Clients often allow far more output than they get: agents ask for 32,000 tokens each time and
+    /// are given some hundred, so more than a bound is not believed; what is used beyond it is counted once it is known.
+    fn hold(self) -> u64 {
+        self.input.saturating_add(self.output_max.unwrap_or(OUTPUT_USUAL).min(OUTPUT_HELD_MAX))
+    }
+}
+
+/// Output held for who does not say how much it wants: a long answer of a chat.
+const OUTPUT_USUAL: u64 = 1024;
+
+/// Most output held for one request: as much as the longest answers of chats and most turns of agents.
+const OUTPUT_HELD_MAX: u64 = 4096;
+
+/// A request that was let in. It is settled once, when it is over.
+#[must_use = "its place stays taken until it is settled"]
+#[derive(Debug)]
+pub struct Entry {
+    at: Millis,
+    hold: u64,
+    own: Mark,
+    /// The model's place, and what it left there.
+    model: Option<(usize, Mark)>,
+}
+
+/// Where a request stands.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    is_in_window: bool,
+    day: Round,
+    month: Round,
+}
+
+/// A limit that was met.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Refusal {
+    pub which: Which,
+    /// How many it allows.
+    pub limit: u64,
+    /// It is the one at this model.
+    pub of_model: bool,
+    /// When it is worth asking again: exactly then there is room, if nobody else comes. `None`: never, it alone is too large.
+    pub retry_after: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Which {
+    RequestsPerMinute,
+    TokensPerMinute,
+    RequestsAtOnce,
+    TokensPerDay,
+    TokensPerMonth,
+}
+
+/// How a client stands with its limits of a minute.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Standing {
+    pub requests: Option<State>,
+    pub tokens: Option<State>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct State {
+    pub limit: u64,
+    pub left: u64,
+    /// Until it is whole again.
+    pub whole_in: Duration,
+}
+
+impl Account {
+    /// Whether a request would be refused whatever it asks for. Takes nothing: it is for the door, before a body is read.
+    pub fn peek(&self, limits: &Limits, at: Moment) -> Result<(), Refusal> {
+        let ledger = &mut *self.0.lock();
+        let at = ledger.meet(at);
+        ledger.own.verdict(limits, 0, 1, at).map_or(Ok(()), Err)
+    }
+
+    /// Lets a request in, or takes nothing.
+    pub fn admit(&self, terms: Terms<'_>, need: Need, at: Moment) -> Result<Entry, Refusal> {
+        let all = [Some(terms.limits), terms.model.map(|(_, limits)| limits)];
+        let hold = all.into_iter().flatten().fold(need.hold(), |hold, limits| limits.cap(hold));
+        let ledger = &mut *self.0.lock();
+        let at = ledger.meet(at);
+        let mut refusal = ledger.own.verdict(terms.limits, need.input, hold, at);
+        let mut model = None;
+        if let Some((name, limits)) = terms.model {
+            let (place, usage) = at_model(&mut ledger.models, name);
+            let met = usage.verdict(limits, need.input, hold, at);
+            refusal = longer(refusal, met.map(|refusal| Refusal { of_model: true, ..refusal }));
+            model = Some((place, usage, limits));
+        }
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+        let own = ledger.own.enter(terms.limits, hold, at);
+        let model = model.map(|(place, usage, limits)| (place, usage.enter(limits, hold, at)));
+        Ok(Entry { at: at.now, hold, own, model })
+    }
+
+    /// A request is over: its place is free, and what was held for it gives way to what it used.
+    pub fn settle(&self, entry: &Entry, used: u64) {
+        let ledger = &mut *self.0.lock();
+        ledger.own.settle(entry, entry.own, used);
+        if let Some((place, mark)) = entry.model
+            && let Some((_, usage)) = ledger.models.get_mut(place)
+        {
+            usage.settle(entry, mark, used);
+        }
+    }
+
+    /// How it stands now.
+    pub fn standing(&self, limits: &Limits, at: Moment) -> Standing {
+        let ledger = &mut *self.0.lock();
+        let at = ledger.meet(at);
+        let usage = &mut ledger.own;
+        usage.window.pass(at.now);
+        let whole_in = usage.window.empty_at().map_or(Duration::ZERO, |empty| at.now.until(empty));
+        let state = |limit: Option<u64>, used: u64| {
+            limit.map(|limit| State { limit, left: limit.saturating_sub(used), whole_in })
+        };
+        Standing {
+            requests: state(limits.requests_per_minute, usage.window.requests()),
+            tokens: state(limits.tokens_per_minute, usage.window.tokens()),
+        }
+    }
+
+    /// What was spent of the client's own budgets, for who keeps it.
+    pub fn spent(&self) -> Spent {
+        let Usage { day, month, .. } = &self.0.lock().own;
+        Spent { day: (day.number, day.tokens), month: (month.number, month.tokens) }
+    }
+
+    /// Takes over what was kept. What is known already wins where it is of a later period, and is added to in the same.
+    pub fn restore(&self, spent: Spent) {
+        let usage = &mut self.0.lock().own;
+        for (budget, (number, tokens)) in [(&mut usage.day, spent.day), (&mut usage.month, spent.month)] {
+            budget.pass(number);
+            budget.add(tokens);
+        }
+    }
+
+    /// The largest of its windows, in slots.
+    pub(in crate::limit) fn slots_at_most(&self) -> usize {
+        let ledger = self.0.lock();
+        ledger
+            .models
+            .iter()
+            .map(|(_, usage)| usage.window.slots())
+            .chain([ledger.own.window.slots()])
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+impl Ledger {
+    /// The moment it is here.
+    fn meet(&mut self, at: Moment) -> Moment {
+        self.latest = self.latest.max(at.now);
+        Moment { now: self.latest, ..at }
+    }
+}
+
+/// What a client uses of one model, and its place.
+fn at_model<'m>(models: &'m mut Vec<(Box<str>, Usage)>, name: &str) -> (usize, &'m mut Usage) {
+    let place = models.iter().position(|(known, _)| **known == *name).unwrap_or(models.len());
+    if place == models.len() {
+        models.push((name.into(), Usage::default()));
+    }
+    let (_, usage) = &mut models[place];
+    (place, usage)
+}
+
+impl Limits {
+    /// As much of a hold as could ever pass: who asks for more than all there is may still have all there is.
+    fn cap(&self, hold: u64) -> u64 {
+        let all = [self.tokens_per_minute, self.tokens_per_day, self.tokens_per_month];
+        all.into_iter().flatten().fold(hold, u64::min)
+    }
+}
+
+impl Usage {
+    /// The limit that keeps a request out the longest, if any does. `hold` is 1 at least: nothing passes where nothing is left.
+    fn verdict(&mut self, limits: &Limits, input: u64, hold: u64, at: Moment) -> Option<Refusal> {
+        self.pass(at);
+        let refused = |which, limit, retry_after| Some(Refusal { which, limit, of_model: false, retry_after });
+        let mut found = None;
+        if let Some(limit) = limits.requests_per_minute
+            && limit <= self.window.requests()
+        {
+            let excess = self.window.requests() + 1 - limit;
+            let until = self.window.requests_left_by(excess).map(|until| at.now.until(until));
+            found = longer(found, refused(Which::RequestsPerMinute, limit, until));
+        }
+        if let Some(limit) = limits.requests_at_once.filter(|limit| *limit <= self.open) {
+            found = longer(found, refused(Which::RequestsAtOnce, limit, Some(AT_ONCE_PAUSE)));
+        }
+        let hold = hold.max(1);
+        let (day, month) = (Period::Day.left(at.unix_seconds), Period::Month.left(at.unix_seconds));
+        for (which, limit, used, until) in [
+            (Which::TokensPerMinute, limits.tokens_per_minute, self.window.tokens(), None),
+            (Which::TokensPerDay, limits.tokens_per_day, self.day.tokens, Some(day)),
+            (Which::TokensPerMonth, limits.tokens_per_month, self.month.tokens, Some(month)),
+        ] {
+            let Some(limit) = limit.filter(|limit| *limit < input || *limit < used.saturating_add(hold)) else {
+                continue;
+            };
+            let until = until.or_else(|| {
+                let excess = used.saturating_add(hold).saturating_sub(limit);
+                self.window.tokens_left_by(excess).map(|until| at.now.until(until))
+            });
+            found = longer(found, refused(which, limit, until.filter(|_| input <= limit)));
+        }
+        found
+    }
+
+    fn pass(&mut self, at: Moment) {
+        self.window.pass(at.now);
+        self.day.pass(Period::Day.number(at.unix_seconds));
+        self.month.pass(Period::Month.number(at.unix_seconds));
+    }
+
+    /// Takes what a request holds. It was found that it may.
+    fn enter(&mut self, limits: &Limits, hold: u64, at: Moment) -> Mark {
+        let is_in_window = limits.has_window();
+        if is_in_window {
+            self.window.add(at.now, hold);
+        }
+        self.open += 1;
+        self.day.add(hold);
+        self.month.add(hold);
+        Mark { is_in_window, day: self.day.round(), month: self.month.round() }
+    }
+
+    fn settle(&mut self, entry: &Entry, mark: Mark, used: u64) {
+        self.open = self.open.saturating_sub(1);
+        if mark.is_in_window {
+            self.window.replace(entry.at, entry.hold, used);
+        }
+        self.day.replace(mark.day, entry.hold, used);
+        self.month.replace(mark.month, entry.hold, used);
+    }
+}
+
+/// Nobody knows when one that is under way will end; a second is soon enough, and not at once.
+const AT_ONCE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Of two limits the one that keeps out longer; that it is for ever is longest.
+fn longer(a: Option<Refusal>, b: Option<Refusal>) -> Option<Refusal> {
+    let (Some(first), Some(second)) = (a, b) else {
+        return a.or(b);
+    };
+    let wait = |refusal: &Refusal| refusal.retry_after.unwrap_or(Duration::MAX);
+    Some(if wait(&first) < wait(&second) { second } else { first })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::limit::laws;
+
+    const DAY: u64 = 86_400;
+
+    fn at(millis: u64) -> Moment {
+        Moment { now: Millis(millis), unix_seconds: 20_000 * DAY + millis / 1000 }
+    }
+
+    fn ask(account: &Account, limits: &Limits, input: u64, millis: u64) -> Result<Entry, Refusal> {
+        let need = Need { input, output_max: Some(0) };
+        account.admit(Terms { limits, model: None }, need, at(millis))
+    }
+
+    #[test]
+    fn so_many_pass_in_any_minute() {
+        let (account, limits) = (Account::default(), Limits { requests_per_minute: Some(3), ..Limits::default() });
+        for (millis, wait) in [
+            (1000, None),
+            (1000, None),
+            (30_000, None),
+            (60_999, Some(1)),
+            (61_000, None),
+            (61_000, None),
+            (61_000, Some(29_000)),
+            (90_000, None),
+            (90_000, Some(31_000)),
+        ] {
+            let found = ask(&account, &limits, 0, millis).map(drop);
+            let refusal = |wait| Refusal {
+                which: Which::RequestsPerMinute,
+                limit: 3,
+                of_model: false,
+                retry_after: Some(Duration::from_millis(wait)),
+            };
+            assert_eq!(found.err(), wait.map(refusal), "at {millis}");
+        }
+    }
+
+    #[test]
+    fn what_is_held_gives_way_to_what_was_used() {
+        let (account, limits) = (Account::default(), Limits { tokens_per_minute: Some(1000), ..Limits::default() });
+        let first = ask(&account, &limits, 900, 1000).unwrap();
+        assert!(ask(&account, &limits, 101, 2000).is_err(), "nine hundred are held");
+        account.settle(&first, 50);
+        let second = ask(&account, &limits, 950, 2000).unwrap();
+        account.settle(&second, 5000);
+        let late = ask(&account, &limits, 1, 3000).unwrap_err();
+        assert_eq!(late.retry_after, Some(Duration::from_millis(59_000)), "more than was held is owed");
+        assert_eq!(account.standing(&limits, at(3000)).tokens.unwrap().left, 0);
+        let never = ask(&account, &limits, 1001, 200_000).unwrap_err();
+        assert_eq!((never.which, never.retry_after), (Which::TokensPerMinute, None), "it never fits");
+        let greedy = Need { input: 10, output_max: Some(1_000_000) };
+        let all = account.admit(Terms { limits: &limits, model: None }, greedy, at(200_000)).unwrap();
+        assert_eq!(all.hold, 1000, "whoever wants more than there is may have what there is");
+    }
+
+    #[test]
+    fn what_is_refused_costs_nothing_and_all_limits_agree_or_none() {
+        let account = Account::default();
+        let own = Limits { requests_per_minute: Some(5), requests_at_once: Some(2), ..Limits::default() };
+        let model = Limits { requests_per_minute: Some(1), tokens_per_day: Some(10_000), ..Limits::default() };
+        let ask = |name| account.admit(Terms { limits: &own, model: Some((name, &model)) }, Need::default(), at(1000));
+        let a = ask("a").unwrap();
+        for _ in 0..9 {
+            let refusal = ask("a").unwrap_err();
+            assert_eq!((refusal.which, refusal.of_model), (Which::RequestsPerMinute, true));
+        }
+        let b = ask("b").unwrap();
+        let refusal = ask("c").unwrap_err();
+        assert_eq!((refusal.which, refusal.limit, refusal.of_model), (Which::RequestsAtOnce, 2, false));
+        account.settle(&a, 0);
+        account.settle(&b, 0);
+        let c = ask("c").unwrap();
+        assert_eq!(account.standing(&own, at(1000)).requests.unwrap().left, 2, "three were let in");
+        account.settle(&c, 7);
+    }
+
+    #[test]
+    fn days_and_months_are_the_calendars() {
+        let limits = Limits { tokens_per_day: Some(100), tokens_per_month: Some(150), ..Limits::default() };
+        let account = Account::default();
+        let on = |text: &str| Moment { now: Millis(1000), unix_seconds: crate::time::parse_rfc3339(text).unwrap() };
+        let ask = |moment| {
+            account.admit(Terms { limits: &limits, model: None }, Need { input: 80, output_max: Some(0) }, moment)
+        };
+        let evening = ask(on("2026-11-29T23:59:50Z")).unwrap();
+        let refusal = ask(on("2026-11-29T23:59:50Z")).unwrap_err();
+        assert_eq!((refusal.which, refusal.retry_after), (Which::TokensPerMonth, Some(Duration::from_secs(DAY + 10))));
+        account.settle(&evening, 60);
+        let morning = ask(on("2026-11-30T00:00:00Z")).unwrap();
+        account.settle(&morning, 80);
+        assert_eq!(account.spent(), Spent { day: (20_787, 80), month: (682, 140) });
+        assert!(ask(on("2026-11-29T23:00:00Z")).is_err(), "a clock that is set back gives nothing back");
+        let late = account.admit(
+            Terms { limits: &limits, model: None },
+            Need { input: 5, output_max: Some(0) },
+            on("2026-11-30T23:59:59Z"),
+        );
+        let kept = account.spent();
+        let next = ask(on("2026-12-01T00:00:00Z")).unwrap();
+        account.settle(&late.unwrap(), 99);
+        account.settle(&next, 1);
+        assert_eq!(
+            account.spent(),
+            Spent { day: (20_788, 1), month: (683, 1) },
+            "what belongs to yesterday is yesterday's"
+        );
+        let other = Account::default();
+        other.restore(kept);
+        assert!(
+            other
+                .admit(
+                    Terms { limits: &limits, model: None },
+                    Need { input: 80, output_max: Some(0) },
+                    on("2026-11-30T23:59:59Z")
+                )
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn of_any_number_that_come_together_exactly_so_many_pass() {
+        let own = Limits { requests_per_minute: Some(40), tokens_per_minute: Some(1000), ..Limits::default() };
+        let model = Limits { tokens_per_minute: Some(300), ..Limits::default() };
+        for round in 0..50 {
+            let account = Account::default();
+            let pass = |name: &'static str| {
+                let need = Need { input: 20, output_max: Some(0) };
+                let terms = Terms { limits: &own, model: Some((name, &model)) };
+                (0..100).filter(|_| account.admit(terms, need, at(1000 + round)).is_ok()).count()
+            };
+            let passed: [usize; 4] = thread::scope(|scope| {
+                let threads = ["a", "b", "a", "c"].map(|name| scope.spawn(move || pass(name)));
+                threads.map(|thread| thread.join().unwrap())
+            });
+            assert_eq!(passed.iter().sum::<usize>(), 40, "{passed:?}");
+            assert!(passed[0] + passed[2] <= 15 && passed[1] <= 15 && passed[3] <= 15, "{passed:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_is_bounded_whatever_passes_through() {
+        let (account, limits) =
+            (Account::default(), Limits { requests_per_minute: Some(1_000_000), ..Limits::default() });
+        for n in 0..130_000 {
+            let entry = ask(&account, &limits, 0, 1000 + n / 2).unwrap();
+            account.settle(&entry, 1);
+        }
+        assert_eq!(account.slots_at_most(), 60_000, "a slot for each millisecond");
+    }
+
+    #[test]
+    fn once_warm_nothing_is_allocated() {
+        let (account, limits) = (Account::default(), Limits { requests_per_minute: Some(100), ..Limits::default() });
+        let round = |n: u64| {
+            let terms = Terms { limits: &limits, model: Some(("m", &limits)) };
+            let entry = account.admit(terms, Need::default(), at(n * 1000)).unwrap();
+            account.settle(&entry, 5);
+        };
+        (1..200).for_each(round);
+        let counted = allocation_counter::measure(|| (200..1000).for_each(round));
+        assert_eq!(counted.count_total, 0);
+    }
+
+    #[test]
+    fn any_schedule_keeps_the_laws() {
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..3000 {
+            let mut data = [0_u8; 600];
+            for byte in &mut data {
+                seed ^= seed << 13;
+                seed ^= seed >> 7;
+                seed ^= seed << 17;
+                *byte = seed.to_le_bytes()[3];
+            }
+            laws::limit(&data);
+        }
+    }
+}
