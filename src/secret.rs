@@ -25,6 +25,12 @@ impl Secret {
         &self.text
     }
 
+    /// The SHA-256 of the credential.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
     /// Whether `offered` is this credential. Takes the same time wherever they differ, and whatever their lengths.
     #[must_use]
     pub fn is(&self, offered: &[u8]) -> bool {
@@ -64,7 +70,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+/// The SHA-256 of what a client offers as its key.
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest(&SHA256, bytes).as_ref());
     out

@@ -10,7 +10,6 @@ use crate::cli::{Exit, Unready, environment, lines, lookup, say};
 use crate::config::env::Env;
 use crate::config::{Diagnostic, Loaded, Lookup, Severity};
 use crate::route::keys::Registry;
-use crate::secret::Secret;
 use crate::server::{CertificateFiles, Listen, LogLevel, Reloading, Settings, Source};
 
 pub(crate) fn run(given: &Given) -> Exit {
@@ -30,31 +29,18 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
     let certificate = certificate(given, &env)?;
     let workers: NonZeroUsize = given.number("workers", "a number of threads, 1 or more")?;
     let log_level = log_level(given, &env)?;
-    let client_key = env.text("CLIENT_API_KEY").map(Secret::new);
-    if client_key.is_none() {
-        without_client_key(&listen, &env)?;
-    }
     let drain = drain(given, &env)?;
     let registry = Arc::new(Registry::default());
     let lookup = lookup(given, &env)?;
     // Before anything is read: what changes meanwhile is seen.
     let reloading = reloading(given, &lookup, &registry);
     let loaded = crate::config::load(&env, &lookup, &registry).map_err(Unready::Config)?;
+    if loaded.clients.is_empty() {
+        without_client_key(&listen, &env)?;
+    }
     tell(&loaded, &env)?;
     let (workers, cooldowns) = (workers.get(), cooldowns(&env)?);
-    Ok(Settings {
-        listen,
-        certificate,
-        workers,
-        log_level,
-        client_key,
-        loaded,
-        env,
-        registry,
-        reloading,
-        drain,
-        cooldowns,
-    })
+    Ok(Settings { listen, certificate, workers, log_level, loaded, env, registry, reloading, drain, cooldowns })
 }
 
 /// Where to listen: as the command line says, else as the environment does, else at one port of this machine.
@@ -154,7 +140,8 @@ fn log_level(given: &Given, env: &Env) -> Result<LogLevel, Unready> {
 /// Where a server may do without a client key: only where nobody else can reach it.
 fn without_client_key(listen: &[Listen], env: &Env) -> Result<(), Unready> {
     if env.flag("REQUIRE_CLIENT_API_KEY") {
-        let message = "CLIENT_API_KEY is not set, though REQUIRE_CLIENT_API_KEY asks for it";
+        let message =
+            "CLIENT_API_KEY is not set, and config/clients has no client, though REQUIRE_CLIENT_API_KEY asks for one";
         return Err(Unready::Usage(message.to_owned()));
     }
     let Some(reachable) = listen.iter().find(|listen| listen.is_reachable()) else {

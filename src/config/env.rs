@@ -21,8 +21,22 @@ pub struct Var {
 
 /// Every variable there is: help, README and `Env` are made from this.
 pub const VARS: &[Var] = &[
-    once("CLIENT_API_KEY", "", "the key clients must send; without it a random one is made at every start"),
-    var("REQUIRE_CLIENT_API_KEY", "false", "refuse to start without CLIENT_API_KEY"),
+    var(
+        "CLIENT_API_KEY",
+        "",
+        "the key of the client named default; without it and without config/clients a random one is made at every start",
+    ),
+    var("REQUIRE_CLIENT_API_KEY", "false", "refuse to start without CLIENT_API_KEY or a client in config/clients"),
+    var(
+        "RATE_LIMIT_REQUESTS_PER_MINUTE",
+        "",
+        "most requests of a client in any 60 seconds, where its file does not say; unset, there is no limit",
+    ),
+    var(
+        "RATE_LIMIT_TOKENS_PER_MINUTE",
+        "",
+        "most tokens of a client in any 60 seconds, where its file does not say; unset, there is no limit",
+    ),
     var("FAIL_ON_STARTUP_VALIDATION", "false", "refuse to start when the configuration has a warning"),
     var(
         "KEY_COOLDOWN_SECONDS",
@@ -39,7 +53,11 @@ pub const VARS: &[Var] = &[
         "false",
         "keep over a restart which keys and routes rest: a file, or true for model-proxy/cooldowns.json in the state directory",
     ),
-    var("XDG_STATE_HOME", "~/.local/state", "the state directory"),
+    var(
+        "XDG_STATE_HOME",
+        "~/.local/state",
+        "the state directory: model-proxy/ in it keeps what clients have spent of a day and month",
+    ),
     once("MODEL_PROXY_DRAIN_SECONDS", "30", "how long open requests may go on after SIGTERM, as --drain-seconds"),
     once("LOG_LEVEL", "info", "the same, under the seed's name"),
     once("MODEL_PROXY_CA_FILE", "", "a PEM file with further certificate authorities to trust"),

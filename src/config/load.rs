@@ -8,6 +8,7 @@ use ring::digest::{Context, SHA256};
 use serde::de::DeserializeOwned;
 
 use crate::config::bounds::Bounds;
+use crate::config::clients::{self, Client};
 use crate::config::compile::{Compile, Providers, names_of, on_lossy, terms};
 use crate::config::diagnostic::{Diagnostic, Place, Report};
 use crate::config::env::Env;
@@ -26,6 +27,8 @@ pub struct Loaded {
     pub table: Arc<Table>,
     /// The server's own limits.
     pub bounds: Bounds,
+    /// Who may ask; without any a key is made at the start.
+    pub clients: Vec<Client>,
     /// Warnings and notes about the files.
     pub diagnostics: Vec<Diagnostic>,
     /// What the files ask of the environment and do not find there: keys, variables.
@@ -84,7 +87,10 @@ pub fn load(env: &Env, lookup: &Lookup, registry: &Registry) -> Result<Loaded, V
     graph.check(&mut compile.report);
     let compiled: Vec<Arc<Model>> =
         models.iter().enumerate().map(|(i, m)| Arc::new(model(&m.value, graph.routes(i, &mut compile)))).collect();
-    let Compile { report, mut missing, unkeyed, .. } = compile;
+    let Compile { mut report, mut missing, unkeyed, .. } = compile;
+    let table = Table::new(compiled.clone(), hash(&texts));
+    let clients =
+        clients::compile(read_all(&texts, Kind::Client, schema::CLIENT, &mut report), &table, env, &mut report);
     if report.has_errors() {
         return Err(report.sorted());
     }
@@ -92,7 +98,8 @@ pub fn load(env: &Env, lookup: &Lookup, registry: &Registry) -> Result<Loaded, V
     let summaries = summaries(&providers, &compiled);
     Ok(Loaded {
         files: models.iter().map(|m| (m.value.logical_name.as_str().into(), Arc::clone(&m.place.file))).collect(),
-        table: Arc::new(Table::new(compiled, hash(&texts))),
+        table: Arc::new(table),
+        clients,
         bounds,
         diagnostics: report.sorted(),
         missing: missing.sorted(),

@@ -77,7 +77,8 @@ impl Lookup {
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = self.extra.clone();
         if let Root::Directory(root) = &self.root {
-            let found = [PROVIDERS, MODELS].map(|name| json_files(&root.join(name), DEPTH_MAX, &mut Report::default()));
+            let found = [PROVIDERS, MODELS, CLIENTS]
+                .map(|name| json_files(&root.join(name), DEPTH_MAX, &mut Report::default()));
             files.extend(found.into_iter().flatten());
             files.extend(Some(root.join(SERVER)).filter(|file| file.exists()));
         }
@@ -86,7 +87,7 @@ impl Lookup {
 }
 
 fn is_ours(directory: &Path) -> bool {
-    directory.join(MODELS).is_dir() || directory.join(PROVIDERS).is_dir()
+    [MODELS, PROVIDERS, CLIENTS].iter().any(|name| directory.join(name).is_dir())
 }
 
 /// `$XDG_CONFIG_HOME/model-proxy`, by default under `~/.config`.
@@ -115,10 +116,12 @@ pub(crate) struct Text {
 pub(crate) enum Kind {
     Provider,
     Model,
+    Client,
     /// The one file of the server's own limits.
     Server,
 }
 
+pub(crate) const CLIENTS: &str = "clients";
 const SERVER: &str = "server.json";
 const MODELS: &str = "models";
 const PROVIDERS: &str = "providers";
@@ -132,9 +135,9 @@ pub(crate) fn texts(lookup: &Lookup, report: &mut Report) -> Vec<Text> {
         own_models = root.join(MODELS).is_dir();
         if !is_ours(root) {
             let place = Place::file(&shown(root));
-            report.error(&place, "holds neither models nor providers").hint("put models/*.json into it");
+            report.error(&place, "holds neither models nor providers nor clients").hint("put models/*.json into it");
         }
-        for (kind, name) in [(Kind::Provider, PROVIDERS), (Kind::Model, MODELS)] {
+        for (kind, name) in [(Kind::Provider, PROVIDERS), (Kind::Model, MODELS), (Kind::Client, CLIENTS)] {
             let files = json_files(&root.join(name), DEPTH_MAX, report);
             if kind == Kind::Model && own_models && files.is_empty() {
                 let place = Place::file(&shown(&root.join(name)));
@@ -166,13 +169,18 @@ pub fn is_same_file(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// What a file named alone is: the server's by its name, a provider in a directory of that name, else a model.
+/// What a file named alone is: the server's by its name, a provider or a client in a directory of that name, else a
+/// model.
 fn kind_of(path: &Path) -> Kind {
     if path.file_name().is_some_and(|name| name == SERVER) {
         return Kind::Server;
     }
     let directory = path.parent().and_then(Path::file_name);
-    if directory.is_some_and(|d| d == PROVIDERS) { Kind::Provider } else { Kind::Model }
+    match directory.and_then(|directory| directory.to_str()) {
+        Some(PROVIDERS) => Kind::Provider,
+        Some(CLIENTS) => Kind::Client,
+        Some(_) | None => Kind::Model,
+    }
 }
 
 /// All `*.json` under a directory, sorted. Hidden files are left out; so is a directory that is not there.

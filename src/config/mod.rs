@@ -11,6 +11,7 @@
 
 mod address;
 pub mod bounds;
+pub mod clients;
 mod compile;
 pub mod diagnostic;
 pub mod env;

@@ -30,8 +30,8 @@ impl File {
         let directory = match self.kind {
             Kind::Provider => "providers",
             Kind::Model => "models",
-            // What it would say are the defaults.
-            Kind::Server => "",
+            // None is shipped: whose keys would they be, and what it would say are the defaults.
+            Kind::Client | Kind::Server => "",
         };
         Text {
             kind: self.kind,

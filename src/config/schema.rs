@@ -16,6 +16,7 @@ use crate::config::diagnostic::{Place, Report, did_you_mean};
 /// The schemas as they are shipped, for editors and for `config schema`.
 pub const MODEL: &str = include_str!("../../schemas/model.schema.json");
 pub const PROVIDER: &str = include_str!("../../schemas/provider.schema.json");
+pub const CLIENT: &str = include_str!("../../schemas/client.schema.json");
 pub const SERVER: &str = include_str!("../../schemas/server.schema.json");
 
 /// One compiled schema. Some hundred kilobytes: dropped when loading is over.

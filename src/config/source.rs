@@ -64,6 +64,30 @@ pub(crate) struct OutputGate {
     pub(crate) timeout_seconds: Option<Num>,
 }
 
+/// `config/clients/*.json`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ClientFile {
+    pub(crate) name: Option<String>,
+    pub(crate) key_sha256: Option<OneOrMany>,
+    pub(crate) enabled: Option<bool>,
+    pub(crate) models: Option<Vec<String>>,
+    #[serde(flatten)]
+    pub(crate) limits: LimitsEntry,
+    pub(crate) per_model: Option<BTreeMap<String, LimitsEntry>>,
+}
+
+/// What a client may use, in all or of one model.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct LimitsEntry {
+    pub(crate) requests_per_minute: Option<u64>,
+    pub(crate) tokens_per_minute: Option<u64>,
+    pub(crate) requests_at_once: Option<u64>,
+    pub(crate) tokens_per_day: Option<u64>,
+    pub(crate) tokens_per_month: Option<u64>,
+}
+
 /// `config/server.json`: a number for each of [`crate::config::bounds::BOUNDS`].
 pub(crate) type ServerFile = Map<String, Value>;
 

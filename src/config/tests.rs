@@ -202,7 +202,7 @@ fn each_kind_of_finding_has_its_weight() {
     );
     check(&[("models/a.json", &model("a", to_openai, r#","x-note":1,"_why":"…","id":"old""#))], &[]);
     check(&[("models/.keep", "")], &["models: warning: there is no model; add a file for one"]);
-    check(&[("other/x.json", "")], &[".: holds neither models nor providers; put models/*.json into it"]);
+    check(&[("other/x.json", "")], &[".: holds neither models nor providers nor clients; put models/*.json into it"]);
 }
 
 #[test]

@@ -456,6 +456,7 @@ impl Delivery {
         if ticket.record().attempts != 1 {
             headers::attempts(&mut headers, ticket.record().attempts);
         }
+        ticket.tell_limits(&mut headers);
         ticket.record().status = self.status.as_u16();
         ticket.record().dropped = self.dropped;
         let body = match self.content {

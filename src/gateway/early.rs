@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use tokio::time::Instant;
 
 use crate::gateway::Gateway;
@@ -70,6 +70,8 @@ impl Gateway {
     pub(super) async fn early(&self, opened: Opened, ticket: Ticket, after: Duration) -> Response<Body> {
         let (id, format) = (opened.inbound.id.clone(), opened.inbound.format);
         let (keep_alive, on_lossy) = (opened.resolved.model.terms.keep_alive, opened.on_lossy);
+        let mut headers = HeaderMap::new();
+        ticket.tell_limits(&mut headers);
         let mut pursuit = self.clone().pursuit(opened, ticket);
         match tokio::time::timeout(after, &mut pursuit).await {
             Ok(Pursued { tried: Ok(delivery), inbound, ticket }) => delivery.respond(&inbound, ticket),
@@ -78,7 +80,7 @@ impl Gateway {
                 let mut pulse = keep_alive.map(|every| Pulse::new(every, format));
                 let next = pulse.as_mut().map(Pulse::beat);
                 let state = State::Trying(pursuit);
-                respond(Early { state, format, on_lossy, pulse, began: Instant::now(), next }, &id)
+                respond(Early { state, format, on_lossy, pulse, began: Instant::now(), next }, headers, &id)
             }
         }
     }
@@ -93,8 +95,9 @@ impl Gateway {
     }
 }
 
-fn respond(early: Early, id: &RequestId) -> Response<Body> {
+fn respond(early: Early, headers: HeaderMap, id: &RequestId) -> Response<Body> {
     let mut response = Response::new(Body::early(Box::new(early)));
+    *response.headers_mut() = headers;
     headers::identify(response.headers_mut(), id);
     headers::event_stream(response.headers_mut());
     response

@@ -9,6 +9,7 @@ use memchr::memmem;
 
 use crate::gateway::body::Body;
 use crate::gateway::forward::Inbound;
+use crate::gateway::headers::{SDK_PATIENCE, whole_seconds};
 use crate::gateway::ticket::Ticket;
 use crate::gateway::{fault_response, headers, retry_after};
 use crate::route::table::{Key, Policy};
@@ -181,6 +182,7 @@ impl Failure {
             *response.body_mut() = Body::whole(said.body);
         }
         response.headers_mut().extend(self.headers);
+        ticket.tell_limits(response.headers_mut());
         if 1 < ticket.record().attempts || self.is_ours {
             // Keys and routes have been gone through already. To do so again at once only multiplies the load; where SDKs
             // are told when to come back, and wait so long, they may.
@@ -196,14 +198,6 @@ impl Failure {
         response
     }
 }
-
-/// Rounded up: a client that comes back exactly then must not be too early.
-fn whole_seconds(left: Duration) -> u64 {
-    u64::try_from(left.as_millis().div_ceil(1000).max(1)).unwrap_or(u64::MAX)
-}
-
-/// What the official SDKs wait at most because a `retry-after` says so; told of more, they come back after a second.
-const SDK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the client is told when the plan gives up.
 pub(super) fn last_word(why: GiveUp, best: Option<Box<Failure>>, model: &str, now: Millis) -> Box<Failure> {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 
+use crate::config::clients::Client;
 use crate::gateway::Gateway;
 use crate::gateway::attempt::Delivery;
 use crate::gateway::body::Body;
@@ -21,6 +22,7 @@ use crate::gateway::capacity::{Place, Room};
 use crate::gateway::early::Opened;
 use crate::gateway::failure::{Failure, last_word};
 use crate::gateway::headers::{self, RequestId};
+use crate::gateway::permit;
 use crate::gateway::session;
 use crate::gateway::ticket::Ticket;
 use crate::route::keys::Share;
@@ -42,6 +44,8 @@ pub struct Inbound {
     pub always_stream: bool,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// Who asks. `None` only where nobody had to say.
+    pub client: Option<Arc<Client>>,
     /// What it takes of the proxy's capacity: its place until it has ended, and room for its body until it is answered.
     pub place: Option<Place>,
     pub room: Option<Room>,
@@ -69,6 +73,10 @@ impl Gateway {
         };
         let stream = inbound.always_stream || head.stream == Some(true);
         ticket.record().stream = stream;
+        match self.permit(&inbound, &head, &resolved) {
+            Ok(permit) => ticket.hold(permit),
+            Err(failure) => return failure.respond(&inbound, ticket),
+        }
         let on_lossy = match headers::on_lossy(&inbound.headers) {
             Ok(said) => said.unwrap_or(resolved.model.on_lossy),
             Err(fault) => return Failure::local(fault).respond(&inbound, ticket),
@@ -91,6 +99,9 @@ impl Gateway {
         ticket.record().model = clip(&head.model);
         let table = self.table.load();
         let resolved = table.resolve(&head.model).ok_or_else(|| unknown_model(&table, &head.model))?;
+        if let Some(client) = inbound.client.as_deref().filter(|c| !c.may_use(&resolved.model.name, &head.model)) {
+            return Err(permit::forbidden(client, &clip(&head.model)));
+        }
         Ok((head, resolved))
     }
 

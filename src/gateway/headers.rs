@@ -1,11 +1,13 @@
 //! Which headers cross, in both directions. Lists of what may, never of what may not.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, USER_AGENT,
 };
 use http::{HeaderMap, HeaderValue};
+use smallvec::SmallVec;
 
 use crate::gateway::retry_after;
 use crate::route::table::{OnLossy, Route, Slot};
@@ -239,6 +241,26 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
         headers.insert(name, value);
     }
 }
+
+/// Rounded up: a client that comes back exactly then must not be too early.
+pub(super) fn whole_seconds(left: Duration) -> u64 {
+    u64::try_from(left.as_millis().div_ceil(1000).max(1)).unwrap_or(u64::MAX)
+}
+
+/// What the official SDKs wait at most because a `retry-after` says so; told of more, they come back after a second.
+pub(super) const SDK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Takes out what an upstream said of its limits.
+pub(super) fn forget_limits(headers: &mut HeaderMap) {
+    let of_limits = |name: &&HeaderName| RATE_LIMITS.iter().any(|prefix| name.as_str().starts_with(prefix));
+    let told: SmallVec<[HeaderName; 8]> = headers.keys().filter(of_limits).cloned().collect();
+    for name in told {
+        headers.remove(name);
+    }
+}
+
+/// Both vendors' families of limits.
+const RATE_LIMITS: [&str; 2] = ["x-ratelimit-", "anthropic-ratelimit-"];
 
 pub(super) fn retry_after(headers: &mut HeaderMap, seconds: u64) {
     headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

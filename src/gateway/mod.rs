@@ -2,7 +2,8 @@
 //!
 //! `forward.rs` tells the story; `attempt.rs` is one try at one route; `count.rs` tells tokens instead of an answer;
 //! `relay.rs` carries a stream, `pulse.rs` keeps it alive, `early.rs` answers before it has begun; `ticket.rs` is how
-//! every request ends, in one record, however it ends, and `drain.rs` how all do. `capacity.rs` is what all together may take.
+//! every request ends, in one record, however it ends, and `drain.rs` how all do. `capacity.rs` is what all together may take,
+//! `permit.rs` what one client may.
 //! `rehearsal.rs` is for those who only ask what would happen.
 
 mod attempt;
@@ -14,6 +15,7 @@ mod early;
 mod failure;
 mod forward;
 mod headers;
+mod permit;
 mod pulse;
 pub mod rehearsal;
 mod relay;

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::HeaderMap;
+
 use crate::gateway::Gateway;
 use crate::gateway::capacity::Place;
 use crate::gateway::drain::Drain;
 use crate::gateway::forward::Inbound;
 use crate::gateway::headers::RequestId;
+use crate::gateway::permit::Permit;
 use crate::time::{Clock, Millis};
 use crate::wire::Format;
 use crate::wire::event::Usage;
@@ -19,6 +22,8 @@ pub type Recorder = Arc<dyn Fn(Box<Record>) + Send + Sync>;
 #[derive(Clone, Debug, Default)]
 pub struct Record {
     pub id: RequestId,
+    /// Who asked; empty if nobody's key was asked for.
+    pub client: Arc<str>,
     /// The client's format.
     pub format: Format,
     /// The model as the client named it; empty if the body could not be read.
@@ -65,12 +70,15 @@ pub(super) struct Ticket {
     drain: Arc<Drain>,
     /// Its place among those under way.
     _place: Option<Place>,
+    /// What it takes of what its client may.
+    permit: Option<Permit>,
 }
 
 impl Ticket {
     pub(super) fn open(inbound: &mut Inbound, gateway: &Gateway) -> Self {
         let (id, format) = (inbound.id.clone(), inbound.format);
-        let record = Box::new(Record { id, format, ..Record::default() });
+        let client = inbound.client.as_ref().map(|client| Arc::clone(&client.name)).unwrap_or_default();
+        let record = Box::new(Record { id, format, client, ..Record::default() });
         let Gateway { clock, recorder, drain, .. } = gateway;
         drain.enter();
         Self {
@@ -80,11 +88,24 @@ impl Ticket {
             recorder: Arc::clone(recorder),
             drain: Arc::clone(drain),
             _place: inbound.place.take(),
+            permit: None,
         }
     }
 
     pub(super) fn record(&mut self) -> &mut Record {
         self.open.get_or_insert_with(Box::default)
+    }
+
+    /// It was let in.
+    pub(super) fn hold(&mut self, permit: Option<Permit>) {
+        self.permit = permit;
+    }
+
+    /// Tells how the client stands, where it is limited.
+    pub(super) fn tell_limits(&self, headers: &mut HeaderMap) {
+        if let Some(permit) = &self.permit {
+            permit.tell(headers);
+        }
     }
 
     /// When the request came.
@@ -132,6 +153,9 @@ impl Drop for Ticket {
             record.first_output_us.get_or_insert(took);
         }
         record.total_us = took;
+        if let Some(mut permit) = self.permit.take() {
+            permit.settle(&record);
+        }
         (self.recorder)(record);
     }
 }

@@ -294,10 +294,10 @@ fn look(account: &Account, model: &mut Model, own: &Limits, now: u64, unix: u64)
     for (state, limit, used) in counts {
         let told = state.map(|state| (state.limit, state.left, state.whole_in));
         let truth = limit.map(|limit| (limit, limit.saturating_sub(used), Duration::from_millis(whole)));
-        assert_eq!(told, truth);
+        assert_eq!(told, truth, "what headers tell");
     }
     let spent = account.spent();
     let current = |kind: usize| model.days[0][kind].last().map_or(0, |period| period.number);
-    assert_eq!(spent.day, (current(0), model.spent(None, 0)));
-    assert_eq!(spent.month, (current(1), model.spent(None, 1)));
+    assert_eq!(spent.day, (current(0), model.spent(None, 0)), "the day");
+    assert_eq!(spent.month, (current(1), model.spent(None, 1)), "the month");
 }

@@ -16,6 +16,9 @@ mod calendar;
 pub mod laws;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 pub use account::{Account, Entry, Need, Refusal, Standing, State, Terms, Which};
 pub use calendar::Spent;
 

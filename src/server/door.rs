@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 
 use http::header::{CONNECTION, HOST, UPGRADE};
@@ -11,7 +12,9 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
+use crate::config::clients::Client;
 use crate::gateway::{Body, Gateway, Inbound, RequestId};
+use crate::route::table::Model;
 use crate::server::auth::Known;
 use crate::server::intake::{self, Taken};
 use crate::server::refusal::Refusal;
@@ -93,9 +96,11 @@ async fn enter(
     well_formed(&parts, worker.gateway.bounds.target_bytes)?;
     let path = parts.uri.path();
     let door = DOORS.iter().find(|(p, ..)| *p == path);
-    if !door.is_some_and(|(_, _, open, _)| *open) {
-        auth::check(&parts.headers, &worker.client_key, known)?;
-    }
+    // Checked wherever it is not open; asked for only where it is used.
+    let client = match door {
+        Some((_, _, true, _)) => None,
+        Some(_) | None => Some(auth::check(&parts.headers, &worker.clients.load(), known)?),
+    };
     let one_model = path.strip_prefix(ONE_MODEL).filter(|name| !name.is_empty());
     let (methods, endpoint) = match (door, one_model) {
         (Some((_, methods, _, endpoint)), _) => (*methods, *endpoint),
@@ -108,17 +113,17 @@ async fn enter(
     match endpoint {
         // No box of its own: its place is made with the connection, and a box of this size is dear to make for each request.
         Endpoint::Answer(format, always_stream) => {
-            let inbound = inbound(worker, parts.headers, body, id).await?;
+            let inbound = inbound(worker, (parts.headers, body), id, client).await?;
             Ok(worker.gateway.forward(Inbound { format, always_stream, ..inbound }).await)
         }
         Endpoint::Count(format) => {
             Box::pin(async {
-                let inbound = inbound(worker, parts.headers, body, id).await?;
+                let inbound = inbound(worker, (parts.headers, body), id, client).await?;
                 Ok(worker.gateway.count(Inbound { format, ..inbound }).await)
             })
             .await
         }
-        Endpoint::Models => list_models(worker, &parts.uri, one_model, format, id),
+        Endpoint::Models => list_models(worker, (&parts.uri, one_model), client.as_deref(), format, id),
         Endpoint::Health => Ok(unless_draining(worker, json(health::basic(worker.gateway.drain.is_draining()), id))),
         Endpoint::HealthDetailed => {
             let Gateway { table, clock, drain, .. } = &worker.gateway;
@@ -168,14 +173,22 @@ fn host(parts: &http::request::Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Collects a request, once it has a place.
-async fn inbound(worker: &Worker, headers: HeaderMap, mut body: Incoming, id: &RequestId) -> Result<Inbound, Refusal> {
+/// Collects a request, once it has a place. Whoever has used up what it may is told before it has sent all of it.
+async fn inbound(
+    worker: &Worker,
+    (headers, mut body): (HeaderMap, Incoming),
+    id: &RequestId,
+    client: Option<Arc<Client>>,
+) -> Result<Inbound, Refusal> {
+    if let Some(client) = client.as_deref() {
+        worker.gateway.peek(client).map_err(|(fault, headers)| Refusal::closing(*fault).with(headers))?;
+    }
     let Some(place) = worker.gateway.capacity.enter() else {
         let message = "as many requests are under way as there may be (requests_in_flight); try again soon";
         return Err(Refusal::closing(Fault::new(503, FaultKind::Unavailable, message)).retry_after(1));
     };
     let Taken { body, room } = intake::collect(worker, &headers, &mut body).await?;
-    Ok(Inbound { id: id.clone(), headers, body, place: Some(place), room: Some(room), ..Inbound::default() })
+    Ok(Inbound { id: id.clone(), headers, body, client, place: Some(place), room: Some(room), ..Inbound::default() })
 }
 
 /// Which vendor's client is asking: told by its path, or, where both ask the same, by its headers.
@@ -186,17 +199,18 @@ fn format_of(uri: &Uri, headers: &HeaderMap) -> Format {
 
 fn list_models(
     worker: &Worker,
-    uri: &Uri,
-    one: Option<&str>,
+    (uri, one): (&Uri, Option<&str>),
+    client: Option<&Client>,
     format: Format,
     id: &RequestId,
 ) -> Result<Response<Body>, Refusal> {
     let table = worker.gateway.table.load();
+    let may_use = |model: &Model, name: &str| client.is_none_or(|client| client.may_use(&model.name, name));
     let Some(name) = one else {
-        return Ok(json(models::list(&table, format, uri, worker.started), id));
+        return Ok(json(models::list(&table, |model| may_use(model, &model.name), (format, uri), worker.started), id));
     };
     let name = models::percent_decode(name);
-    match table.resolve(&name) {
+    match table.resolve(&name).filter(|found| may_use(&found.model, &name)) {
         Some(found) => Ok(json(models::one(&found.model, &name, format, worker.started), id)),
         None => {
             let message = format!("the model \"{name}\" does not exist; `GET /v1/models` lists those there are");

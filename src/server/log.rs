@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::config::clients::DEFAULT;
 use crate::gateway::{Ended, Record, Recorder};
 use crate::time::{Clock, Rfc3339};
 
@@ -184,6 +185,10 @@ fn line(record: &Record, out: &mut String) {
     };
     word(record.id.as_str(), " ");
     word(record.format.as_str(), "");
+    // The one client there is without files is not named.
+    if !record.client.is_empty() && *record.client != *DEFAULT {
+        word(" client=", &record.client);
+    }
     let plain = record.model.bytes().take(100).all(|b| b.is_ascii_graphic());
     if plain {
         word(" model=", record.model.get(..100).unwrap_or(&record.model));

@@ -43,6 +43,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -50,6 +51,7 @@ use tokio::sync::watch;
 
 use crate::config::Loaded;
 use crate::config::bounds::Bounds;
+use crate::config::clients::Clients;
 use crate::config::env::Env;
 use crate::config::snapshot::Snapshot;
 use crate::gateway::{Capacity, Drain, Gateway, Recorder, RequestIds};
@@ -59,7 +61,7 @@ use crate::server::accept::Crowd;
 use crate::server::certificate::Shown;
 use crate::server::listen::{Leavings, Opened};
 use crate::server::persist::Keeper;
-use crate::server::reload::{Reloader, Standing};
+use crate::server::reload::{Registered, Reloader, Standing};
 use crate::server::tasks::Tasks;
 use crate::server::upkeep::Upkeep;
 use crate::server::worker::{Phase, Worker};
@@ -75,8 +77,7 @@ pub struct Settings {
     pub certificate: Option<CertificateFiles>,
     pub workers: usize,
     pub log_level: LogLevel,
-    /// What clients must send. `None`: a random key is made for this run and shown (loopback only).
-    pub client_key: Option<Secret>,
+    /// Without a client in it a random key is made for this run and shown (loopback only).
     pub loaded: Loaded,
     pub env: Env,
     pub registry: Arc<Registry>,
@@ -122,7 +123,7 @@ impl fmt::Display for ServeError {
             }
             Self::KeyRequired(host) => write!(
                 f,
-                "\"{host}\" can be reached from other machines, so a client key is required: set CLIENT_API_KEY in the environment or in .env"
+                "\"{host}\" can be reached from other machines, so a client key is required: set CLIENT_API_KEY in the environment or in .env, or make a client with `model-proxy keys new`"
             ),
             Self::Randomness => f.write_str("the system gives no random bytes"),
             Self::Ca(path, e) => write!(f, "cannot use the CA file {path}: {e}"),
@@ -144,14 +145,12 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     let _leavings = Leavings::of(&settings.listen);
     let urls: Vec<String> = doors.first().into_iter().flatten().map(Opened::url).collect();
     let reachable = settings.listen.iter().find(|listen| listen.is_reachable());
-    let made_key = settings.client_key.is_none();
-    let client_key = match &settings.client_key {
-        Some(key) => key.clone(),
-        None => match reachable {
-            None => random_key()?,
-            Some(listen) => return Err(ServeError::KeyRequired(listen.to_string())),
-        },
+    let made_key = match (settings.loaded.clients.as_slice(), reachable) {
+        ([], None) => Some(new_key()?),
+        ([], Some(listen)) => return Err(ServeError::KeyRequired(listen.to_string())),
+        _ => None,
     };
+    let registered = Registered::new(&settings.loaded.clients, made_key.as_ref());
     let log = log::Log::start(settings.log_level).map_err(ServeError::Start)?;
     let runtime: Runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
     // Before anybody can know that we are here: a signal that nobody waits for ends the process.
@@ -164,7 +163,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         tls: tls(&settings.env)?,
         table: Arc::new(Snapshot::new(Arc::clone(&settings.loaded.table))),
         recorder: log.recorder(),
-        client_key,
+        clients: Arc::clone(&registered.clients),
         seed: random()?,
         capacity: Capacity::new(settings.loaded.bounds.requests, settings.loaded.bounds.held_bytes),
         crowd: Crowd::new(settings.loaded.bounds.connections),
@@ -176,7 +175,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     let banner = banner::Banner {
         urls: &urls,
         connections: started.crowd.most(),
-        key: made_key.then_some(&started.client_key),
+        key: made_key.as_ref(),
         loaded: &settings.loaded,
         workers: settings.workers,
     };
@@ -189,7 +188,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     drop(stopped);
     let Started { table, standing, drain, certificate, .. } = started;
     let Settings { reloading, loaded, env, registry, .. } = settings;
-    let reloader = Reloader::new(reloading, (&loaded, env), table, registry, standing);
+    let reloader = Reloader::new(reloading, (&loaded, env), table, (registry, registered), standing);
     let upkeep = Upkeep::start(reloader, keeper, certificate).map_err(ServeError::Start)?;
     let end = End { stop, drain, patience: settings.drain };
     let last_word = runtime.block_on(end.wait(threads, signals, &upkeep));
@@ -212,7 +211,7 @@ struct Started {
     tls: Arc<rustls::ClientConfig>,
     table: Arc<Snapshot>,
     recorder: Recorder,
-    client_key: Secret,
+    clients: Arc<ArcSwap<Clients>>,
     seed: u64,
     drain: Arc<Drain>,
     standing: Arc<Standing>,
@@ -249,7 +248,7 @@ impl Started {
         let mut phase = stop.clone();
         let worker = Arc::new(Worker {
             gateway,
-            client_key: self.client_key.clone(),
+            clients: Arc::clone(&self.clients),
             ids: RequestIds::new(self.seed.wrapping_add(index as u64)),
             tasks: tasks.clone(),
             started: Clock::unix_seconds(),
@@ -391,7 +390,8 @@ fn tls(env: &Env) -> Result<Arc<rustls::ClientConfig>, ServeError> {
     upstream::tls_config(Some(&pem)).map_err(|e| ServeError::Ca(path.to_owned(), e.into()))
 }
 
-fn random_key() -> Result<Secret, ServeError> {
+/// A key for a client: 160 random bits. `Err`: the system gives none.
+pub fn new_key() -> Result<Secret, ServeError> {
     let mut bytes = [0; 20];
     SystemRandom::new().fill(&mut bytes).map_err(|_| ServeError::Randomness)?;
     Ok(Secret::new(&format!("mp-{}", data_encoding::BASE32_NOPAD.encode(&bytes).to_lowercase())))

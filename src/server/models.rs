@@ -11,9 +11,14 @@ use crate::wire::json::Writer;
 const PAGE: (usize, usize) = (20, 1000);
 
 /// All logical models a client can name. A wildcard is a rule, not a name, and is left out.
-pub(super) fn list(table: &Table, format: Format, uri: &Uri, started: u64) -> Vec<u8> {
-    let models: Vec<&Model> =
-        table.models().map(AsRef::as_ref).filter(|m| !Pattern::new(&m.name).is_wildcard()).collect();
+pub(super) fn list(
+    table: &Table,
+    is_shown: impl Fn(&Model) -> bool,
+    (format, uri): (Format, &Uri),
+    started: u64,
+) -> Vec<u8> {
+    let named = |model: &&Model| !Pattern::new(&model.name).is_wildcard() && is_shown(model);
+    let models: Vec<&Model> = table.models().map(AsRef::as_ref).filter(named).collect();
     let mut out = Vec::new();
     match format {
         Format::OpenaiChat => {

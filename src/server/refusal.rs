@@ -1,7 +1,7 @@
 //! How a request is turned away at the door.
 
 use http::header::{ALLOW, CONNECTION, RETRY_AFTER};
-use http::{HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response};
 
 use crate::gateway::{Body, RequestId, fault_response};
 use crate::wire::Format;
@@ -18,12 +18,14 @@ struct Words {
     /// What may be asked instead.
     allow: Option<HeaderValue>,
     retry_after: Option<u32>,
+    /// What else is to be known.
+    headers: HeaderMap,
     closes: bool,
 }
 
 impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
-        Self(Box::new(Words { fault, allow: None, retry_after: None, closes: false }))
+        Self(Box::new(Words { fault, allow: None, retry_after: None, headers: HeaderMap::new(), closes: false }))
     }
 }
 
@@ -46,10 +48,16 @@ impl Refusal {
         self
     }
 
+    pub(super) fn with(mut self, headers: HeaderMap) -> Self {
+        self.0.headers = headers;
+        self
+    }
+
     pub(super) fn respond(self, format: Format, id: &RequestId) -> Response<Body> {
-        let Words { fault, allow, retry_after, closes } = *self.0;
+        let Words { fault, allow, retry_after, headers: more, closes } = *self.0;
         let mut response = fault_response(format, &fault, id);
         let headers = response.headers_mut();
+        headers.extend(more);
         if let Some(allow) = allow {
             headers.insert(ALLOW, allow);
         }

@@ -9,13 +9,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::config::bounds::Bounds;
+use crate::config::clients::{Accounts, Client, Clients};
 use crate::config::env::{Env, VARS};
 use crate::config::snapshot::Snapshot;
 use crate::config::{Diagnostic, Loaded, Lookup, Severity};
+use crate::limit::Limits;
 use crate::route::keys::Registry;
+use crate::secret::Secret;
 use crate::server::log;
 use crate::time::Clock;
 
@@ -69,11 +73,41 @@ impl Standing {
     }
 }
 
+/// Who may ask, and what they have used: the latter outlives the former.
+#[derive(Debug)]
+pub(super) struct Registered {
+    pub(super) clients: Arc<ArcSwap<Clients>>,
+    pub(super) accounts: Accounts,
+    /// The client of a key that was made for this run: no file knows of it.
+    made: Option<Client>,
+}
+
+impl Registered {
+    pub(super) fn new(all: &[Client], made_key: Option<&Secret>) -> Self {
+        let accounts = Accounts::default();
+        let made = made_key.map(|key| Client::of_key(key, Limits::default()));
+        let all = made.as_ref().map_or(all, std::slice::from_ref);
+        let clients = Arc::new(ArcSwap::from_pointee(Clients::new(all, &accounts)));
+        Self { clients, accounts, made }
+    }
+
+    /// Those that were read; without any it stays as it was, for somebody must be able to ask.
+    fn read(&self, all: &[Client]) {
+        if all.is_empty() && self.made.is_none() {
+            log::warn("no client is left: those that were there before may go on asking");
+            return;
+        }
+        let all = if all.is_empty() { self.made.as_slice() } else { all };
+        self.clients.store(Arc::new(Clients::new(all, &self.accounts)));
+    }
+}
+
 /// Puts new configurations in force.
 pub(super) struct Reloader {
     reloading: Reloading,
     table: Arc<Snapshot>,
     registry: Arc<Registry>,
+    registered: Registered,
     standing: Arc<Standing>,
     /// What was read last that compiled.
     env: Env,
@@ -88,11 +122,11 @@ impl Reloader {
         reloading: Reloading,
         (loaded, env): (&Loaded, Env),
         table: Arc<Snapshot>,
-        registry: Arc<Registry>,
+        (registry, registered): (Arc<Registry>, Registered),
         standing: Arc<Standing>,
     ) -> Self {
         let bounds = loaded.bounds.clone();
-        Self { reloading, table, registry, standing, env, bounds, warned: warnings(loaded) }
+        Self { reloading, table, registry, registered, standing, env, bounds, warned: warnings(loaded) }
     }
 
     pub(super) fn watches(&self) -> bool {
@@ -135,6 +169,7 @@ impl Reloader {
         self.warned = warnings;
         let before = self.table.load().hash.clone();
         self.table.store(Arc::clone(&loaded.table));
+        self.registered.read(&loaded.clients);
         *self.standing.0.lock() = State { loaded_at: Clock::unix_seconds(), error: None };
         let changed = self.env.changed(&env);
         let is_once = |name: &String| VARS.iter().any(|var| var.once && var.name == *name);

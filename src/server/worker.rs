@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use http::header::CONNECTION;
@@ -20,8 +21,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use crate::config::clients::Clients;
 use crate::gateway::{Gateway, RequestIds};
-use crate::secret::Secret;
 use crate::server::accept::{Arrived, Crowd, Listener, Member};
 use crate::server::auth::Known;
 use crate::server::certificate::Shown;
@@ -36,7 +37,7 @@ use crate::server::{door, malformed};
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) gateway: Gateway,
-    pub(super) client_key: Secret,
+    pub(super) clients: Arc<ArcSwap<Clients>>,
     pub(super) ids: RequestIds,
     pub(super) tasks: Tasks,
     /// When the process started, in seconds since 1970.

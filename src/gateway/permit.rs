@@ -1,0 +1,193 @@
+//! What a client may: which models, and how much. A request that was let in holds a [`Permit`] until it is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::config::clients::Client;
+use crate::gateway::failure::Failure;
+use crate::gateway::forward::Inbound;
+use crate::gateway::ticket::Record;
+use crate::gateway::{Gateway, headers};
+use crate::limit::{Entry, Limits, Moment, Need, Refusal, State, Which};
+use crate::route::table::Resolved;
+use crate::time::{Clock, Rfc3339};
+use crate::wire::fault::{Fault, FaultKind};
+use crate::wire::head::Head;
+use crate::wire::tokens;
+
+/// A client's request under way.
+#[derive(Debug)]
+pub(super) struct Permit {
+    client: Arc<Client>,
+    entry: Option<Entry>,
+    clock: Clock,
+}
+
+impl Permit {
+    /// The request is over: what it used is known, or guessed.
+    pub(super) fn settle(&mut self, record: &Record) {
+        if let Some(entry) = self.entry.take() {
+            self.client.account.settle(&entry, used(record, entry.held()));
+        }
+    }
+
+    /// How the client stands now, in the words of both vendors.
+    pub(super) fn tell(&self, into: &mut HeaderMap) {
+        tell(&self.client, moment(self.clock), into);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        // Nobody came to settle it: it was never sent.
+        if let Some(entry) = self.entry.take() {
+            self.client.account.settle(&entry, 0);
+        }
+    }
+}
+
+/// What a request has used: as the upstream counted it; nothing where it was refused or failed; and where nobody counted,
+/// because the client left first or the upstream does not, what was held for it.
+fn used(record: &Record, held: u64) -> u64 {
+    let usage = &record.usage;
+    match record.status {
+        _ if !usage.is_empty() => usage.input_total().saturating_add(usage.output.unwrap_or(0)),
+        200..=299 | 0 if 0 < record.attempts => held,
+        _ => 0,
+    }
+}
+
+fn moment(clock: Clock) -> Moment {
+    Moment { now: clock.now(), unix_seconds: Clock::unix_seconds() }
+}
+
+impl Gateway {
+    /// Whether a client has anything left. Takes nothing.
+    pub fn peek(&self, client: &Client) -> Result<(), (Box<Fault>, HeaderMap)> {
+        if client.is_free {
+            return Ok(());
+        }
+        let at = moment(self.clock);
+        client.account.peek(&client.limits, at).map_err(|refusal| refused(client, &refusal, "", at))
+    }
+
+    /// Lets a client ask for a model, if it may. `None`: nothing of it is limited.
+    pub(super) fn permit(
+        &self,
+        inbound: &Inbound,
+        head: &Head,
+        resolved: &Resolved,
+    ) -> Result<Option<Permit>, Box<Failure>> {
+        let Some(client) = inbound.client.as_ref().filter(|client| !client.is_free) else {
+            return Ok(None);
+        };
+        let model = &resolved.model.name;
+        let terms = client.terms(model);
+        let counts = terms.limits.counts_tokens() || terms.model.is_some_and(|(_, limits)| limits.counts_tokens());
+        // What is no text is refused further on, or passed on and counted by the upstream.
+        let text = if counts { std::str::from_utf8(&inbound.body).unwrap_or_default() } else { "" };
+        let input = if text.is_empty() { 0 } else { tokens::estimate(text, inbound.format) };
+        let at = moment(self.clock);
+        match client.account.admit(terms, Need { input, output_max: head.max_tokens }, at) {
+            Ok(entry) => Ok(Some(Permit { client: Arc::clone(client), entry: Some(entry), clock: self.clock })),
+            Err(refusal) => {
+                let (fault, headers) = refused(client, &refusal, model, at);
+                Err(Box::new(Failure { headers, ..*Failure::local(*fault) }))
+            }
+        }
+    }
+}
+
+/// A client asks for a model that it may not use.
+pub(super) fn forbidden(client: &Client, model: &str) -> Box<Failure> {
+    let few: Vec<&str> = client.models().take(SHOWN_MAX + 1).collect();
+    let more = if SHOWN_MAX < few.len() { ", …" } else { "" };
+    let shown = few.iter().take(SHOWN_MAX).copied().collect::<Vec<_>>().join(", ");
+    let message = format!("the client \"{}\" may not use the model \"{model}\"; it may use {shown}{more}", client.name);
+    Failure::local(Fault::new(403, FaultKind::Permission, message).param("model"))
+}
+
+/// So many models are named where another may not be used.
+const SHOWN_MAX: usize = 8;
+
+/// What a client is told that has met a limit of ours.
+fn refused(client: &Client, refusal: &Refusal, model: &str, at: Moment) -> (Box<Fault>, HeaderMap) {
+    let Refusal { which, limit, of_model, retry_after } = *refusal;
+    let what = match which {
+        Which::RequestsPerMinute => "requests a minute",
+        Which::TokensPerMinute => "tokens a minute",
+        Which::RequestsAtOnce => "requests at once",
+        Which::TokensPerDay => "tokens a day",
+        Which::TokensPerMonth => "tokens a month",
+    };
+    let place = if of_model { format!(" of the model \"{model}\"") } else { String::new() };
+    let seconds = retry_after.map(headers::whole_seconds);
+    let then = match seconds {
+        Some(seconds) => format!("retry in {seconds} s"),
+        None => "this request alone is larger".to_owned(),
+    };
+    let message = format!("the client \"{}\" may use {limit} {what}{place}; {then}", client.name);
+    let mut told = HeaderMap::new();
+    tell(client, at, &mut told);
+    match seconds {
+        Some(seconds) => headers::retry_after(&mut told, seconds),
+        None => headers::should_retry(&mut told, false),
+    }
+    if retry_after.is_some_and(|after| headers::SDK_PATIENCE < after) {
+        headers::should_retry(&mut told, false);
+    }
+    (Box::new(Fault::new(429, FaultKind::RateLimit, message)), told)
+}
+
+/// Tells how a client stands with its limits of a minute, in both vendors' headers. What an upstream said of the proxy's own
+/// keys gives way: it is not the client's to reckon with.
+fn tell(client: &Client, at: Moment, into: &mut HeaderMap) {
+    let Client { limits, account, .. } = client;
+    let Limits { requests_per_minute: None, tokens_per_minute: None, .. } = limits else {
+        let standing = account.standing(limits, at);
+        headers::forget_limits(into);
+        for (state, names) in [(standing.requests, &REQUESTS), (standing.tokens, &TOKENS)] {
+            if let Some(state) = state {
+                write(&state, names, at, into);
+            }
+        }
+        return;
+    };
+}
+
+/// Limit, what is left, and when it is whole again: OpenAI's names, then Anthropic's.
+type Names = [HeaderName; 6];
+
+const REQUESTS: Names = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+    HeaderName::from_static("anthropic-ratelimit-requests-limit"),
+    HeaderName::from_static("anthropic-ratelimit-requests-remaining"),
+    HeaderName::from_static("anthropic-ratelimit-requests-reset"),
+];
+
+const TOKENS: Names = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+    HeaderName::from_static("anthropic-ratelimit-tokens-limit"),
+    HeaderName::from_static("anthropic-ratelimit-tokens-remaining"),
+    HeaderName::from_static("anthropic-ratelimit-tokens-reset"),
+];
+
+fn write(state: &State, names: &Names, at: Moment, into: &mut HeaderMap) {
+    let [limit, left, reset, its_limit, its_left, its_reset] = names;
+    let State { limit: most, left: rest, whole_in } = *state;
+    for (name, number) in [(limit, most), (its_limit, most), (left, rest), (its_left, rest)] {
+        into.insert(name, HeaderValue::from(number));
+    }
+    let seconds = if whole_in == Duration::ZERO { 0 } else { headers::whole_seconds(whole_in) };
+    for (name, text) in [(reset, format!("{seconds}s")), (its_reset, Rfc3339(at.unix_seconds + seconds).to_string())] {
+        if let Ok(value) = HeaderValue::try_from(text) {
+            into.insert(name, value);
+        }
+    }
+}
