@@ -17,6 +17,7 @@ mod support;
 mod cancel;
 mod cases;
 mod cli;
+mod clients;
 mod corpus;
 mod count;
 mod door;

@@ -2,8 +2,8 @@
 
 use crate::cli::parse::Given;
 use crate::cli::{
-    Exit, config_explain, config_list, config_show, config_validate, convert, health, help, keys_list, outcome,
-    route_test, start, version,
+    Exit, config_explain, config_list, config_show, config_validate, convert, health, help, keys_list, keys_new,
+    outcome, route_test, start, version,
 };
 
 /// The name the program goes by.
@@ -87,6 +87,7 @@ pub const COMMANDS: &[Command] = &[
     CONFIG_EXPLAIN,
     ROUTE_TEST,
     KEYS_LIST,
+    KEYS_NEW,
     CONVERT,
     Command {
         words: &["help"],
@@ -357,6 +358,69 @@ const KEYS_LIST: Command = Command {
         ("keys list --endpoint http://localhost:8000 --format json", "of a server elsewhere, for scripts"),
     ],
     run: keys_list::run,
+};
+
+const KEYS_NEW: Command = Command {
+    words: &["keys", "new"],
+    does: "make a key for a client, and show it once",
+    more: "Writes clients/NAME.json into the configuration directory, with the key's SHA-256 and what else is given here; \
+           the key itself stands in no file. A client may have several keys while one takes the place of another. Without a \
+           configuration directory ./config is begun; the models that are built in stay.",
+    takes: "NAME",
+    options: &[
+        Flag {
+            long: "model",
+            short: Some('m'),
+            value: Some("MODEL"),
+            default: "",
+            help: "a logical model it may use, or several with one *; may be given many times. Without it: all",
+        },
+        Flag {
+            long: "requests-per-minute",
+            short: None,
+            value: Some("N"),
+            default: "",
+            help: "most requests let in within any 60 seconds",
+        },
+        Flag {
+            long: "tokens-per-minute",
+            short: None,
+            value: Some("N"),
+            default: "",
+            help: "most tokens, input and output, of the requests let in within any 60 seconds",
+        },
+        Flag {
+            long: "requests-at-once",
+            short: None,
+            value: Some("N"),
+            default: "",
+            help: "most requests under way at one moment",
+        },
+        Flag {
+            long: "tokens-per-day",
+            short: None,
+            value: Some("N"),
+            default: "",
+            help: "most tokens of a calendar day, in UTC",
+        },
+        Flag {
+            long: "tokens-per-month",
+            short: None,
+            value: Some("N"),
+            default: "",
+            help: "most tokens of a calendar month, in UTC",
+        },
+        Flag { long: "add", short: None, value: None, default: "", help: "one more key for a client that is there" },
+        TABLE_OR_JSON,
+        CONFIG,
+        ENV_FILE,
+    ],
+    examples: &[
+        ("keys new ci --model fast --requests-per-minute 60", "a client that may use one model, once a second"),
+        ("keys new ci --add", "its next key, while the old one still works"),
+        ("keys new laptop --tokens-per-day 2000000 --format json", "for scripts"),
+    ],
+    run: keys_new::run,
 };
 
 /// Words that a command's help explains, beside its options.

@@ -12,6 +12,7 @@ pub mod flags;
 mod health;
 pub mod help;
 mod keys_list;
+mod keys_new;
 mod outcome;
 pub mod parse;
 mod route_test;

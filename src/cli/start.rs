@@ -40,7 +40,20 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
     }
     tell(&loaded, &env)?;
     let (workers, cooldowns) = (workers.get(), cooldowns(&env)?);
-    Ok(Settings { listen, certificate, workers, log_level, loaded, env, registry, reloading, drain, cooldowns })
+    let budgets = state_file(&env, "budgets.json");
+    Ok(Settings {
+        listen,
+        certificate,
+        workers,
+        log_level,
+        loaded,
+        env,
+        registry,
+        reloading,
+        drain,
+        cooldowns,
+        budgets,
+    })
 }
 
 /// Where to listen: as the command line says, else as the environment does, else at one port of this machine.
@@ -87,10 +100,16 @@ fn cooldowns(env: &Env) -> Result<Option<PathBuf>, Unready> {
     if !env.flag(NAME) {
         return Ok(Some(PathBuf::from(said)));
     }
+    state_file(env, "cooldowns.json")
+        .map(Some)
+        .ok_or_else(|| Unready::Usage(format!("{NAME}: name a file, for there is no HOME to keep one in")))
+}
+
+/// A file in the state directory, if there is one.
+fn state_file(env: &Env, name: &str) -> Option<PathBuf> {
     let state = env.text("XDG_STATE_HOME").map(PathBuf::from);
     let state = state.or_else(|| env.text("HOME").map(|home| PathBuf::from(home).join(".local/state")));
-    let file = state.map(|folder| folder.join("model-proxy/cooldowns.json"));
-    file.map(Some).ok_or_else(|| Unready::Usage(format!("{NAME}: name a file, for there is no HOME to keep one in")))
+    state.map(|folder| folder.join("model-proxy").join(name))
 }
 
 /// How everything is read again: from where it was read now. A directory that is gone is an error then, and no reason to

@@ -78,6 +78,12 @@ impl Client {
         Terms { limits: &self.limits, model: own.map(|(name, limits)| (&**name, limits)) }
     }
 
+    /// Whether it has a day or a month to spend.
+    #[must_use]
+    pub fn has_budget(&self) -> bool {
+        self.limits.tokens_per_day.or(self.limits.tokens_per_month).is_some()
+    }
+
     /// Eight hexadecimal digits of each of its keys' digests.
     pub fn fingerprints(&self) -> impl Iterator<Item = String> {
         self.digests.iter().map(|digest| data_encoding::HEXLOWER.encode(digest.get(..4).unwrap_or_default()))
@@ -171,12 +177,12 @@ fn client(file: Sourced<ClientFile>, usual: Limits, table: &Table, report: &mut 
     let several = 1 < keys.len();
     let digests = keys.iter().enumerate().filter_map(|(at, key)| {
         let place = place.at("key_sha256");
-        let place = if several { place.at(&at.to_string()) } else { place };
+        let place = if several { place.at(at.to_string()) } else { place };
         digest(key, &place, report)
     });
     let digests: Vec<[u8; 32]> = digests.collect();
     for (at, asked) in value.models.iter().flatten().enumerate() {
-        check_model(asked, table, &place.at("models").at(&at.to_string()), report);
+        check_model(asked, table, &place.at("models").at(at.to_string()), report);
     }
     let limits = limits(&value.limits, usual);
     let per_model: Vec<(Box<str>, Limits)> = value

@@ -8,7 +8,7 @@ use http::{HeaderMap, Response, StatusCode};
 use memchr::memmem;
 
 use crate::gateway::body::Body;
-use crate::gateway::forward::Inbound;
+use crate::gateway::forward::{Inbound, clip};
 use crate::gateway::headers::{SDK_PATIENCE, whole_seconds};
 use crate::gateway::ticket::Ticket;
 use crate::gateway::{fault_response, headers, retry_after};
@@ -189,6 +189,9 @@ impl Failure {
             let after = retry_after::read(response.headers(), Clock::unix_seconds());
             let waits = after.is_some_and(|after| after <= SDK_PATIENCE);
             headers::should_retry(response.headers_mut(), waits);
+        }
+        if ticket.record().attempts == 0 && ticket.record().untried.is_empty() {
+            ticket.record().untried = clip(&self.fault.message);
         }
         if 0 < ticket.record().attempts {
             headers::attempts(response.headers_mut(), ticket.record().attempts);

@@ -12,6 +12,7 @@
 mod accept;
 mod auth;
 mod banner;
+mod budgets;
 mod certificate;
 mod door;
 mod health;
@@ -51,13 +52,14 @@ use tokio::sync::watch;
 
 use crate::config::Loaded;
 use crate::config::bounds::Bounds;
-use crate::config::clients::Clients;
+use crate::config::clients::{Client, Clients};
 use crate::config::env::Env;
 use crate::config::snapshot::Snapshot;
 use crate::gateway::{Capacity, Drain, Gateway, Recorder, RequestIds};
 use crate::route::keys::Registry;
 use crate::secret::Secret;
 use crate::server::accept::Crowd;
+use crate::server::budgets::Budgets;
 use crate::server::certificate::Shown;
 use crate::server::listen::{Leavings, Opened};
 use crate::server::persist::Keeper;
@@ -86,6 +88,8 @@ pub struct Settings {
     pub drain: Duration,
     /// Where it is kept over a restart who rests; nowhere if nobody asked for it.
     pub cooldowns: Option<PathBuf>,
+    /// Where it is kept what clients have spent of a day and a month, if there is a place for it.
+    pub budgets: Option<PathBuf>,
 }
 
 /// Why the server cannot start.
@@ -151,10 +155,21 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         _ => None,
     };
     let registered = Registered::new(&settings.loaded.clients, made_key.as_ref());
+    let has_budget = settings.loaded.clients.iter().any(Client::has_budget);
     let log = log::Log::start(settings.log_level).map_err(ServeError::Start)?;
     let runtime: Runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
     // Before anybody can know that we are here: a signal that nobody waits for ends the process.
     let signals = runtime.block_on(async { Signals::listen() }).map_err(ServeError::Start)?;
+    let budgets = match settings.budgets.clone() {
+        Some(path) => Some(Budgets::restore(path, Arc::clone(&registered.clients), &registered.accounts)),
+        None if has_budget => {
+            log::warn(
+                "what clients spend of a day and a month is lost with a restart: there is no state directory (XDG_STATE_HOME or HOME)",
+            );
+            None
+        }
+        None => None,
+    };
     let clock = Clock::start();
     let registry = Arc::clone(&settings.registry);
     let keeper = settings.cooldowns.clone().map(|path| Keeper::restore(path, registry, clock));
@@ -189,7 +204,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     let Started { table, standing, drain, certificate, .. } = started;
     let Settings { reloading, loaded, env, registry, .. } = settings;
     let reloader = Reloader::new(reloading, (&loaded, env), table, (registry, registered), standing);
-    let upkeep = Upkeep::start(reloader, keeper, certificate).map_err(ServeError::Start)?;
+    let upkeep = Upkeep::start(reloader, keeper, certificate, budgets).map_err(ServeError::Start)?;
     let end = End { stop, drain, patience: settings.drain };
     let last_word = runtime.block_on(end.wait(threads, signals, &upkeep));
     // Threads that still run end with the process.

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::thread;
 use std::time::Duration;
 
+use crate::server::budgets::Budgets;
 use crate::server::certificate::{Renewal, Shown};
 use crate::server::persist::Keeper;
 use crate::server::reload::Reloader;
@@ -31,13 +32,15 @@ impl Upkeep {
         mut reloader: Reloader,
         mut keeper: Option<Keeper>,
         certificate: Option<Arc<Shown>>,
+        mut budgets: Option<Budgets>,
     ) -> io::Result<Self> {
         let mut renewal = certificate.map(Renewal::new);
         let (asks, asked) = sync_channel(1);
         let (end, ended) = channel();
         thread::Builder::new().name("upkeep".to_owned()).spawn(move || {
             let _end: Sender<()> = end;
-            run(&mut reloader, keeper.as_mut(), renewal.as_mut(), &asked);
+            let mut kept = Kept { keeper: keeper.as_mut(), budgets: budgets.as_mut() };
+            run(&mut reloader, &mut kept, renewal.as_mut(), &asked);
         })?;
         Ok(Self { asks, ended })
     }
@@ -55,14 +58,9 @@ impl Upkeep {
     }
 }
 
-fn run(
-    reloader: &mut Reloader,
-    mut keeper: Option<&mut Keeper>,
-    mut renewal: Option<&mut Renewal>,
-    asked: &Receiver<()>,
-) {
-    let has_rounds = reloader.watches() || keeper.is_some() || renewal.is_some();
+fn run(reloader: &mut Reloader, kept: &mut Kept<'_>, mut renewal: Option<&mut Renewal>, asked: &Receiver<()>) {
     loop {
+        let has_rounds = reloader.watches() || kept.has_any() || renewal.is_some();
         let next = match has_rounds {
             true => asked.recv_timeout(LOOK_PAUSE),
             false => asked.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -78,14 +76,31 @@ fn run(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        if let Some(keeper) = &mut keeper {
-            keeper.keep();
-        }
+        kept.keep();
         if let Some(renewal) = &mut renewal {
             renewal.look_again();
         }
     }
-    if let Some(keeper) = keeper {
-        keeper.keep();
+    kept.keep();
+}
+
+/// What is written down.
+struct Kept<'k> {
+    keeper: Option<&'k mut Keeper>,
+    budgets: Option<&'k mut Budgets>,
+}
+
+impl Kept<'_> {
+    fn has_any(&self) -> bool {
+        self.keeper.is_some() || self.budgets.as_ref().is_some_and(|budgets| budgets.has_any())
+    }
+
+    fn keep(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.keep();
+        }
+        if let Some(budgets) = &mut self.budgets {
+            budgets.keep();
+        }
     }
 }

@@ -92,6 +92,12 @@ impl Setup {
         self
     }
 
+    /// A variable that is not set after all.
+    pub fn unset(mut self, name: &str) -> Self {
+        self.env.retain(|(known, _)| known != name);
+        self
+    }
+
     /// Its configuration is not named, but found: where there are no files, what is built in.
     pub fn unnamed(mut self) -> Self {
         self.is_unnamed = true;
