@@ -14,6 +14,7 @@
 
 mod support;
 
+mod browsers;
 mod cancel;
 mod cases;
 mod cli;

@@ -10,7 +10,7 @@ use crate::cli::{Exit, Unready, environment, lines, lookup, say};
 use crate::config::env::Env;
 use crate::config::{Diagnostic, Loaded, Lookup, Severity};
 use crate::route::keys::Registry;
-use crate::server::{CertificateFiles, Listen, LogLevel, Reloading, Settings, Source};
+use crate::server::{CertificateFiles, Cors, Listen, LogLevel, Reloading, Settings, Source};
 
 pub(crate) fn run(given: &Given) -> Exit {
     let settings = match settings(given) {
@@ -40,6 +40,9 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
     }
     tell(&loaded, &env)?;
     let (workers, cooldowns) = (workers.get(), cooldowns(&env)?);
+    // What is empty is said on purpose.
+    let cors = env.get("CORS_ORIGINS").map_or_else(|| Cors::parse("*"), Cors::parse);
+    let cors = cors.map_err(|why| Unready::Usage(format!("CORS_ORIGINS: {why}")))?;
     let budgets = state_file(&env, "budgets.json");
     Ok(Settings {
         listen,
@@ -53,6 +56,7 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
         drain,
         cooldowns,
         budgets,
+        cors,
     })
 }
 

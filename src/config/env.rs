@@ -44,6 +44,11 @@ pub const VARS: &[Var] = &[
         "how long a failing key rests where no file says otherwise; 0 turns resting off",
     ),
     once("MODEL_PROXY_CONFIG", "", "the configuration directory, as --config"),
+    once(
+        "CORS_ORIGINS",
+        "*",
+        "whose pages may ask, parted by commas: origins as https://app.example.com, or *; empty, none",
+    ),
     once("MODEL_PROXY_LISTEN", "", "addresses to listen on, parted by commas, each as --listen takes it"),
     once("MODEL_PROXY_TLS_CERT", "", "the certificate for TLS, as --tls-cert"),
     once("MODEL_PROXY_TLS_KEY", "", "its private key, as --tls-key"),

@@ -319,11 +319,12 @@ impl RequestIds {
         Self { seed, next: AtomicU64::new(0) }
     }
 
-    /// The client's own id, if it sent one that can be echoed (at most 128 visible ASCII characters); else a new one.
+    /// The client's own id, if it sent one, and one that can be echoed (at most 128 visible ASCII characters); else a new one.
     #[must_use]
     pub fn of(&self, headers: &HeaderMap) -> RequestId {
         let sane = |id: &&HeaderValue| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
-        if let Some(id) = headers.get(&X_REQUEST_ID).filter(sane) {
+        let mut said = headers.get_all(&X_REQUEST_ID).iter();
+        if let (Some(id), None) = (said.next().filter(sane), said.next()) {
             return RequestId(id.clone());
         }
         let n = self.next.fetch_add(1, Ordering::Relaxed);

@@ -7,19 +7,19 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::header::{CONNECTION, HOST, UPGRADE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
 use crate::config::clients::Client;
-use crate::gateway::{Body, Gateway, Inbound, RequestId};
+use crate::gateway::{Body, Inbound, RequestId};
 use crate::route::table::Model;
 use crate::server::auth::Known;
 use crate::server::intake::{self, Taken};
 use crate::server::refusal::Refusal;
 use crate::server::worker::Worker;
-use crate::server::{auth, health, models};
+use crate::server::{auth, cors, health, models};
 use crate::wire::Format;
 use crate::wire::fault::{Fault, FaultKind};
 
@@ -33,11 +33,13 @@ enum Endpoint {
     Models,
     Health,
     HealthDetailed,
+    Live,
+    Ready,
     Root,
 }
 
 /// Every path there is, the methods it takes, and whether it is open to those without a key.
-const DOORS: [(&str, &[Method], bool, Endpoint); 10] = [
+const DOORS: [(&str, &[Method], bool, Endpoint); 13] = [
     ("/v1/chat/completions", &[Method::POST], false, Endpoint::Answer(Format::OpenaiChat, false)),
     ("/v1/chat/completions-stream", &[Method::POST], false, Endpoint::Answer(Format::OpenaiChat, true)),
     ("/v1/chat/completions/stream", &[Method::POST], false, Endpoint::Answer(Format::OpenaiChat, true)),
@@ -47,6 +49,9 @@ const DOORS: [(&str, &[Method], bool, Endpoint); 10] = [
     ("/v1/models", &[Method::GET, Method::HEAD], false, Endpoint::Models),
     ("/health", &[Method::GET, Method::HEAD], true, Endpoint::Health),
     ("/health/detailed", &[Method::GET, Method::HEAD], false, Endpoint::HealthDetailed),
+    ("/healthz", &[Method::GET, Method::HEAD], true, Endpoint::Health),
+    ("/livez", &[Method::GET, Method::HEAD], true, Endpoint::Live),
+    ("/readyz", &[Method::GET, Method::HEAD], true, Endpoint::Ready),
     ("/", &[Method::GET, Method::HEAD], true, Endpoint::Root),
 ];
 
@@ -64,11 +69,13 @@ pub(super) async fn serve(
     let format = format_of(&parts.uri, &parts.headers);
     // What follows may be spoken in the other protocol: it is not read as a request.
     let closes = parts.headers.contains_key(UPGRADE);
+    let grant = worker.cors.grant(&parts.headers);
     let entered = pin!(enter(worker, known, parts, body, &id, format));
     let answered = unless_it_panics(entered).await;
     let answered =
         answered.unwrap_or_else(|| Err(Fault::new(500, FaultKind::Server, "an error of the proxy's own").into()));
     let mut response = answered.unwrap_or_else(|refusal| refusal.respond(format, &id));
+    grant.apply(response.headers_mut());
     if closes {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -96,17 +103,25 @@ async fn enter(
     well_formed(&parts, worker.gateway.bounds.target_bytes)?;
     let path = parts.uri.path();
     let door = DOORS.iter().find(|(p, ..)| *p == path);
+    let one_model = path.strip_prefix(ONE_MODEL).filter(|name| !name.is_empty());
+    let methods = match (door, one_model) {
+        (Some((_, methods, ..)), _) => Some(*methods),
+        (None, Some(_)) => Some(&[Method::GET, Method::HEAD][..]),
+        (None, None) => None,
+    };
+    // It bears no key: a browser asks before it has one to show.
+    if let Some(methods) = methods.filter(|_| parts.method == Method::OPTIONS) {
+        return Ok(options(worker, methods, &parts.headers, id));
+    }
     // Checked wherever it is not open; asked for only where it is used.
     let client = match door {
         Some((_, _, true, _)) => None,
         Some(_) | None => Some(auth::check(&parts.headers, &worker.clients.load(), known)?),
     };
-    let one_model = path.strip_prefix(ONE_MODEL).filter(|name| !name.is_empty());
-    let (methods, endpoint) = match (door, one_model) {
-        (Some((_, methods, _, endpoint)), _) => (*methods, *endpoint),
-        (None, Some(_)) => (&[Method::GET, Method::HEAD][..], Endpoint::Models),
-        (None, None) => return Err(unknown_path(path).into()),
+    let Some(methods) = methods else {
+        return Err(unknown_path(path).into());
     };
+    let endpoint = door.map_or(Endpoint::Models, |(.., endpoint)| *endpoint);
     if !methods.contains(&parts.method) {
         return Err(wrong_method(&parts.method, path, methods));
     }
@@ -125,11 +140,10 @@ async fn enter(
         }
         Endpoint::Models => list_models(worker, (&parts.uri, one_model), client.as_deref(), format, id),
         Endpoint::Health => Ok(unless_draining(worker, json(health::basic(worker.gateway.drain.is_draining()), id))),
-        Endpoint::HealthDetailed => {
-            let Gateway { table, clock, drain, .. } = &worker.gateway;
-            let body = health::detailed(&table.load(), clock.now(), &worker.standing.state(), drain);
-            Ok(unless_draining(worker, json(body, id)))
-        }
+        Endpoint::HealthDetailed => Ok(unless_draining(worker, json(health::detailed(worker), id))),
+        // That it is said is all there is to say.
+        Endpoint::Live => Ok(plain("ok\n", id)),
+        Endpoint::Ready => Ok(ready(worker, &parts.uri, id)),
         Endpoint::Root => Ok(json(about(), id)),
     }
 }
@@ -244,7 +258,53 @@ fn json(body: Vec<u8>, id: &RequestId) -> Response<Body> {
 fn unless_draining(worker: &Worker, mut response: Response<Body>) -> Response<Body> {
     if worker.gateway.drain.is_draining() {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
     }
+    response
+}
+
+/// What may be asked of a path (RFC 9110 9.3.7), and for whose pages.
+fn options(worker: &Worker, methods: &[Method], asked: &HeaderMap, id: &RequestId) -> Response<Body> {
+    let names = methods.iter().map(Method::as_str).chain(["OPTIONS"]).collect::<Vec<_>>().join(", ");
+    let mut response = plain("", id);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.remove(CONTENT_TYPE);
+    if let Ok(names) = HeaderValue::from_str(&names) {
+        headers.insert(ALLOW, names);
+    }
+    if cors::is_preflight(&Method::OPTIONS, asked) {
+        cors::preflight(&worker.cors.grant(asked), &names, asked, headers);
+    }
+    response
+}
+
+/// Whether requests are better sent here or elsewhere, for who spreads them; with `?verbose` and why.
+fn ready(worker: &Worker, uri: &Uri, id: &RequestId) -> Response<Body> {
+    let checks = health::checks(worker);
+    let is_ready = checks.iter().all(|(_, is_well)| *is_well);
+    let mut text = String::new();
+    if uri.query().is_some_and(|query| query.split('&').any(|part| part == "verbose" || part.starts_with("verbose="))) {
+        for (what, is_well) in &checks {
+            text.push_str(&format!(
+                "[{}]{what} {}\n",
+                if *is_well { '+' } else { '-' },
+                if *is_well { "ok" } else { "failed" }
+            ));
+        }
+    }
+    text.push_str(if is_ready { "ok\n" } else { "not ready\n" });
+    let mut response = plain(&text, id);
+    if !is_ready {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
+    }
+    response
+}
+
+fn plain(text: &str, id: &RequestId) -> Response<Body> {
+    let mut response = crate::gateway::json_response(text.as_bytes().to_vec(), id);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 

@@ -1,9 +1,11 @@
 //! `/health`: whether we are up, and, for those with the key, how each provider is.
 
-use crate::gateway::Drain;
-use crate::route::table::Table;
-use crate::server::reload::State;
+use std::sync::Arc;
+
+use crate::gateway::Gateway;
+use crate::route::table::{Address, Route, Table};
 use crate::server::resting;
+use crate::server::worker::Worker;
 use crate::time::{Clock, Millis, Rfc3339};
 use crate::wire::json::Writer;
 
@@ -19,20 +21,23 @@ pub(super) fn basic(is_draining: bool) -> Vec<u8> {
 /// The seed's body of `/health/detailed`, told truly: a provider that no model uses is not listed, one without a key is
 /// "unconfigured" rather than a failure of the whole, and one whose keys all rest says so. `resting` is ours: what is not
 /// tried at the moment, until when, and why.
-pub(super) fn detailed(table: &Table, now: Millis, standing: &State, drain: &Drain) -> Vec<u8> {
-    let providers = providers(table, now);
+pub(super) fn detailed(worker: &Worker) -> Vec<u8> {
+    let Gateway { table, clock, drain, capacity, .. } = &worker.gateway;
+    let (table, now, standing) = (table.load(), clock.now(), worker.standing.state());
+    let providers = providers(&table, now);
     let mut out = Vec::new();
     let mut w = Writer::new(&mut out);
-    let serving = providers.iter().any(|p| 0 < p.available) || providers.is_empty();
-    let status = match (drain.is_draining(), serving) {
+    let status = match (drain.is_draining(), has_usable_key(&table, now)) {
         (true, _) => DRAINING,
         (false, true) => "healthy",
         (false, false) => "degraded",
     };
     w.object().key("status").str(status);
     w.key("timestamp").str(&Rfc3339(Clock::unix_seconds()).to_string());
-    w.key("uptime_seconds").int(now.0 / 1000);
-    w.key("components").object().key("providers").object();
+    w.key("version").str(env!("CARGO_PKG_VERSION")).key("uptime_seconds").int(now.0 / 1000);
+    // Nothing is written to a database: the seed's key says so rather than being left out.
+    w.key("components").object().key("database").object().key("status").str("disabled").end_object();
+    w.key("providers").object();
     for provider in &providers {
         w.key(&provider.name).object().key("status").str(provider.status());
         w.key("keys_available").int(provider.available).key("keys_total").int(provider.total).end_object();
@@ -45,10 +50,38 @@ pub(super) fn detailed(table: &Table, now: Millis, standing: &State, drain: &Dra
         w.key("error").str(first).end_object();
     }
     w.end_object().end_object();
-    w.key("requests_open").int(drain.open() as u64);
-    resting::write(w.key("resting"), table, now);
+    let (under_way, held) = capacity.taken();
+    w.key("draining").bool(drain.is_draining()).key("requests_open").int(drain.open() as u64);
+    w.key("requests_in_flight").int(under_way as u64).key("bytes_held").int(held as u64);
+    w.key("connections").object().key("open").int(worker.crowd.open() as u64);
+    w.key("most").int(worker.crowd.most() as u64).end_object();
+    resting::write(w.key("resting"), &table, now);
     w.end_object();
     out
+}
+
+/// What must be so for requests to be sent here.
+pub(super) fn checks(worker: &Worker) -> [(&'static str, bool); 2] {
+    let Gateway { table, clock, drain, .. } = &worker.gateway;
+    [("serving", !drain.is_draining()), ("a usable key", has_usable_key(&table.load(), clock.now()))]
+}
+
+/// Whether any model can be answered now by somebody. The provider that is built in counts only where there is no other:
+/// it is always there, and nobody sends requests here for it.
+fn has_usable_key(table: &Table, now: Millis) -> bool {
+    let is_real = |route: &&Arc<Route>| matches!(route.address, Address::Http { .. });
+    let mut real = table.models().flat_map(|model| &model.routes).filter(is_real).peekable();
+    let is_configured =
+        table.models().flat_map(|model| &model.routes).filter(is_real).any(|route| !route.keys.is_empty());
+    let is_ready = |route: &Arc<Route>| {
+        route.provider.state.is_ready(now) && route.keys.iter().any(|key| key.on_key.is_ready(now))
+    };
+    real.peek().is_none() || !is_configured && has_demo(table) || real.any(is_ready)
+}
+
+/// Nothing but the built-in provider can answer: a first look at the program.
+fn has_demo(table: &Table) -> bool {
+    table.models().flat_map(|model| &model.routes).any(|route| matches!(route.address, Address::Builtin))
 }
 
 /// What is said once the end has begun, with a 503.

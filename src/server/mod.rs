@@ -14,6 +14,7 @@ mod auth;
 mod banner;
 mod budgets;
 mod certificate;
+mod cors;
 mod door;
 mod health;
 mod intake;
@@ -32,6 +33,7 @@ mod upkeep;
 mod worker;
 
 pub use certificate::{CertificateError, Files as CertificateFiles};
+pub use cors::Cors;
 pub use listen::Listen;
 pub use log::LogLevel;
 pub use reload::{Reloading, Source};
@@ -84,6 +86,8 @@ pub struct Settings {
     pub env: Env,
     pub registry: Arc<Registry>,
     pub reloading: Reloading,
+    /// Whose pages may ask.
+    pub cors: Cors,
     /// How long open requests may go on after the first signal.
     pub drain: Duration,
     /// Where it is kept over a restart who rests; nowhere if nobody asked for it.
@@ -184,6 +188,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         crowd: Crowd::new(settings.loaded.bounds.connections),
         bounds: Arc::new(settings.loaded.bounds.clone()),
         certificate,
+        cors: settings.cors.clone(),
         drain: Arc::default(),
         standing: Standing::now(),
     };
@@ -234,6 +239,7 @@ struct Started {
     capacity: Arc<Capacity>,
     crowd: Arc<Crowd>,
     certificate: Option<Arc<Shown>>,
+    cors: Cors,
 }
 
 impl Started {
@@ -271,6 +277,7 @@ impl Started {
             standing: Arc::clone(&self.standing),
             certificate: self.certificate.clone(),
             crowd: Arc::clone(&self.crowd),
+            cors: self.cors.clone(),
         });
         let runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
         let serve = move || {

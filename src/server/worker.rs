@@ -26,6 +26,7 @@ use crate::gateway::{Gateway, RequestIds};
 use crate::server::accept::{Arrived, Crowd, Listener, Member};
 use crate::server::auth::Known;
 use crate::server::certificate::Shown;
+use crate::server::cors::Cors;
 use crate::server::listen::Opened;
 use crate::server::reload::Standing;
 use crate::server::seat::{Counted, Keeper, Late, Seat, Seated};
@@ -48,6 +49,7 @@ pub(super) struct Worker {
     /// Shown to who speaks TLS.
     pub(super) certificate: Option<Arc<Shown>>,
     pub(super) crowd: Arc<Crowd>,
+    pub(super) cors: Cors,
 }
 
 /// How far the end has come.
