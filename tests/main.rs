@@ -38,5 +38,6 @@ mod lossy;
 mod policy;
 mod reload;
 mod replies;
+mod secrets;
 mod transports;
 mod verbatim;

@@ -127,7 +127,7 @@ fn load(given: &Given, env: &Env, registry: &Registry) -> Result<Loaded, Unready
 fn resolve(table: &Table, name: &str) -> Result<Resolved, String> {
     let by_own_name = || {
         let model = table.models().find(|m| *m.name == *name)?;
-        Some(Resolved { model: Arc::clone(model), star: Some("*".into()) })
+        Some(Resolved { model: Arc::clone(model), star: Some("*".into()), secrets: Arc::clone(&table.secrets) })
     };
     table.resolve(name).or_else(by_own_name).ok_or_else(|| {
         let near: Vec<String> = table.near(name).iter().map(|near| format!("{near:?}")).collect();

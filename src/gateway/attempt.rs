@@ -12,7 +12,7 @@ use crate::gateway::capacity::Room;
 use crate::gateway::failure::{Failure, Said};
 use crate::gateway::forward::{Inbound, Request};
 use crate::gateway::pulse::Pulse;
-use crate::gateway::relay::{Lane, Relay, Unanswered, read_fault};
+use crate::gateway::relay::{Around, Lane, Relay, Unanswered, read_fault};
 use crate::gateway::ticket::Ticket;
 use crate::gateway::{Gateway, headers, retry_after};
 use crate::route::table::{Address, OnLossy, Origin, Route, Slot};
@@ -88,6 +88,7 @@ impl Gateway {
             way.content(whole.map_err(|e| unread(&e))?, room).map_err(|fault| faulty(route, fault))?
         };
         let mut headers = headers::answered(&headers, route, request.inbound.format, &model);
+        headers::hide(&mut headers, |value| headers::holds(value, &slot.key));
         if request.on_lossy != OnLossy::Silent {
             headers::dropped(&mut headers, &dropped);
         }
@@ -319,7 +320,12 @@ impl Way<'_> {
         let keep_alive = self.request.resolved.model.terms.keep_alive;
         let pulse = keep_alive.map(|every| Pulse::new(every, to));
         let Gateway { drain, capacity, bounds, .. } = self.gateway;
-        let mut relay = Relay::new(body, (lane, bounds.event_bytes), pulse, (Arc::clone(drain), capacity.room()));
+        let around = Around {
+            drain: Arc::clone(drain),
+            room: capacity.room(),
+            secrets: Arc::clone(&self.request.resolved.secrets),
+        };
+        let mut relay = Relay::new(body, (lane, bounds.event_bytes), pulse, around);
         let gate = self.route.gate;
         let first = tokio::time::timeout(gate.time, relay.first_output(gate)).await;
         match first {

@@ -92,7 +92,7 @@ impl Gateway {
                 Ok(count) => return Ok(Asked::Told(count)),
                 Err(failure) => failure,
             };
-            failure.scrub(&slot.key);
+            failure.scrub(&request.resolved.secrets);
             let Some(mut outcome) = failure.outcome else {
                 return Err(failure);
             };

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
-use memchr::memmem;
 
 use crate::gateway::body::Body;
 use crate::gateway::forward::{Inbound, clip};
 use crate::gateway::headers::{SDK_PATIENCE, whole_seconds};
 use crate::gateway::ticket::Ticket;
 use crate::gateway::{fault_response, headers, retry_after};
-use crate::route::table::{Key, Policy};
+use crate::route::secrets::Secrets;
+use crate::route::table::Policy;
 use crate::route::verdict::{Outcome, Stage};
 use crate::route::{keys::Why, plan::GiveUp};
 use crate::time::{Clock, Millis};
@@ -37,9 +37,6 @@ pub(super) struct Failure {
     /// Nothing else is to be tried.
     pub(super) is_last: bool,
 }
-
-/// Shorter keys are no secrets, and may be words that stand in any sentence.
-const SCRUBBED_BYTES_MIN: usize = 8;
 
 /// An upstream's error reply.
 #[derive(Debug)]
@@ -89,8 +86,8 @@ impl Failure {
         self
     }
 
-    /// Takes the account and the key out of all that is shown, logged or kept: some providers repeat the credential they refuse.
-    pub(super) fn scrub(&mut self, key: &Key) {
+    /// Takes accounts and keys out of all that is shown, logged or kept: some providers repeat the credential they refuse.
+    pub(super) fn scrub(&mut self, secrets: &Secrets) {
         // What the upstream said was found to be UTF-8 before it was kept.
         if let Some(said) = &mut self.said
             && let Ok(text) = std::str::from_utf8(&said.body)
@@ -98,21 +95,18 @@ impl Failure {
         {
             said.body = shown.into();
         }
-        let Some(secret) = key.secret.as_ref().filter(|s| SCRUBBED_BYTES_MIN <= s.expose().len()) else {
-            return;
-        };
-        let (exposed, shown) = (secret.expose(), secret.redacted());
         let Fault { message, param, code, .. } = &mut self.fault;
-        let texts = [Some(message), param.as_mut(), code.as_mut(), self.detail.as_mut()];
-        for text in texts.into_iter().flatten().filter(|t| t.contains(exposed)) {
-            *text = text.replace(exposed, &shown);
+        for text in [Some(message), param.as_mut(), code.as_mut(), self.detail.as_mut()].into_iter().flatten() {
+            if let Some(clean) = secrets.hidden(text) {
+                *text = clean;
+            }
         }
         if let Some(said) = &mut self.said
-            && memmem::find(&said.body, exposed.as_bytes()).is_some()
+            && let Some(clean) = secrets.hidden_in(&said.body)
         {
-            // It was found to be UTF-8 before it was kept.
-            said.body = String::from_utf8_lossy(&said.body).replace(exposed, &shown).into();
+            said.body = clean.into();
         }
+        headers::hide(&mut self.headers, |value| secrets.hidden_in(value).is_some());
     }
 
     /// How much the client learns from it: the answer to "which of several failures do I show?"

@@ -162,7 +162,7 @@ impl Gateway {
                 Err(failure) => failure,
             };
             now = self.clock.now();
-            failure.scrub(&slot.key);
+            failure.scrub(&request.resolved.secrets);
             failure.whose = Some(format!("provider \"{}\"", route.provider.name));
             if failure.is_last {
                 return Err(failure);

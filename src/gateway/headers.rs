@@ -7,10 +7,11 @@ use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, USER_AGENT,
 };
 use http::{HeaderMap, HeaderValue};
+use memchr::memmem;
 use smallvec::SmallVec;
 
 use crate::gateway::retry_after;
-use crate::route::table::{OnLossy, Route, Slot};
+use crate::route::table::{Key, OnLossy, Route, Slot};
 use crate::time::{Clock, Rfc3339};
 use crate::wire::Format;
 use crate::wire::fault::Fault;
@@ -249,6 +250,20 @@ pub(super) fn whole_seconds(left: Duration) -> u64 {
 
 /// What the official SDKs wait at most because a `retry-after` says so; told of more, they come back after a second.
 pub(super) const SDK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Leaves out whole headers by their values.
+pub(super) fn hide(headers: &mut HeaderMap, is_secret: impl Fn(&[u8]) -> bool) {
+    let found = headers.iter().filter(|(_, value)| is_secret(value.as_bytes())).map(|(name, _)| name.clone());
+    for name in found.collect::<SmallVec<[HeaderName; 1]>>() {
+        headers.remove(name);
+    }
+}
+
+/// Whether a header's value holds the key a request was sent with. Nearly all are too short for that.
+pub(super) fn holds(value: &[u8], key: &Key) -> bool {
+    let secret = key.secret.as_ref().map(|secret| secret.expose().as_bytes()).filter(|secret| 8 <= secret.len());
+    secret.is_some_and(|secret| secret.len() <= value.len() && memmem::find(value, secret).is_some())
+}
 
 /// Takes out what an upstream said of its limits.
 pub(super) fn forget_limits(headers: &mut HeaderMap) {

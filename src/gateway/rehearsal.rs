@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::gateway::attempt::{faulty, unsent_at};
 use crate::gateway::failure::{Failure, last_word};
 use crate::route::plan::GiveUp;
-use crate::route::table::{Route, Slot};
+use crate::route::table::Route;
 use crate::route::verdict::{Outcome, Stage};
 use crate::time::Millis;
 use crate::upstream;
@@ -55,10 +55,9 @@ pub fn outcome(route: &Route, mishap: &Mishap) -> Option<Outcome> {
 }
 
 impl Rehearsal {
-    /// Takes in one more mishap, on a route with a key; says what the plan is to be told of it.
-    pub fn fail(&mut self, route: &Route, slot: &Slot, mishap: &Mishap) -> Option<Outcome> {
+    /// Takes in one more mishap, on a route; says what the plan is to be told of it.
+    pub fn fail(&mut self, route: &Route, mishap: &Mishap) -> Option<Outcome> {
         let mut failure = failure(route, mishap);
-        failure.scrub(&slot.key);
         failure.whose = Some(format!("provider \"{}\"", route.provider.name));
         let outcome = failure.outcome;
         self.best = Some(failure.more_useful(self.best.take()));

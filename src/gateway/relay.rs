@@ -21,6 +21,7 @@ use crate::gateway::drain::Drain;
 use crate::gateway::forward::stopping;
 use crate::gateway::pulse::Pulse;
 use crate::gateway::ticket::Ticket;
+use crate::route::secrets::Secrets;
 use crate::route::table::Gate;
 use crate::upstream::{self, ReadError};
 use crate::wire::event::Usage;
@@ -43,11 +44,19 @@ pub(super) struct Relay {
     /// Bytes held in `ready` before the commit point.
     held_bytes: usize,
     pulse: Option<Pulse>,
-    drain: Arc<Drain>,
-    /// For an event that is not yet whole.
-    room: Room,
+    around: Around,
     lacks_room: bool,
     pub(super) ticket: Option<Ticket>,
+}
+
+/// What it needs of its surroundings.
+#[derive(Debug)]
+pub(super) struct Around {
+    pub(super) drain: Arc<Drain>,
+    /// For an event that is not yet whole.
+    pub(super) room: Room,
+    /// What no error may show.
+    pub(super) secrets: Arc<Secrets>,
 }
 
 #[derive(Debug)]
@@ -112,7 +121,7 @@ impl Relay {
         upstream: upstream::Body,
         (lane, event_bytes_max): (Lane, usize),
         pulse: Option<Pulse>,
-        (drain, room): (Arc<Drain>, Room),
+        around: Around,
     ) -> Self {
         Self {
             upstream,
@@ -123,8 +132,7 @@ impl Relay {
             frames: 0,
             held_bytes: 0,
             pulse,
-            drain,
-            room,
+            around,
             lacks_room: false,
             ticket: None,
         }
@@ -170,8 +178,8 @@ impl Relay {
             if self.over {
                 return Poll::Ready(None);
             }
-            if self.drain.is_over() {
-                self.drain.count_cut();
+            if self.around.drain.is_over() {
+                self.around.drain.count_cut();
                 self.fail(stopping());
                 continue;
             }
@@ -233,10 +241,19 @@ impl Relay {
             };
             self.frames = self.frames.saturating_add(1);
             match &mut self.lane {
-                Lane::Translated(lane) => lane.translator.frame(&frame, &mut lane.scratch),
+                Lane::Translated(lane) => lane.frame(&frame, &self.around.secrets),
                 Lane::Verbatim(lane) => {
                     lane.look(&frame);
-                    if lane.model.is_some() {
+                    if let Some(clean) = lane.cleaned(&frame, &self.around.secrets) {
+                        // What stands before it in this chunk goes as it came.
+                        let end = chunk.len().saturating_sub(self.framer.held_len());
+                        let begin = end.saturating_sub(frame.raw().len());
+                        if lane.model.is_none() && sent < begin {
+                            self.ready.push_back(chunk.slice(sent..begin));
+                        }
+                        self.ready.push_back(clean);
+                        sent = end;
+                    } else if lane.model.is_some() {
                         self.ready.push_back(lane.renamed(&frame).unwrap_or_else(|| frame.raw().clone()));
                     } else if taken == 0 && 0 < held_before {
                         sent = frame.raw().len().saturating_sub(held_before);
@@ -246,7 +263,7 @@ impl Relay {
             }
             taken += 1;
         }
-        if !self.room.fit(self.framer.held_len()) {
+        if !self.around.room.fit(self.framer.held_len()) {
             self.lacks_room = true;
             return self.fail(no_room());
         }
@@ -277,7 +294,7 @@ impl Relay {
             Lane::Translated(lane) => {
                 if let Some(frame) = tail {
                     self.frames = self.frames.saturating_add(1);
-                    lane.translator.frame(&frame, &mut lane.scratch);
+                    lane.frame(&frame, &self.around.secrets);
                 }
                 lane.translator.finish(&mut lane.scratch);
                 lane.cut(&mut self.ready);
@@ -287,7 +304,8 @@ impl Relay {
                 if let Some(frame) = tail.filter(is_whole) {
                     self.frames = self.frames.saturating_add(1);
                     lane.look(&frame);
-                    self.ready.push_back(lane.renamed(&frame).unwrap_or_else(|| frame.raw().clone()));
+                    let clean = lane.cleaned(&frame, &self.around.secrets).or_else(|| lane.renamed(&frame));
+                    self.ready.push_back(clean.unwrap_or_else(|| frame.raw().clone()));
                     if !lane.finished && lane.fault.is_none() {
                         // What is told next must be an event of its own.
                         self.ready.push_back(Bytes::from_static(b"\n\n"));
@@ -327,7 +345,7 @@ impl Drop for Relay {
                 None => ticket.complete(),
                 Some(fault) => {
                     let why = fault.to_string();
-                    ticket.broken(why);
+                    ticket.broken(self.around.secrets.hidden(&why).unwrap_or(why));
                 }
             }
         }
@@ -356,6 +374,12 @@ impl Verbatim {
         }
     }
 
+    /// A frame that tells of a fault, without the keys it repeats. Any other is not looked through.
+    fn cleaned(&self, frame: &Frame, secrets: &Secrets) -> Option<Bytes> {
+        self.fault.as_ref()?;
+        secrets.hidden_in(frame.raw()).map(Bytes::from)
+    }
+
     /// The frame with the model's name replaced, where it carries one and that is asked for.
     fn renamed(&self, frame: &Frame) -> Option<Bytes> {
         let model = self.model.as_ref()?;
@@ -371,6 +395,16 @@ impl Verbatim {
 }
 
 impl Translated {
+    /// Translates a frame; a fault is told without the keys it repeats.
+    fn frame(&mut self, frame: &Frame, secrets: &Secrets) {
+        self.translator.frame(frame, &mut self.scratch);
+        if self.translator.seen().fault.is_some()
+            && let Some(clean) = secrets.hidden_in(&self.scratch)
+        {
+            self.scratch = clean;
+        }
+    }
+
     /// Moves what was written into a piece of the pool.
     fn cut(&mut self, ready: &mut VecDeque<Bytes>) {
         if !self.scratch.is_empty() {
@@ -432,8 +466,9 @@ mod tests {
     use crate::route::table::Timeouts;
     use crate::wire::sse::FRAME_BYTES_MAX;
 
-    fn surroundings() -> (Arc<Drain>, Room) {
-        (Arc::default(), Capacity::new(1, FRAME_BYTES_MAX).room())
+    fn surroundings() -> Around {
+        let room = Capacity::new(1, FRAME_BYTES_MAX).room();
+        Around { drain: Arc::default(), room, secrets: Arc::default() }
     }
 
     /// What a client gets of these chunks, after which the upstream ends or breaks. `None`: nothing was sent.

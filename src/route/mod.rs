@@ -5,6 +5,7 @@ pub mod laws;
 pub mod near;
 pub mod plan;
 pub mod reason;
+pub mod secrets;
 pub mod table;
 pub mod told;
 pub mod verdict;

@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 
 use crate::route::keys::{KeyState, ModelState};
 use crate::route::plan::ATTEMPTS_MAX;
+use crate::route::secrets::Secrets;
 use crate::secret::Secret;
 use crate::wire::Format;
 use crate::wire::caps::{Capabilities, Quirks};
@@ -32,6 +33,8 @@ pub struct Table {
     names: AHashMap<Box<str>, usize>,
     /// Names with a `*`, the most particular first.
     wildcards: Box<[(Pattern, usize)]>,
+    /// Every key in it, for who must not show one.
+    pub secrets: Arc<Secrets>,
     /// Hexadecimal digest of what it was compiled from.
     pub hash: String,
 }
@@ -464,6 +467,8 @@ impl fmt::Display for Pattern {
 pub struct Resolved {
     pub model: Arc<Model>,
     pub star: Option<Box<str>>,
+    /// Every key of the table it was found in.
+    pub secrets: Arc<Secrets>,
 }
 
 impl Resolved {
@@ -495,19 +500,20 @@ impl Table {
             }
         }
         wildcards.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.particular()));
-        Self { models: models.into(), names, wildcards: wildcards.into(), hash }
+        let secrets = Arc::new(Secrets::of(&models));
+        Self { models: models.into(), names, wildcards: wildcards.into(), secrets, hash }
     }
 
     /// Finds the model for a name: the name itself, an alias, or the wildcard with the longest beginning, then end.
     #[must_use]
     pub fn resolve(&self, name: &str) -> Option<Resolved> {
         if let Some(model) = self.names.get(name).and_then(|&i| self.models.get(i)) {
-            return Some(Resolved { model: Arc::clone(model), star: None });
+            return Some(Resolved { model: Arc::clone(model), star: None, secrets: Arc::clone(&self.secrets) });
         }
         self.wildcards.iter().find_map(|(pattern, index)| {
             let star = pattern.matches(name)?;
             let model = self.models.get(*index)?;
-            Some(Resolved { model: Arc::clone(model), star: Some(star.into()) })
+            Some(Resolved { model: Arc::clone(model), star: Some(star.into()), secrets: Arc::clone(&self.secrets) })
         })
     }
 

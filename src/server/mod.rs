@@ -159,21 +159,12 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         _ => None,
     };
     let registered = Registered::new(&settings.loaded.clients, made_key.as_ref());
-    let has_budget = settings.loaded.clients.iter().any(Client::has_budget);
+    quiet_panics();
     let log = log::Log::start(settings.log_level).map_err(ServeError::Start)?;
     let runtime: Runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
     // Before anybody can know that we are here: a signal that nobody waits for ends the process.
     let signals = runtime.block_on(async { Signals::listen() }).map_err(ServeError::Start)?;
-    let budgets = match settings.budgets.clone() {
-        Some(path) => Some(Budgets::restore(path, Arc::clone(&registered.clients), &registered.accounts)),
-        None if has_budget => {
-            log::warn(
-                "what clients spend of a day and a month is lost with a restart: there is no state directory (XDG_STATE_HOME or HOME)",
-            );
-            None
-        }
-        None => None,
-    };
+    let budgets = restored(&settings, &registered);
     let clock = Clock::start();
     let registry = Arc::clone(&settings.registry);
     let keeper = settings.cooldowns.clone().map(|path| Keeper::restore(path, registry, clock));
@@ -224,6 +215,27 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
 /// Upstreams that have connections at one time: many more than a configuration names, and a bound where base URLs come from
 /// wildcards.
 const ORIGINS_MAX: usize = 256;
+
+/// A panic's own words may hold what it stumbled over: a piece of a body, say. Where it happened is enough to mend it.
+fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(String::new, |place| format!(" at {place}"));
+        log::error(&format!("a mistake of ours{place}: the request it happened in was answered with 500"));
+    }));
+}
+
+/// What clients have spent so far, and where it goes on being kept.
+fn restored(settings: &Settings, registered: &Registered) -> Option<Budgets> {
+    let Some(path) = settings.budgets.clone() else {
+        if settings.loaded.clients.iter().any(Client::has_budget) {
+            log::warn(
+                "what clients spend of a day and a month is lost with a restart: there is no state directory (XDG_STATE_HOME or HOME)",
+            );
+        }
+        return None;
+    };
+    Some(Budgets::restore(path, Arc::clone(&registered.clients), &registered.accounts))
+}
 
 /// What all workers share.
 struct Started {

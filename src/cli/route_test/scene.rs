@@ -132,7 +132,7 @@ impl<'r> Scene<'r> {
             let next = next.unwrap_or_else(|| Typed { text: "200".to_owned(), said: Said::Delivered });
             let begun = self.now;
             let mishap = self.mishap(next.said, route);
-            let outcome = mishap.as_ref().and_then(|mishap| rehearsal.fail(route, slot, mishap));
+            let outcome = mishap.as_ref().and_then(|mishap| rehearsal.fail(route, mishap));
             let outcome = outcome.unwrap_or_else(|| Outcome::replied(200, None));
             let (verdict, rest) = self.observe(&mut plan, &outcome, (route, slot));
             steps.push(Decision::Tried(self.tried((route, slot), begun, next.text, (verdict, rest))));
