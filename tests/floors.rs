@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     &["time", "secret"],
     &["wire"],
     &["route", "limit"],
-    &["config", "upstream"],
+    &["config", "metrics", "upstream"],
     &["gateway"],
     &["server"],
     &["cli"],

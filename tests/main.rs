@@ -35,6 +35,7 @@ mod hold;
 mod hostile_h2;
 mod load;
 mod lossy;
+mod metrics;
 mod policy;
 mod reload;
 mod replies;

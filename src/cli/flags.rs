@@ -130,6 +130,13 @@ const START: Command = Command {
                    many times",
         },
         Flag {
+            long: "metrics-listen",
+            short: None,
+            value: Some("ADDRESS"),
+            default: "",
+            help: "serve /metrics at HOST:PORT, without a key, and nothing else there; otherwise beside the rest, with one",
+        },
+        Flag {
             long: "tls-cert",
             short: None,
             value: Some("FILE"),

@@ -27,6 +27,7 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
     let env = environment(given)?;
     let listen = listen(given, &env)?;
     let certificate = certificate(given, &env)?;
+    let metrics = metrics(given, &env)?;
     let workers: NonZeroUsize = given.number("workers", "a number of threads, 1 or more")?;
     let log_level = log_level(given, &env)?;
     let drain = drain(given, &env)?;
@@ -46,6 +47,7 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
     let budgets = state_file(&env, "budgets.json");
     Ok(Settings {
         listen,
+        metrics,
         certificate,
         workers,
         log_level,
@@ -79,6 +81,22 @@ fn listen(given: &Given, env: &Env) -> Result<Vec<Listen>, Unready> {
     }
     let host = given.text_or_default("host")?.trim_start_matches('[').trim_end_matches(']').to_owned();
     Ok(vec![Listen::Tcp { host, port: given.number("port", "a number up to 65535")?, tls: None }])
+}
+
+/// Where metrics are served, if on a port of their own.
+fn metrics(given: &Given, env: &Env) -> Result<Option<Listen>, Unready> {
+    let (text, said_by) = match (given.text("metrics-listen")?, env.text("MODEL_PROXY_METRICS_LISTEN")) {
+        (Some(text), _) => (text, "--metrics-listen"),
+        (None, Some(text)) => (text, "MODEL_PROXY_METRICS_LISTEN"),
+        (None, None) => return Ok(None),
+    };
+    match Listen::parse(text) {
+        Ok(Listen::Tcp { tls: Some(true), .. }) => {
+            Err(Unready::Usage(format!("{said_by}: metrics are served without TLS only")))
+        }
+        Ok(listen) => Ok(Some(listen)),
+        Err(why) => Err(Unready::Usage(format!("{said_by}: {why}"))),
+    }
 }
 
 /// The certificate to be shown, if one is named.

@@ -50,6 +50,7 @@ pub const VARS: &[Var] = &[
         "whose pages may ask, parted by commas: origins as https://app.example.com, or *; empty, none",
     ),
     once("MODEL_PROXY_LISTEN", "", "addresses to listen on, parted by commas, each as --listen takes it"),
+    once("MODEL_PROXY_METRICS_LISTEN", "", "an address for /metrics alone, as --metrics-listen"),
     once("MODEL_PROXY_TLS_CERT", "", "the certificate for TLS, as --tls-cert"),
     once("MODEL_PROXY_TLS_KEY", "", "its private key, as --tls-key"),
     once("MODEL_PROXY_LOG_LEVEL", "info", "error, warn, info or debug, as --log-level"),

@@ -1,6 +1,7 @@
 //! One try at one route with one key: what is sent, and whether what comes back is an answer.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -71,20 +72,29 @@ impl Gateway {
             Address::Http { origin, path, ready } => {
                 let path = ready.clone().map_or_else(|| path_of(path, &model), Ok)?;
                 let outgoing = outgoing(request, (route, slot), (origin, path), parts);
-                self.upstream.send(outgoing).await.map_err(|error| unsent(route, &error))?
+                let begun = self.clock.micros();
+                let sent = self.upstream.send(outgoing).await;
+                request.waited(begun, self.clock);
+                sent.map_err(|error| unsent(route, &error))?
             }
         };
+        let begun = self.clock.micros();
         if !answer.status.is_success() {
-            return Err(Box::pin(refused(request, route, answer)).await);
+            let failure = Box::pin(refused(request, route, answer)).await;
+            request.waited(begun, self.clock);
+            return Err(failure);
         }
         let is_stream = request.stream && is_event_stream(&answer.headers);
         let Answer { status, headers, mut body, .. } = answer;
         let way = Way { request, route, memory, gateway: self };
         let content = if is_stream {
-            Box::pin(way.stream(body)).await?
+            let content = Box::pin(way.stream(body)).await;
+            request.waited(begun, self.clock);
+            content?
         } else {
             let mut room = self.capacity.room();
             let whole = body.collect(self.bounds.reply_bytes, |bytes| room.fit(bytes)).await;
+            request.waited(begun, self.clock);
             way.content(whole.map_err(|e| unread(&e))?, room).map_err(|fault| faulty(route, fault))?
         };
         let mut headers = headers::answered(&headers, route, request.inbound.format, &model);
@@ -279,7 +289,9 @@ fn repaired(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
         body,
         ..Inbound::default()
     };
-    outbound(&Request { inbound: &inbound, head: &head, ..*request }, route, model)
+    let Request { resolved, stream, on_lossy, .. } = *request;
+    let waited_us = AtomicU64::new(0);
+    outbound(&Request { inbound: &inbound, head: &head, resolved, stream, waited_us, on_lossy }, route, model)
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

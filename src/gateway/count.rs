@@ -5,6 +5,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -61,7 +62,8 @@ impl Gateway {
     async fn tally(&self, inbound: &Inbound, ticket: &mut Ticket) -> Result<Count, Box<Failure>> {
         let (head, resolved) = self.open(inbound, ticket)?;
         let on_lossy = resolved.model.on_lossy;
-        let request = Request { inbound, head: &head, resolved: &resolved, stream: false, on_lossy };
+        let waited_us = AtomicU64::new(0);
+        let request = Request { inbound, head: &head, resolved: &resolved, stream: false, waited_us, on_lossy };
         match tokio::time::timeout(ASK_TIME_MAX, self.ask(&request, ticket)).await {
             Ok(Ok(Asked::Told(count))) => Ok(count),
             Ok(Ok(Asked::Nobody(format))) => guess(&request, format),

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -88,7 +89,9 @@ impl Gateway {
     fn pursuit(self, opened: Opened, mut ticket: Ticket) -> Pursuit {
         Box::pin(async move {
             let Opened { inbound, head, resolved, on_lossy } = opened;
-            let request = Request { inbound: &inbound, head: &head, resolved: &resolved, stream: true, on_lossy };
+            let waited_us = AtomicU64::new(0);
+            let request =
+                Request { inbound: &inbound, head: &head, resolved: &resolved, stream: true, waited_us, on_lossy };
             let tried = self.try_routes(&request, &mut ticket).await;
             Pursued { tried, inbound, ticket }
         })

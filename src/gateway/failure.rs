@@ -36,6 +36,40 @@ pub(super) struct Failure {
     pub(super) is_ours: bool,
     /// Nothing else is to be tried.
     pub(super) is_last: bool,
+    /// The limit of ours that was met.
+    pub(super) limited: Option<&'static str>,
+}
+
+/// The ways an attempt can end.
+pub const OUTCOMES: [&str; 10] = [
+    "ok",
+    "rate_limited",
+    "key_refused",
+    "client_error",
+    "server_error",
+    "overloaded",
+    "no_connection",
+    "timeout",
+    "broken",
+    "not_sayable",
+];
+
+/// In a word how an attempt ended; `None`: it was not made, for it cannot be said in the route's format.
+pub(super) fn word(outcome: Option<&Outcome>) -> &'static str {
+    let Some(outcome) = outcome else {
+        return "not_sayable";
+    };
+    match (outcome.stage, outcome.status) {
+        (Stage::Connect, _) => "no_connection",
+        (Stage::Silent, _) => "timeout",
+        (Stage::Sent { .. } | Stage::Garbage, _) => "broken",
+        (Stage::Replied, Some(429)) => "rate_limited",
+        (Stage::Replied, Some(401..=403)) => "key_refused",
+        (Stage::Replied, Some(529)) => "overloaded",
+        (Stage::Replied, Some(400..=499)) => "client_error",
+        (Stage::Replied, Some(200..=299)) => "ok",
+        (Stage::Replied, _) => "server_error",
+    }
 }
 
 /// An upstream's error reply.
@@ -57,6 +91,7 @@ impl Failure {
             whose: None,
             is_ours: false,
             is_last: false,
+            limited: None,
         })
     }
 
@@ -190,6 +225,7 @@ impl Failure {
         if 0 < ticket.record().attempts {
             headers::attempts(response.headers_mut(), ticket.record().attempts);
         }
+        ticket.record().limited = self.limited;
         ticket.record().status = response.status().as_u16();
         ticket.complete();
         response

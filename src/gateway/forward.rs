@@ -10,6 +10,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
@@ -20,16 +21,16 @@ use crate::gateway::attempt::Delivery;
 use crate::gateway::body::Body;
 use crate::gateway::capacity::{Place, Room};
 use crate::gateway::early::Opened;
-use crate::gateway::failure::{Failure, last_word};
+use crate::gateway::failure::{Failure, last_word, word};
 use crate::gateway::headers::{self, RequestId};
 use crate::gateway::permit;
 use crate::gateway::session;
-use crate::gateway::ticket::Ticket;
+use crate::gateway::ticket::{Ticket, Tried};
 use crate::route::keys::Share;
 use crate::route::plan::{GiveUp, Plan, Step};
 use crate::route::table::{OnLossy, Resolved, Table, Terms};
 use crate::route::verdict::{Outcome, Stage, Then};
-use crate::time::Millis;
+use crate::time::{Clock, Millis};
 use crate::wire::Format;
 use crate::wire::fault::{Fault, FaultKind};
 use crate::wire::head::{self, Head};
@@ -59,8 +60,17 @@ pub(super) struct Request<'r> {
     pub(super) resolved: &'r Resolved,
     /// The client wants a stream.
     pub(super) stream: bool,
+    /// Microseconds that were spent waiting for upstreams.
+    pub(super) waited_us: AtomicU64,
     /// What to do if the request loses something: the client's word, else the model's.
     pub(super) on_lossy: OnLossy,
+}
+
+impl Request<'_> {
+    /// Since then nothing of ours was done for it.
+    pub(super) fn waited(&self, since_us: u64, clock: Clock) {
+        self.waited_us.fetch_add(clock.micros().saturating_sub(since_us), Ordering::Relaxed);
+    }
 }
 
 impl Gateway {
@@ -84,7 +94,8 @@ impl Gateway {
         if let Some(after) = resolved.model.terms.early_commit.filter(|_| stream) {
             return Box::pin(self.early(Opened { inbound, head, resolved, on_lossy }, ticket, after)).await;
         }
-        let request = Request { inbound: &inbound, head: &head, resolved: &resolved, stream, on_lossy };
+        let waited_us = AtomicU64::new(0);
+        let request = Request { inbound: &inbound, head: &head, resolved: &resolved, stream, waited_us, on_lossy };
         match self.try_routes(&request, &mut ticket).await {
             Ok(delivery) => delivery.respond(&inbound, ticket),
             Err(failure) => failure.respond(&inbound, ticket),
@@ -102,6 +113,7 @@ impl Gateway {
         if let Some(client) = inbound.client.as_deref().filter(|c| !c.may_use(&resolved.model.name, &head.model)) {
             return Err(permit::forbidden(client, &clip(&head.model)));
         }
+        ticket.record().found = Some(Arc::clone(&resolved.model));
         Ok((head, resolved))
     }
 
@@ -140,7 +152,9 @@ impl Gateway {
             let attempt = match plan.next(now) {
                 Step::Try(attempt) => attempt,
                 Step::Wait(until) => {
+                    let begun = self.clock.micros();
                     Box::pin(tokio::time::sleep(now.until(until))).await;
+                    request.waited(begun, self.clock);
                     now = self.clock.now();
                     continue;
                 }
@@ -153,6 +167,10 @@ impl Gateway {
             ticket.record().attempts = plan.attempts();
             ticket.record().route = Arc::clone(route.label());
             let tried = self.attempt(request, route, slot, std::mem::take(&mut repair)).await;
+            ticket.record().upstream_us = request.waited_us.load(Ordering::Relaxed);
+            let outcome = tried.as_ref().map_or_else(|failure| word(failure.outcome.as_ref()), |_| "ok");
+            let (provider, key) = (Arc::clone(&route.provider), Arc::clone(&slot.key));
+            ticket.record().tries.push(Tried { provider, key, outcome });
             let mut failure = match tried {
                 Ok(delivery) => {
                     // When it was begun will do: success is not timed.

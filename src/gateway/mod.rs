@@ -26,9 +26,11 @@ mod ticket;
 pub use body::Body;
 pub use capacity::{Capacity, Place, Room};
 pub use drain::Drain;
+pub use failure::OUTCOMES;
 pub use forward::{Inbound, stopping};
 pub use headers::{RequestId, RequestIds};
-pub use ticket::{Ended, Record, Recorder};
+pub use permit::Limited;
+pub use ticket::{Ended, Record, Recorder, Tried};
 
 use std::fmt;
 use std::sync::Arc;

@@ -65,12 +65,15 @@ fn moment(clock: Clock) -> Moment {
 
 impl Gateway {
     /// Whether a client has anything left. Takes nothing.
-    pub fn peek(&self, client: &Client) -> Result<(), (Box<Fault>, HeaderMap)> {
+    pub fn peek(&self, client: &Client) -> Result<(), Limited> {
         if client.is_free {
             return Ok(());
         }
         let at = moment(self.clock);
-        client.account.peek(&client.limits, at).map_err(|refusal| refused(client, &refusal, "", at))
+        client.account.peek(&client.limits, at).map_err(|refusal| {
+            let (fault, headers) = refused(client, &refusal, "", at);
+            Limited { fault, headers, kind: kind(refusal.which) }
+        })
     }
 
     /// Lets a client ask for a model, if it may. `None`: nothing of it is limited.
@@ -94,9 +97,28 @@ impl Gateway {
             Ok(entry) => Ok(Some(Permit { client: Arc::clone(client), entry: Some(entry), clock: self.clock })),
             Err(refusal) => {
                 let (fault, headers) = refused(client, &refusal, model, at);
-                Err(Box::new(Failure { headers, ..*Failure::local(*fault) }))
+                Err(Box::new(Failure { headers, limited: Some(kind(refusal.which)), ..*Failure::local(*fault) }))
             }
         }
+    }
+}
+
+/// A client that has nothing left.
+#[derive(Debug)]
+pub struct Limited {
+    pub fault: Box<Fault>,
+    pub headers: HeaderMap,
+    /// Which limit, by its name in the client's file.
+    pub kind: &'static str,
+}
+
+fn kind(which: Which) -> &'static str {
+    match which {
+        Which::RequestsPerMinute => "requests_per_minute",
+        Which::TokensPerMinute => "tokens_per_minute",
+        Which::RequestsAtOnce => "requests_at_once",
+        Which::TokensPerDay => "tokens_per_day",
+        Which::TokensPerMonth => "tokens_per_month",
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use smallvec::SmallVec;
 
 use crate::gateway::Gateway;
 use crate::gateway::capacity::Place;
@@ -11,6 +12,7 @@ use crate::gateway::drain::Drain;
 use crate::gateway::forward::Inbound;
 use crate::gateway::headers::RequestId;
 use crate::gateway::permit::Permit;
+use crate::route::table::{Key, Model, Provider};
 use crate::time::{Clock, Millis};
 use crate::wire::Format;
 use crate::wire::event::Usage;
@@ -44,9 +46,26 @@ pub struct Record {
     /// The tokens told, where only these were asked for.
     pub counted: Option<u64>,
     pub ended: Ended,
+    /// The model that was found for the name.
+    pub found: Option<Arc<Model>>,
+    /// Every attempt, in order.
+    pub tries: SmallVec<[Tried; 2]>,
+    /// The limit of ours that kept it out.
+    pub limited: Option<&'static str>,
+    /// Microseconds until the first output that were spent waiting: for upstreams, or for keys that rest.
+    pub upstream_us: u64,
     /// Microseconds from the request's arrival to the first output sent.
     pub first_output_us: Option<u64>,
     pub total_us: u64,
+}
+
+/// One attempt at a request.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    pub provider: Arc<Provider>,
+    pub key: Arc<Key>,
+    /// How it ended: a word of [`crate::gateway::OUTCOMES`].
+    pub outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

@@ -9,6 +9,8 @@ use crate::secret::Secret;
 pub(super) struct Banner<'b> {
     /// What it listens at; the first is what is shown how to use.
     pub(super) urls: &'b [String],
+    /// Where metrics are, if on a port of their own.
+    pub(super) metrics: Option<&'b str>,
     /// Most connections of clients.
     pub(super) connections: usize,
     /// The key made for this run, if one was.
@@ -34,6 +36,9 @@ impl Banner<'_> {
         let _ = writeln!(text, "  config   {} ({models} models)", self.loaded.root);
         let _ = writeln!(text, "  keys     {keys} for {} providers", keyed.count());
         let _ = writeln!(text, "  workers  {}, connections up to {}", self.workers.max(1), self.connections);
+        if let Some(place) = self.metrics {
+            let _ = writeln!(text, "  metrics  {place}/metrics");
+        }
         // The key is shown only where it was made for this run; a shell can read the operator's own.
         let key = match self.key {
             Some(key) => {

@@ -13,13 +13,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, V
 use hyper::body::Incoming;
 
 use crate::config::clients::Client;
-use crate::gateway::{Body, Inbound, RequestId};
+use crate::gateway::{Body, Inbound, Limited, RequestId};
 use crate::route::table::Model;
 use crate::server::auth::Known;
 use crate::server::intake::{self, Taken};
 use crate::server::refusal::Refusal;
 use crate::server::worker::Worker;
-use crate::server::{auth, cors, health, models};
+use crate::server::{auth, cors, health, models, scrape};
 use crate::wire::Format;
 use crate::wire::fault::{Fault, FaultKind};
 
@@ -31,6 +31,7 @@ enum Endpoint {
     /// A request to be counted.
     Count(Format),
     Models,
+    Metrics,
     Health,
     HealthDetailed,
     Live,
@@ -39,7 +40,7 @@ enum Endpoint {
 }
 
 /// Every path there is, the methods it takes, and whether it is open to those without a key.
-const DOORS: [(&str, &[Method], bool, Endpoint); 13] = [
+const DOORS: [(&str, &[Method], bool, Endpoint); 14] = [
     ("/v1/chat/completions", &[Method::POST], false, Endpoint::Answer(Format::OpenaiChat, false)),
     ("/v1/chat/completions-stream", &[Method::POST], false, Endpoint::Answer(Format::OpenaiChat, true)),
     ("/v1/chat/completions/stream", &[Method::POST], false, Endpoint::Answer(Format::OpenaiChat, true)),
@@ -47,6 +48,7 @@ const DOORS: [(&str, &[Method], bool, Endpoint); 13] = [
     ("/v1/messages/count_tokens", &[Method::POST], false, Endpoint::Count(Format::Anthropic)),
     ("/v1/messages-stream", &[Method::POST], false, Endpoint::Answer(Format::Anthropic, true)),
     ("/v1/models", &[Method::GET, Method::HEAD], false, Endpoint::Models),
+    ("/metrics", &[Method::GET, Method::HEAD], false, Endpoint::Metrics),
     ("/health", &[Method::GET, Method::HEAD], true, Endpoint::Health),
     ("/health/detailed", &[Method::GET, Method::HEAD], false, Endpoint::HealthDetailed),
     ("/healthz", &[Method::GET, Method::HEAD], true, Endpoint::Health),
@@ -74,7 +76,13 @@ pub(super) async fn serve(
     let answered = unless_it_panics(entered).await;
     let answered =
         answered.unwrap_or_else(|| Err(Fault::new(500, FaultKind::Server, "an error of the proxy's own").into()));
-    let mut response = answered.unwrap_or_else(|refusal| refusal.respond(format, &id));
+    let mut response = answered.unwrap_or_else(|refusal| {
+        let limited = refusal.limited();
+        let response = refusal.respond(format, &id);
+        let limited = limited.as_ref().map(|(client, kind)| (&**client, *kind));
+        worker.metrics.refused(response.status().as_u16(), limited);
+        response
+    });
     grant.apply(response.headers_mut());
     if closes {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -141,6 +149,13 @@ async fn enter(
         Endpoint::Models => list_models(worker, (&parts.uri, one_model), client.as_deref(), format, id),
         Endpoint::Health => Ok(unless_draining(worker, json(health::basic(worker.gateway.drain.is_draining()), id))),
         Endpoint::HealthDetailed => Ok(unless_draining(worker, json(health::detailed(worker), id))),
+        Endpoint::Metrics => match &worker.metrics_at {
+            Some(place) => {
+                let message = format!("metrics are served at {place}/metrics (--metrics-listen)");
+                Err(Fault::new(404, FaultKind::NotFound, message).into())
+            }
+            None => Ok(metrics(worker, id)),
+        },
         // That it is said is all there is to say.
         Endpoint::Live => Ok(plain("ok\n", id)),
         Endpoint::Ready => Ok(ready(worker, &parts.uri, id)),
@@ -195,7 +210,9 @@ async fn inbound(
     client: Option<Arc<Client>>,
 ) -> Result<Inbound, Refusal> {
     if let Some(client) = client.as_deref() {
-        worker.gateway.peek(client).map_err(|(fault, headers)| Refusal::closing(*fault).with(headers))?;
+        worker.gateway.peek(client).map_err(|Limited { fault, headers, kind }| {
+            Refusal::closing(*fault).with(headers).limiting(&client.name, kind)
+        })?;
     }
     let Some(place) = worker.gateway.capacity.enter() else {
         let message = "as many requests are under way as there may be (requests_in_flight); try again soon";
@@ -260,6 +277,27 @@ fn unless_draining(worker: &Worker, mut response: Response<Body>) -> Response<Bo
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
     }
+    response
+}
+
+/// Answers one request on a port that serves nothing but metrics.
+pub(super) fn serve_metrics(worker: &Worker, request: &Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let id = worker.ids.of(request.headers());
+    let refused = |status, kind, message: &str| {
+        Ok(Refusal::from(Fault::new(status, kind, message)).respond(Format::OpenaiChat, &id))
+    };
+    match (request.uri().path(), request.method()) {
+        ("/metrics", &Method::GET | &Method::HEAD) => Ok(metrics(worker, &id)),
+        ("/metrics", _) => refused(405, FaultKind::InvalidRequest, "use GET"),
+        _ => refused(404, FaultKind::NotFound, "nothing but /metrics is served here"),
+    }
+}
+
+fn metrics(worker: &Worker, id: &RequestId) -> Response<Body> {
+    let text = crate::metrics::render(&worker.counted, &scrape::scraped(worker));
+    let mut response = plain(&text, id);
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }
 

@@ -12,7 +12,9 @@ use parking_lot::Mutex;
 
 use crate::config::clients::DEFAULT;
 use crate::gateway::{Ended, Record, Recorder};
+use crate::metrics::{Metrics, Seen, Try};
 use crate::time::{Clock, Rfc3339};
+use crate::wire::event::Usage;
 
 /// What is worth a line.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -83,6 +85,8 @@ struct Lines {
     text: String,
     count: usize,
     left_out: u64,
+    /// Those since the start.
+    left_out_in_all: u64,
     /// The second that was last spelled, and how.
     time: (u64, String),
 }
@@ -102,10 +106,16 @@ impl Log {
         Ok(Self { level, waiting, writer: thread.thread().clone() })
     }
 
-    /// Takes the record of every request and queues its line, if its outcome is worth one at this level.
-    pub(super) fn recorder(&self) -> Recorder {
+    /// Lines that could not be written, since the start.
+    pub(super) fn lines_left_out(&self) -> u64 {
+        self.waiting.lines.lock().left_out_in_all
+    }
+
+    /// Takes the record of every request: counts it, and queues its line if its outcome is worth one at this level.
+    pub(super) fn recorder(&self, metrics: Arc<Metrics>) -> Recorder {
         let (level, waiting, writer) = (self.level, Arc::clone(&self.waiting), self.writer.clone());
         Arc::new(move |record: Box<Record>| {
+            observe(&record, &metrics);
             let at = match (&record.ended, record.status) {
                 (Ended::Broken(_), _) | (_, 500..) => LogLevel::Error,
                 (_, 400..) => LogLevel::Warn,
@@ -128,11 +138,40 @@ impl Log {
     }
 }
 
+/// Counts a request.
+fn observe(record: &Record, metrics: &Metrics) {
+    let Usage { input, output, cache_read, cache_write, reasoning, .. } = record.usage;
+    let last = record.tries.last();
+    let seen = Seen {
+        model: record.found.as_ref().map_or("", |model| &*model.name),
+        provider: last.map_or("", |tried| &*tried.provider.name),
+        format: record.format.as_str(),
+        stream: record.stream,
+        // Whoever left before was told nothing.
+        status: record.status,
+        total_us: record.total_us,
+        first_output_us: record.first_output_us.filter(|_| !record.tries.is_empty()),
+        upstream_us: record.upstream_us,
+        tokens: [input, output, cache_read, cache_write, reasoning].map(Option::unwrap_or_default),
+        broken: matches!(record.ended, Ended::Broken(_)),
+        client_left: record.ended == Ended::ClientClosed,
+        lossy: !record.dropped.is_empty(),
+        limited: record.limited.map(|kind| (&*record.client, kind)),
+    };
+    let tries = record.tries.iter().map(|tried| Try {
+        provider: &tried.provider.name,
+        key_slot: &tried.key.name,
+        outcome: tried.outcome,
+    });
+    metrics.observe(&seen, tries);
+}
+
 impl Lines {
     /// Adds a request's line; whether it is the first that waits.
     fn add(&mut self, level: LogLevel, record: &Record) -> bool {
         if WAITING_MAX <= self.count {
             self.left_out += 1;
+            self.left_out_in_all += 1;
             return false;
         }
         let seconds = Clock::unix_seconds();

@@ -26,6 +26,7 @@ mod persist;
 mod refusal;
 mod reload;
 mod resting;
+mod scrape;
 mod seat;
 mod stream;
 mod tasks;
@@ -57,7 +58,8 @@ use crate::config::bounds::Bounds;
 use crate::config::clients::{Client, Clients};
 use crate::config::env::Env;
 use crate::config::snapshot::Snapshot;
-use crate::gateway::{Capacity, Drain, Gateway, Recorder, RequestIds};
+use crate::gateway::{Capacity, Drain, Gateway, RequestIds};
+use crate::metrics::Metrics;
 use crate::route::keys::Registry;
 use crate::secret::Secret;
 use crate::server::accept::Crowd;
@@ -68,7 +70,7 @@ use crate::server::persist::Keeper;
 use crate::server::reload::{Registered, Reloader, Standing};
 use crate::server::tasks::Tasks;
 use crate::server::upkeep::Upkeep;
-use crate::server::worker::{Phase, Worker};
+use crate::server::worker::{Phase, Purpose, Worker};
 use crate::time::Clock;
 use crate::upstream::{self, Upstream};
 
@@ -77,6 +79,8 @@ use crate::upstream::{self, Upstream};
 pub struct Settings {
     /// Where to listen.
     pub listen: Vec<Listen>,
+    /// Where to serve metrics, if not beside everything else.
+    pub metrics: Option<Listen>,
     /// Where the certificate lies that is shown over TLS.
     pub certificate: Option<CertificateFiles>,
     pub workers: usize,
@@ -150,6 +154,8 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     let certificate = settings.certificate.clone().map(|files| Shown::read(files).map(Arc::new));
     let certificate = certificate.transpose().map_err(ServeError::Certificate)?;
     let doors = bind(&settings)?;
+    let metrics_door = settings.metrics.as_ref().map(|listen| listen.open(1, false)).transpose()?;
+    let metrics_door = metrics_door.into_iter().flatten().next();
     let _leavings = Leavings::of(&settings.listen);
     let urls: Vec<String> = doors.first().into_iter().flatten().map(Opened::url).collect();
     let reachable = settings.listen.iter().find(|listen| listen.is_reachable());
@@ -160,7 +166,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     };
     let registered = Registered::new(&settings.loaded.clients, made_key.as_ref());
     quiet_panics();
-    let log = log::Log::start(settings.log_level).map_err(ServeError::Start)?;
+    let log = Arc::new(log::Log::start(settings.log_level).map_err(ServeError::Start)?);
     let runtime: Runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
     // Before anybody can know that we are here: a signal that nobody waits for ends the process.
     let signals = runtime.block_on(async { Signals::listen() }).map_err(ServeError::Start)?;
@@ -172,7 +178,9 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         clock,
         tls: tls(&settings.env)?,
         table: Arc::new(Snapshot::new(Arc::clone(&settings.loaded.table))),
-        recorder: log.recorder(),
+        counted: (0..settings.workers.max(1)).map(|_| Metrics::new()).collect(),
+        metrics_at: metrics_door.as_ref().map(|opened| opened.url().into()),
+        log: Arc::clone(&log),
         clients: Arc::clone(&registered.clients),
         seed: random()?,
         capacity: Capacity::new(settings.loaded.bounds.requests, settings.loaded.bounds.held_bytes),
@@ -185,6 +193,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     };
     let banner = banner::Banner {
         urls: &urls,
+        metrics: started.metrics_at.as_deref(),
         connections: started.crowd.most(),
         key: made_key.as_ref(),
         loaded: &settings.loaded,
@@ -193,8 +202,10 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     banner.print();
     let (stop, stopped) = watch::channel(Phase::Serving);
     let mut threads = Vec::new();
+    let mut metrics_door = metrics_door.map(|opened| (opened, Purpose::Metrics));
     for (index, doors) in doors.into_iter().enumerate() {
-        threads.push(started.worker(index, doors, stopped.clone())?);
+        let doors = doors.into_iter().map(|opened| (opened, Purpose::Everything));
+        threads.push(started.worker(index, doors.chain(metrics_door.take()).collect(), stopped.clone())?);
     }
     drop(stopped);
     let Started { table, standing, drain, certificate, .. } = started;
@@ -242,7 +253,9 @@ struct Started {
     clock: Clock,
     tls: Arc<rustls::ClientConfig>,
     table: Arc<Snapshot>,
-    recorder: Recorder,
+    counted: Arc<[Arc<Metrics>]>,
+    metrics_at: Option<Arc<str>>,
+    log: Arc<log::Log>,
     clients: Arc<ArcSwap<Clients>>,
     seed: u64,
     drain: Arc<Drain>,
@@ -256,8 +269,14 @@ struct Started {
 
 impl Started {
     /// Starts one worker on a thread of its own.
-    fn worker(&self, index: usize, doors: Doors, stop: watch::Receiver<Phase>) -> Result<JoinHandle<()>, ServeError> {
+    fn worker(
+        &self,
+        index: usize,
+        doors: Vec<(Opened, Purpose)>,
+        stop: watch::Receiver<Phase>,
+    ) -> Result<JoinHandle<()>, ServeError> {
         let tasks = Tasks::default();
+        let metrics = self.counted.get(index).map_or_else(Metrics::new, Arc::clone);
         let settings = upstream::Settings {
             tls: Arc::clone(&self.tls),
             spawn: tasks::aside(),
@@ -273,7 +292,7 @@ impl Started {
             table: Arc::clone(&self.table),
             upstream: Upstream::new(settings),
             clock: self.clock,
-            recorder: Arc::clone(&self.recorder),
+            recorder: self.log.recorder(Arc::clone(&metrics)),
             drain: Arc::clone(&self.drain),
             bounds: Arc::clone(&self.bounds),
             capacity: Arc::clone(&self.capacity),
@@ -290,14 +309,18 @@ impl Started {
             certificate: self.certificate.clone(),
             crowd: Arc::clone(&self.crowd),
             cors: self.cors.clone(),
+            metrics,
+            counted: Arc::clone(&self.counted),
+            metrics_at: self.metrics_at.clone(),
+            log: Arc::clone(&self.log),
         });
         let runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
         let serve = move || {
             runtime.block_on(async {
-                for opened in doors {
+                for (opened, purpose) in doors {
                     let worker = Arc::clone(&worker);
                     tasks.spawn(async move {
-                        if let Err(error) = worker::run(worker, opened).await {
+                        if let Err(error) = worker::run(worker, opened, purpose).await {
                             log::error(&format!("worker {index}: {error}"));
                         }
                     });

@@ -1,5 +1,7 @@
 //! How a request is turned away at the door.
 
+use std::sync::Arc;
+
 use http::header::{ALLOW, CONNECTION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response};
 
@@ -20,12 +22,21 @@ struct Words {
     retry_after: Option<u32>,
     /// What else is to be known.
     headers: HeaderMap,
+    /// The client that met a limit of ours, and which.
+    limited: Option<(Arc<str>, &'static str)>,
     closes: bool,
 }
 
 impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
-        Self(Box::new(Words { fault, allow: None, retry_after: None, headers: HeaderMap::new(), closes: false }))
+        Self(Box::new(Words {
+            fault,
+            allow: None,
+            retry_after: None,
+            headers: HeaderMap::new(),
+            limited: None,
+            closes: false,
+        }))
     }
 }
 
@@ -53,8 +64,17 @@ impl Refusal {
         self
     }
 
+    pub(super) fn limiting(mut self, client: &Arc<str>, kind: &'static str) -> Self {
+        self.0.limited = Some((Arc::clone(client), kind));
+        self
+    }
+
+    pub(super) fn limited(&self) -> Option<(Arc<str>, &'static str)> {
+        self.0.limited.clone()
+    }
+
     pub(super) fn respond(self, format: Format, id: &RequestId) -> Response<Body> {
-        let Words { fault, allow, retry_after, headers: more, closes } = *self.0;
+        let Words { fault, allow, retry_after, headers: more, closes, .. } = *self.0;
         let mut response = fault_response(format, &fault, id);
         let headers = response.headers_mut();
         headers.extend(more);

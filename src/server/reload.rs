@@ -59,13 +59,15 @@ pub(super) struct Standing(Mutex<State>);
 pub(super) struct State {
     /// Seconds since 1970.
     pub(super) loaded_at: u64,
+    /// How often it was read again: well, and not.
+    pub(super) reloads: (u64, u64),
     /// Of the last attempt, if it failed: when, and the first of what was wrong.
     pub(super) error: Option<(u64, String)>,
 }
 
 impl Standing {
     pub(super) fn now() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { loaded_at: Clock::unix_seconds(), error: None })))
+        Arc::new(Self(Mutex::new(State { loaded_at: Clock::unix_seconds(), reloads: (0, 0), error: None })))
     }
 
     pub(super) fn state(&self) -> State {
@@ -153,7 +155,10 @@ impl Reloader {
                 }
                 let first = found.iter().find(|d| d.severity == Severity::Error).or_else(|| found.first());
                 let first = first.map(ToString::to_string).unwrap_or_default();
-                self.standing.0.lock().error = Some((Clock::unix_seconds(), first));
+                let mut standing = self.standing.0.lock();
+                standing.reloads.1 += 1;
+                standing.error = Some((Clock::unix_seconds(), first));
+                drop(standing);
                 log::error("not reloaded: the last good configuration stays in force");
             }
         }
@@ -170,7 +175,10 @@ impl Reloader {
         let before = self.table.load().hash.clone();
         self.table.store(Arc::clone(&loaded.table));
         self.registered.read(&loaded.clients);
-        *self.standing.0.lock() = State { loaded_at: Clock::unix_seconds(), error: None };
+        let mut standing = self.standing.0.lock();
+        let (good, failed) = standing.reloads;
+        *standing = State { loaded_at: Clock::unix_seconds(), reloads: (good + 1, failed), error: None };
+        drop(standing);
         let changed = self.env.changed(&env);
         let is_once = |name: &String| VARS.iter().any(|var| var.once && var.name == *name);
         for name in changed.iter().filter(|name| is_once(name)) {

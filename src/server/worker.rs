@@ -23,11 +23,13 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::clients::Clients;
 use crate::gateway::{Gateway, RequestIds};
+use crate::metrics::Metrics;
 use crate::server::accept::{Arrived, Crowd, Listener, Member};
 use crate::server::auth::Known;
 use crate::server::certificate::Shown;
 use crate::server::cors::Cors;
 use crate::server::listen::Opened;
+use crate::server::log::Log;
 use crate::server::reload::Standing;
 use crate::server::seat::{Counted, Keeper, Late, Seat, Seated};
 use crate::server::stream::Stream;
@@ -50,6 +52,19 @@ pub(super) struct Worker {
     pub(super) certificate: Option<Arc<Shown>>,
     pub(super) crowd: Arc<Crowd>,
     pub(super) cors: Cors,
+    /// What this worker counts, and what all do.
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) counted: Arc<[Arc<Metrics>]>,
+    /// Where metrics are served, if not here.
+    pub(super) metrics_at: Option<Arc<str>>,
+    pub(super) log: Arc<Log>,
+}
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Purpose {
+    Everything,
+    Metrics,
 }
 
 /// How far the end has come.
@@ -73,7 +88,7 @@ const PARTING: Duration = Duration::from_millis(500);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Accepts connections on one listener until told to stop. They are tasks of the worker's, and so is this.
-pub(super) async fn run(worker: Arc<Worker>, listener: Opened) -> io::Result<()> {
+pub(super) async fn run(worker: Arc<Worker>, listener: Opened, purpose: Purpose) -> io::Result<()> {
     let mut told = worker.stop.clone();
     let listener = Listener::new(listener)?;
     loop {
@@ -82,7 +97,7 @@ pub(super) async fn run(worker: Arc<Worker>, listener: Opened) -> io::Result<()>
             _ = told.changed() => break,
         };
         match accepted {
-            Ok(arrived) => admit(&worker, arrived),
+            Ok(arrived) => admit(&worker, arrived, purpose),
             // Out of descriptors, or a client that left while waiting. Trying again at once would spin.
             Err(error) => {
                 worker.crowd.cannot_accept(&error, worker.gateway.clock.now());
@@ -92,15 +107,15 @@ pub(super) async fn run(worker: Arc<Worker>, listener: Opened) -> io::Result<()>
     }
     // Those that the kernel has accepted already would be reset.
     while let Poll::Ready(Ok(arrived)) = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
-        admit(&worker, arrived);
+        admit(&worker, arrived, purpose);
     }
     Ok(())
 }
 
 /// Serves a connection, unless there are too many.
-fn admit(worker: &Arc<Worker>, arrived: Arrived) {
+fn admit(worker: &Arc<Worker>, arrived: Arrived, purpose: Purpose) {
     match worker.crowd.join(worker.gateway.clock.now()) {
-        Some(member) => worker.tasks.spawn(connection(Arc::clone(worker), arrived, member)),
+        Some(member) => worker.tasks.spawn(connection(Arc::clone(worker), arrived, (member, purpose))),
         None => drop(arrived),
     }
 }
@@ -129,15 +144,18 @@ async fn told_of_the_end(future: impl Future<Output = ()>, stop: watch::Receiver
 }
 
 /// Serves one connection. HTTP/2 is spoken to those who begin with its preface, or have agreed on it over TLS.
-async fn connection(worker: Arc<Worker>, arrived: Arrived, _member: Member) {
+async fn connection(worker: Arc<Worker>, arrived: Arrived, (_member, purpose): (Member, Purpose)) {
     let begun = tokio::select! {
         biased;
         begun = tokio::time::timeout(worker.gateway.bounds.first_byte, begin(&worker, arrived)) => begun,
         () = lingered(worker.stop.clone()) => return,
     };
     match begun {
-        Ok(Some(Begun { stream, bytes, is_h2: true })) => serve_h2(worker, stream, bytes).await,
-        Ok(Some(Begun { stream, bytes, is_h2: false })) => serve_h1(worker, stream, bytes).await,
+        // Who reads metrics speaks HTTP/1.
+        Ok(Some(Begun { stream, bytes, is_h2: true })) if purpose == Purpose::Everything => {
+            serve_h2(worker, stream, bytes).await;
+        }
+        Ok(Some(Begun { stream, bytes, .. })) => serve_h1(worker, stream, bytes, purpose).await,
         Ok(None) | Err(_) => {}
     }
 }
@@ -191,7 +209,7 @@ const PREFACE: &[u8] = b"PRI ";
 /// So much is read at first: most requests fit.
 const FIRST_READ_BYTES: usize = 4096;
 
-async fn serve_h1(worker: Arc<Worker>, stream: Stream, begun: Bytes) {
+async fn serve_h1(worker: Arc<Worker>, stream: Stream, begun: Bytes, purpose: Purpose) {
     let bounds = Arc::clone(&worker.gateway.bounds);
     let seat = Seat::new(worker.gateway.clock, &bounds);
     let io = TokioIo::new(Counted::new(stream, begun, &seat));
@@ -201,7 +219,10 @@ async fn serve_h1(worker: Arc<Worker>, stream: Stream, begun: Bytes) {
         seat.take();
         let (worker, seat) = (Arc::clone(&worker), Arc::clone(&seat));
         async move {
-            let mut served = door::serve(&worker, &seat.known, request).await;
+            let mut served = match purpose {
+                Purpose::Everything => door::serve(&worker, &seat.known, request).await,
+                Purpose::Metrics => door::serve_metrics(&worker, &request),
+            };
             if let Ok(response) = &mut served
                 && is_over(&worker.stop)
             {
