@@ -36,6 +36,7 @@ mod hostile_h2;
 mod load;
 mod lossy;
 mod metrics;
+mod passage;
 mod policy;
 mod reload;
 mod replies;

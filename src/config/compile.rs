@@ -26,6 +26,7 @@ use crate::config::env::Env;
 use crate::config::facts;
 use crate::config::keyring;
 use crate::config::load::Sourced;
+use crate::config::passage;
 use crate::config::provider::{Spec, fault};
 use crate::config::source::{CapabilityFlags, ModelFile, Num, OutputGate, ProviderModel, RouteEntry};
 use crate::route::keys::{ModelState, Registry};
@@ -170,6 +171,7 @@ impl<'c> Compile<'c> {
         let model_name = upstream_model(entry, spec, star);
         let (base_url, address) = self.address(entry, spec, format, place)?;
         let counts = self.counts(&base_url, spec, format);
+        let passed = passage::passed(&base_url, spec, format, self.env);
         let headers = self.headers(spec, format);
         // An empty list names no keys of its own, as in a provider's file.
         let keys = match entry.api_key_env.as_ref().filter(|names| !names.0.is_empty()) {
@@ -189,6 +191,7 @@ impl<'c> Compile<'c> {
             format,
             address,
             counts,
+            passed,
             headers,
             keys: keyring::slots(&keys, spec.name(), &model_name, self.registry),
             state: ModelState::new(

@@ -14,6 +14,7 @@ use crate::config::diagnostic::{Diagnostic, Place, Report};
 use crate::config::env::Env;
 use crate::config::graph::Graph;
 use crate::config::lookup::{self, Kind, Lookup, Root, Text};
+use crate::config::passage;
 use crate::config::provider::Spec;
 use crate::config::proxy;
 use crate::config::schema::{self, Schema};
@@ -87,8 +88,9 @@ pub fn load(env: &Env, lookup: &Lookup, registry: &Registry) -> Result<Loaded, V
     graph.check(&mut compile.report);
     let compiled: Vec<Arc<Model>> =
         models.iter().enumerate().map(|(i, m)| Arc::new(model(&m.value, graph.routes(i, &mut compile)))).collect();
+    let direct = direct(&mut compile);
     let Compile { mut report, mut missing, unkeyed, .. } = compile;
-    let table = Table::new(compiled.clone(), hash(&texts));
+    let table = Table::new(compiled.clone(), hash(&texts)).with_direct(direct);
     let clients =
         clients::compile(read_all(&texts, Kind::Client, schema::CLIENT, &mut report), &table, env, &mut report);
     if report.has_errors() {
@@ -179,6 +181,25 @@ fn model(file: &ModelFile, routes: Box<[Arc<Route>]>) -> Model {
         rewrite_model: file.rewrite_model.unwrap_or(false),
         terms: terms(file),
     }
+}
+
+/// The models that stand for whole providers. What there is to say of a provider was said before.
+fn direct(compile: &mut Compile<'_>) -> Vec<Arc<Model>> {
+    let (said, missed, unkeyed) = (compile.report.found.len(), compile.missing.found.len(), compile.unkeyed.len());
+    let providers = compile.providers;
+    let sources = providers.all.iter().filter_map(|spec| {
+        let value = passage::direct(spec)?;
+        Some(Sourced { place: spec.place.clone(), value, packaged: spec.packaged, stem: spec.stem.clone() })
+    });
+    let models = sources.map(|source| {
+        let routes = compile.ways(&source, None).into_iter().map(|way| way.route).collect();
+        Arc::new(model(&source.value, routes))
+    });
+    let models = models.collect();
+    compile.report.found.truncate(said);
+    compile.missing.found.truncate(missed);
+    compile.unkeyed.truncate(unkeyed);
+    models
 }
 
 /// Warns of own models that no key serves. The packaged ones are there to be picked from.

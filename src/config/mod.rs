@@ -21,6 +21,7 @@ mod keyring;
 mod load;
 pub mod lookup;
 mod packaged;
+mod passage;
 mod provider;
 mod proxy;
 pub mod schema;

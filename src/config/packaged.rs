@@ -103,6 +103,7 @@ pub(crate) const FILES: &[File] = &[
     model!("any-ollama"),
     model!("any-openai"),
     model!("any-openrouter"),
+    model!("any-text-embedding"),
     model!("any-together"),
     model!("any-vllm"),
     model!("any-xai"),

@@ -10,6 +10,7 @@ use crate::config::diagnostic::{Place, Report};
 use crate::config::env::Env;
 use crate::config::keyring::{self, Header};
 use crate::config::load::Sourced;
+use crate::config::passage;
 use crate::config::source::{ErrorAction, ErrorRule, Num, ProviderFile};
 use crate::route::keys::Registry;
 use crate::route::table::{self, Action, Key, Provider, RuleScope};
@@ -45,6 +46,7 @@ impl Spec {
         let header = header(&file, format, &place, report);
         let mut spec = Self { place, packaged, stem, format, header, keys: Vec::new(), provider, file };
         spec.check_address(env, report);
+        passage::check(&spec, env, report);
         spec.keys = spec.keys_of(&spec.patterns(), &spec.place.at("api_keys"), env, report);
         spec.inert(report);
         if spec.is_named_unlike_its_file() {

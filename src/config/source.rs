@@ -64,6 +64,20 @@ pub(crate) struct OutputGate {
     pub(crate) timeout_seconds: Option<Num>,
 }
 
+/// One of `passthrough`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Passage {
+    Path(String),
+    Stated {
+        path: String,
+        #[serde(default)]
+        upstream: Option<String>,
+        #[serde(default)]
+        methods: Option<Vec<String>>,
+    },
+}
+
 /// `config/clients/*.json`
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -104,6 +118,7 @@ pub(crate) struct ProviderFile {
     pub(crate) endpoints: Option<Endpoints>,
     pub(crate) authentication: Option<Authentication>,
     pub(crate) proxy_url: Option<String>,
+    pub(crate) passthrough: Option<Vec<Passage>>,
     pub(crate) request_config: Option<RequestConfig>,
     pub(crate) rate_limiting: Option<RateLimiting>,
     pub(crate) models: Option<BTreeMap<String, ProviderModel>>,

@@ -32,17 +32,25 @@ use crate::wire::{Format, Memory, Target, rename};
 /// An answer on its way to the client.
 #[derive(Debug)]
 pub(super) struct Delivery {
-    status: StatusCode,
-    headers: HeaderMap,
-    content: Content,
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) content: Content,
     /// For the log.
-    dropped: String,
+    pub(super) dropped: String,
 }
 
 #[derive(Debug)]
 pub(super) enum Content {
-    Whole { body: Bytes, usage: Usage, is_stream: bool, paused: bool, room: Room },
+    Whole {
+        body: Bytes,
+        usage: Usage,
+        is_stream: bool,
+        paused: bool,
+        room: Room,
+    },
     Stream(Box<Relay>),
+    /// Passed through as it comes.
+    Raw(upstream::Body),
 }
 
 /// A request as a route wants it.
@@ -65,6 +73,9 @@ impl Gateway {
         slot: &Slot,
         repair: bool,
     ) -> Result<Delivery, Box<Failure>> {
+        if let Some(passing) = request.passing {
+            return Box::pin(self.pass_on(request, passing, (route, slot))).await;
+        }
         let model = request.resolved.upstream_model(route);
         let Outbound { parts, memory, dropped } = said(request, route, &model, repair)?;
         let answer = match &route.address {
@@ -124,7 +135,7 @@ pub(super) fn outgoing(
         method: Method::POST,
         path,
         headers: headers::up(&request.inbound.headers, request.inbound.format, route, slot),
-        body,
+        body: body.into(),
         timeouts: route.timeouts,
     }
 }
@@ -291,7 +302,8 @@ fn repaired(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
     };
     let Request { resolved, stream, on_lossy, .. } = *request;
     let waited_us = AtomicU64::new(0);
-    outbound(&Request { inbound: &inbound, head: &head, resolved, stream, waited_us, on_lossy }, route, model)
+    let request = Request { inbound: &inbound, head: &head, resolved, stream, waited_us, on_lossy, passing: None };
+    outbound(&request, route, model)
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
@@ -487,6 +499,10 @@ impl Delivery {
                 }
                 ticket.record().usage = usage;
                 Body::recorded(body, ticket, room)
+            }
+            Content::Raw(body) => {
+                ticket.first_output();
+                Body::raw(body, ticket)
             }
             Content::Stream(mut relay) => {
                 headers::event_stream(&mut headers);

@@ -1,8 +1,8 @@
 //! What a client is sent: bytes that are here, or a stream that is pulled.
 
-use std::convert::Infallible;
+use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
@@ -11,8 +11,10 @@ use crate::gateway::capacity::Room;
 use crate::gateway::early::Early;
 use crate::gateway::relay::Relay;
 use crate::gateway::ticket::Ticket;
+use crate::upstream;
 
-/// The body of every reply. It cannot fail: what breaks is told inside the stream, in the client's format.
+/// The body of every reply. What breaks is told inside the stream, in the client's format; only where that is not known, for
+/// the bytes go through as they come, the connection is broken off.
 #[derive(Debug)]
 pub struct Body(Kind);
 
@@ -27,6 +29,39 @@ enum Kind {
     },
     Stream(Box<Relay>),
     Early(Box<Early>),
+    Raw(Box<Raw>),
+}
+
+/// An upstream's bytes, whatever they are.
+#[derive(Debug)]
+struct Raw {
+    upstream: upstream::Body,
+    ticket: Option<Ticket>,
+}
+
+/// The upstream broke in the middle of an answer of which nothing is known.
+#[derive(Debug)]
+pub struct Broken;
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the upstream's answer broke off")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+impl Raw {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        let chunk = ready!(self.upstream.poll_chunk(cx));
+        match (&chunk, self.ticket.take()) {
+            (Some(Ok(_)), ticket) => self.ticket = ticket,
+            (None, Some(ticket)) => ticket.complete(),
+            (Some(Err(error)), Some(ticket)) => ticket.broken(error.to_string()),
+            (None | Some(Err(_)), None) => {}
+        }
+        Poll::Ready(chunk.map(|chunk| chunk.map_err(|_| Broken)))
+    }
 }
 
 impl Body {
@@ -37,6 +72,10 @@ impl Body {
 
     pub(super) fn recorded(bytes: Bytes, ticket: Ticket, room: impl Into<Option<Room>>) -> Self {
         Self(Kind::Whole { bytes, ticket: Some(ticket), room: room.into() })
+    }
+
+    pub(super) fn raw(upstream: upstream::Body, ticket: Ticket) -> Self {
+        Self(Kind::Raw(Box::new(Raw { upstream, ticket: Some(ticket) })))
     }
 
     pub(super) fn early(early: Box<Early>) -> Self {
@@ -53,9 +92,9 @@ const PIECE_BYTES: usize = 256 * 1024;
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Broken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match &mut self.0 {
             Kind::Whole { bytes, ticket, room } => {
                 let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
@@ -69,6 +108,7 @@ impl hyper::body::Body for Body {
             }
             Kind::Stream(relay) => relay.poll(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Early(early) => early.poll(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Raw(raw) => raw.poll(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
         }
     }
 
@@ -77,13 +117,15 @@ impl hyper::body::Body for Body {
             Kind::Whole { bytes, .. } => bytes.is_empty(),
             Kind::Stream(relay) => relay.is_over(),
             Kind::Early(early) => early.is_over(),
+            // Known only once it is asked for more.
+            Kind::Raw(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Whole { bytes, .. } => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Stream(_) | Kind::Early(_) => SizeHint::default(),
+            Kind::Stream(_) | Kind::Early(_) | Kind::Raw(_) => SizeHint::default(),
         }
     }
 }

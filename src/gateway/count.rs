@@ -63,7 +63,8 @@ impl Gateway {
         let (head, resolved) = self.open(inbound, ticket)?;
         let on_lossy = resolved.model.on_lossy;
         let waited_us = AtomicU64::new(0);
-        let request = Request { inbound, head: &head, resolved: &resolved, stream: false, waited_us, on_lossy };
+        let request =
+            Request { inbound, head: &head, resolved: &resolved, stream: false, waited_us, on_lossy, passing: None };
         match tokio::time::timeout(ASK_TIME_MAX, self.ask(&request, ticket)).await {
             Ok(Ok(Asked::Told(count))) => Ok(count),
             Ok(Ok(Asked::Nobody(format))) => guess(&request, format),

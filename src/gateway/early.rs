@@ -90,8 +90,15 @@ impl Gateway {
         Box::pin(async move {
             let Opened { inbound, head, resolved, on_lossy } = opened;
             let waited_us = AtomicU64::new(0);
-            let request =
-                Request { inbound: &inbound, head: &head, resolved: &resolved, stream: true, waited_us, on_lossy };
+            let request = Request {
+                inbound: &inbound,
+                head: &head,
+                resolved: &resolved,
+                stream: true,
+                waited_us,
+                on_lossy,
+                passing: None,
+            };
             let tried = self.try_routes(&request, &mut ticket).await;
             Pursued { tried, inbound, ticket }
         })
@@ -153,6 +160,8 @@ impl Early {
                     relay.ticket = Some(ticket);
                     State::Streaming(relay)
                 }
+                // Only what is passed through is raw, and that is never answered early.
+                Content::Raw(_) => State::Over,
                 Content::Whole { body, usage, room, .. } => {
                     let losses = self.losses(&ticket.record().dropped).unwrap_or_default();
                     ticket.record().usage = usage;

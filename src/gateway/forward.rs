@@ -23,6 +23,7 @@ use crate::gateway::capacity::{Place, Room};
 use crate::gateway::early::Opened;
 use crate::gateway::failure::{Failure, last_word, word};
 use crate::gateway::headers::{self, RequestId};
+use crate::gateway::passage::Passing;
 use crate::gateway::permit;
 use crate::gateway::session;
 use crate::gateway::ticket::{Ticket, Tried};
@@ -64,6 +65,8 @@ pub(super) struct Request<'r> {
     pub(super) waited_us: AtomicU64,
     /// What to do if the request loses something: the client's word, else the model's.
     pub(super) on_lossy: OnLossy,
+    /// It is passed through as it is.
+    pub(super) passing: Option<&'r Passing>,
 }
 
 impl Request<'_> {
@@ -95,7 +98,8 @@ impl Gateway {
             return Box::pin(self.early(Opened { inbound, head, resolved, on_lossy }, ticket, after)).await;
         }
         let waited_us = AtomicU64::new(0);
-        let request = Request { inbound: &inbound, head: &head, resolved: &resolved, stream, waited_us, on_lossy };
+        let request =
+            Request { inbound: &inbound, head: &head, resolved: &resolved, stream, waited_us, on_lossy, passing: None };
         match self.try_routes(&request, &mut ticket).await {
             Ok(delivery) => delivery.respond(&inbound, ticket),
             Err(failure) => failure.respond(&inbound, ticket),
@@ -118,7 +122,7 @@ impl Gateway {
     }
 
     /// What is read here is read without recursion; those behind us may be less careful.
-    fn shallow(&self, head: &Head) -> Result<(), Box<Failure>> {
+    pub(super) fn shallow(&self, head: &Head) -> Result<(), Box<Failure>> {
         let ((depth, at), most) = (head.depth, self.bounds.json_depth);
         if depth <= most {
             return Ok(());
@@ -198,6 +202,9 @@ impl Gateway {
                 Then::Repair => repair = true,
                 Then::SameAgain | Then::NextKey | Then::NextRoute | Then::LargerRoute => {}
             }
+            if request.is_spent() {
+                return Err(failure.exhausted());
+            }
             best = Some(failure.more_useful(best));
         }
     }
@@ -233,7 +240,7 @@ pub fn stopping() -> Fault {
 }
 
 /// Unknown models are 404 in both vendors' words, with what may have been meant.
-fn unknown_model(table: &Table, name: &str) -> Box<Failure> {
+pub(super) fn unknown_model(table: &Table, name: &str) -> Box<Failure> {
     let near = table.near(name);
     let hint = match near.as_slice() {
         [] => "`GET /v1/models` lists those there are".to_owned(),

@@ -1,6 +1,7 @@
 //! One request, end to end. The only room where configuration, routing, conversion and sending meet.
 //!
-//! `forward.rs` tells the story; `attempt.rs` is one try at one route; `count.rs` tells tokens instead of an answer;
+//! `forward.rs` tells the story; `attempt.rs` is one try at one route; `count.rs` tells tokens instead of an answer, and
+//! `passage.rs` passes declared paths through;
 //! `relay.rs` carries a stream, `pulse.rs` keeps it alive, `early.rs` answers before it has begun; `ticket.rs` is how
 //! every request ends, in one record, however it ends, and `drain.rs` how all do. `capacity.rs` is what all together may take,
 //! `permit.rs` what one client may.
@@ -15,6 +16,7 @@ mod early;
 mod failure;
 mod forward;
 mod headers;
+mod passage;
 mod permit;
 mod pulse;
 pub mod rehearsal;
@@ -23,12 +25,13 @@ mod retry_after;
 mod session;
 mod ticket;
 
-pub use body::Body;
+pub use body::{Body, Broken};
 pub use capacity::{Capacity, Place, Room};
 pub use drain::Drain;
 pub use failure::OUTCOMES;
 pub use forward::{Inbound, stopping};
 pub use headers::{RequestId, RequestIds};
+pub use passage::Passing;
 pub use permit::Limited;
 pub use ticket::{Ended, Record, Recorder, Tried};
 

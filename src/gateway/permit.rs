@@ -92,8 +92,22 @@ impl Gateway {
         // What is no text is refused further on, or passed on and counted by the upstream.
         let text = if counts { std::str::from_utf8(&inbound.body).unwrap_or_default() } else { "" };
         let input = if text.is_empty() { 0 } else { tokens::estimate(text, inbound.format) };
+        self.permit_for(inbound, resolved, Need { input, output_max: head.max_tokens })
+    }
+
+    /// The same, where it is known what is needed.
+    pub(super) fn permit_for(
+        &self,
+        inbound: &Inbound,
+        resolved: &Resolved,
+        need: Need,
+    ) -> Result<Option<Permit>, Box<Failure>> {
+        let Some(client) = inbound.client.as_ref().filter(|client| !client.is_free) else {
+            return Ok(None);
+        };
+        let model = &resolved.model.name;
         let at = moment(self.clock);
-        match client.account.admit(terms, Need { input, output_max: head.max_tokens }, at) {
+        match client.account.admit(client.terms(model), need, at) {
             Ok(entry) => Ok(Some(Permit { client: Arc::clone(client), entry: Some(entry), clock: self.clock })),
             Err(refusal) => {
                 let (fault, headers) = refused(client, &refusal, model, at);

@@ -28,6 +28,8 @@ pub struct Record {
     pub client: Arc<str>,
     /// The client's format.
     pub format: Format,
+    /// The path of what is passed through; empty for what has an endpoint of its own.
+    pub path: Box<str>,
     /// The model as the client named it; empty if the body could not be read.
     pub model: String,
     /// `provider/model` that answered, or was tried last.

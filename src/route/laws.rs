@@ -32,6 +32,7 @@ pub fn route(name: &str, keys: usize) -> Route {
         via: "m".into(),
         format: Format::Anthropic,
         counts: None,
+        passed: Box::default(),
         address: Address::Builtin,
         headers: http::HeaderMap::new(),
         keys: (0..keys).map(slot).collect(),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use ahash::AHashMap;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use smallvec::SmallVec;
 
 use crate::route::keys::{KeyState, ModelState};
@@ -33,6 +33,8 @@ pub struct Table {
     names: AHashMap<Box<str>, usize>,
     /// Names with a `*`, the most particular first.
     wildcards: Box<[(Pattern, usize)]>,
+    /// For requests that name no model: one for each provider that passes paths through, with a route to it.
+    direct: Box<[Arc<Model>]>,
     /// Every key in it, for who must not show one.
     pub secrets: Arc<Secrets>,
     /// Hexadecimal digest of what it was compiled from.
@@ -146,6 +148,8 @@ pub struct Route {
     pub address: Address,
     /// Where input tokens are counted; nowhere if its format has no such thing, or the provider does not.
     pub counts: Option<Address>,
+    /// What is passed through to it as it is.
+    pub passed: Box<[Passed]>,
     /// Sent with every request: the provider's additional headers.
     pub headers: HeaderMap,
     pub keys: Box<[Slot]>,
@@ -167,6 +171,12 @@ pub struct Route {
 }
 
 impl Route {
+    /// Where a client's path is passed through to, and what its `*` stands for.
+    #[must_use]
+    pub fn passes<'p>(&self, path: &'p str) -> Option<(&Passed, &'p str)> {
+        self.passed.iter().find_map(|passed| Some((passed, passed.fits(path)?)))
+    }
+
     /// `provider/model`, for logs and headers.
     #[must_use]
     pub fn label(&self) -> &Arc<str> {
@@ -202,6 +212,34 @@ impl Names {
             header: fixed.and_then(|name| HeaderValue::from_str(&format!("{provider}/{name}")).ok()),
         }
     }
+}
+
+/// A path of clients that is passed through to a provider as it is.
+#[derive(Clone, Debug)]
+pub struct Passed {
+    /// As clients ask for it; what ends in `/*` stands for all below it.
+    pub path: Box<str>,
+    pub methods: Box<[Method]>,
+    /// Where it goes. `{model}` and `*` in its path stand for the upstream model and for what the client's `*` did.
+    pub address: Address,
+}
+
+impl Passed {
+    /// What the `*` stands for; nothing, where there is none. `None`: the path is another.
+    #[must_use]
+    pub fn fits<'p>(&self, path: &'p str) -> Option<&'p str> {
+        match self.path.strip_suffix("/*") {
+            None => (*self.path == *path).then_some(""),
+            Some(before) => path.strip_prefix(before)?.strip_prefix('/').filter(|rest| is_below(rest)),
+        }
+    }
+}
+
+/// Whether what stands for a `*` stays below it, however it is spelled.
+fn is_below(rest: &str) -> bool {
+    let lower = rest.to_ascii_lowercase();
+    let is_odd = |segment: &str| segment.is_empty() || matches!(segment, "." | "..");
+    !rest.split('/').any(is_odd) && !["%2f", "%2e", "%5c", "\\"].iter().any(|odd| lower.contains(odd))
 }
 
 #[derive(Debug)]
@@ -501,7 +539,23 @@ impl Table {
         }
         wildcards.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.particular()));
         let secrets = Arc::new(Secrets::of(&models));
-        Self { models: models.into(), names, wildcards: wildcards.into(), secrets, hash }
+        Self { models: models.into(), names, wildcards: wildcards.into(), direct: Box::default(), secrets, hash }
+    }
+
+    /// Adds what requests take that name no model.
+    #[must_use]
+    pub fn with_direct(self, direct: Vec<Arc<Model>>) -> Self {
+        Self { direct: direct.into(), ..self }
+    }
+
+    /// Providers that pass a path through, by a model each that stands for all of theirs.
+    pub fn passing<'t>(&'t self, path: &'t str) -> impl Iterator<Item = &'t Arc<Model>> {
+        self.direct.iter().filter(move |model| model.routes.iter().any(|route| route.passes(path).is_some()))
+    }
+
+    /// All of these.
+    pub fn direct(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.direct.iter()
     }
 
     /// Finds the model for a name: the name itself, an alias, or the wildcard with the longest beginning, then end.

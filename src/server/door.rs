@@ -7,13 +7,13 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE};
+use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
 use crate::config::clients::Client;
-use crate::gateway::{Body, Inbound, Limited, RequestId};
+use crate::gateway::{Body, Inbound, Limited, Passing, Place, RequestId};
 use crate::route::table::Model;
 use crate::server::auth::Known;
 use crate::server::intake::{self, Taken};
@@ -31,6 +31,8 @@ enum Endpoint {
     /// A request to be counted.
     Count(Format),
     Models,
+    /// A path that is passed through.
+    Passage,
     Metrics,
     Health,
     HealthDetailed,
@@ -112,10 +114,14 @@ async fn enter(
     let path = parts.uri.path();
     let door = DOORS.iter().find(|(p, ..)| *p == path);
     let one_model = path.strip_prefix(ONE_MODEL).filter(|name| !name.is_empty());
+    let passed: Vec<Method>;
     let methods = match (door, one_model) {
         (Some((_, methods, ..)), _) => Some(*methods),
         (None, Some(_)) => Some(&[Method::GET, Method::HEAD][..]),
-        (None, None) => None,
+        (None, None) => {
+            passed = passed_methods(worker, path);
+            (!passed.is_empty()).then_some(passed.as_slice())
+        }
     };
     // It bears no key: a browser asks before it has one to show.
     if let Some(methods) = methods.filter(|_| parts.method == Method::OPTIONS) {
@@ -129,7 +135,11 @@ async fn enter(
     let Some(methods) = methods else {
         return Err(unknown_path(path).into());
     };
-    let endpoint = door.map_or(Endpoint::Models, |(.., endpoint)| *endpoint);
+    let endpoint = match door {
+        Some((.., endpoint)) => *endpoint,
+        None if one_model.is_some() => Endpoint::Models,
+        None => Endpoint::Passage,
+    };
     if !methods.contains(&parts.method) {
         return Err(wrong_method(&parts.method, path, methods));
     }
@@ -146,6 +156,7 @@ async fn enter(
             })
             .await
         }
+        Endpoint::Passage => Box::pin(pass(worker, parts, body, id, (format, client))).await,
         Endpoint::Models => list_models(worker, (&parts.uri, one_model), client.as_deref(), format, id),
         Endpoint::Health => Ok(unless_draining(worker, json(health::basic(worker.gateway.drain.is_draining()), id))),
         Endpoint::HealthDetailed => Ok(unless_draining(worker, json(health::detailed(worker), id))),
@@ -209,17 +220,58 @@ async fn inbound(
     id: &RequestId,
     client: Option<Arc<Client>>,
 ) -> Result<Inbound, Refusal> {
-    if let Some(client) = client.as_deref() {
+    let place = admitted(worker, client.as_deref())?;
+    let Taken { body, room } = intake::collect(worker, &headers, &mut body).await?;
+    Ok(Inbound { id: id.clone(), headers, body, client, place: Some(place), room: Some(room), ..Inbound::default() })
+}
+
+/// A place for a request of a client that has something left.
+fn admitted(worker: &Worker, client: Option<&Client>) -> Result<Place, Refusal> {
+    if let Some(client) = client {
         worker.gateway.peek(client).map_err(|Limited { fault, headers, kind }| {
             Refusal::closing(*fault).with(headers).limiting(&client.name, kind)
         })?;
     }
-    let Some(place) = worker.gateway.capacity.enter() else {
+    worker.gateway.capacity.enter().ok_or_else(|| {
         let message = "as many requests are under way as there may be (requests_in_flight); try again soon";
-        return Err(Refusal::closing(Fault::new(503, FaultKind::Unavailable, message)).retry_after(1));
-    };
-    let Taken { body, room } = intake::collect(worker, &headers, &mut body).await?;
-    Ok(Inbound { id: id.clone(), headers, body, client, place: Some(place), room: Some(room), ..Inbound::default() })
+        Refusal::closing(Fault::new(503, FaultKind::Unavailable, message)).retry_after(1)
+    })
+}
+
+/// The methods of a path that is passed through; none, if it is not.
+fn passed_methods(worker: &Worker, path: &str) -> Vec<Method> {
+    let table = worker.gateway.table.load();
+    let routes = table.passing(path).flat_map(|model| &model.routes);
+    let mut methods: Vec<Method> = Vec::new();
+    for method in routes.filter_map(|route| route.passes(path)).flat_map(|(passed, _)| &passed.methods) {
+        if !methods.contains(method) {
+            methods.push(method.clone());
+        }
+    }
+    methods
+}
+
+/// Passes a request through: JSON is kept for all attempts, anything else goes on as it comes.
+async fn pass(
+    worker: &Worker,
+    parts: http::request::Parts,
+    body: Incoming,
+    id: &RequestId,
+    (format, client): (Format, Option<Arc<Client>>),
+) -> Result<Response<Body>, Refusal> {
+    let http::request::Parts { method, uri, headers, .. } = parts;
+    let is_empty = hyper::body::Body::is_end_stream(&body);
+    let is_json = headers.get(CONTENT_TYPE).is_some_and(|kind| intake::is_json(kind.as_bytes()));
+    let (path, query) = (uri.path().into(), uri.query().map(Into::into));
+    let mut passing = Passing { method, path, query, upload: None };
+    if is_empty || is_json && !headers.contains_key(CONTENT_ENCODING) {
+        let inbound = inbound(worker, (headers, body), id, client).await?;
+        return Ok(worker.gateway.pass(Inbound { format, ..inbound }, passing).await);
+    }
+    let place = admitted(worker, client.as_deref())?;
+    passing.upload = Some(intake::upload(worker, &headers, body)?);
+    let inbound = Inbound { id: id.clone(), format, headers, client, place: Some(place), ..Inbound::default() };
+    Ok(worker.gateway.pass(inbound, passing).await)
 }
 
 /// Which vendor's client is asking: told by its path, or, where both ask the same, by its headers.

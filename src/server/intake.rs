@@ -3,18 +3,23 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame, Incoming};
+use tokio::time::Instant;
 
 use crate::config::bounds::Bounds;
 use crate::gateway::{Room, stopping};
 use crate::server::refusal::Refusal;
 use crate::server::worker::Worker;
+use crate::upstream::watch::{Watch, after, from_now};
+use crate::upstream::{BoxError, Upload};
 use crate::wire::fault::{Fault, FaultKind};
 
 /// A body, and the room it takes.
@@ -71,6 +76,51 @@ pub(super) async fn collect(worker: &Worker, headers: &HeaderMap, body: &mut Inc
     Ok(Taken { body: if rest.is_empty() { first } else { rest.freeze() }, room })
 }
 
+/// A body that is sent on as it comes, within the same limits of size and time.
+pub(super) fn upload(worker: &Worker, headers: &HeaderMap, body: Incoming) -> Result<Upload, Refusal> {
+    let bounds = Arc::clone(&worker.gateway.bounds);
+    let length = length(headers, &bounds)?.map(|length| length as u64);
+    let deadline = from_now(bounds.body_total);
+    let watch = Watch::new(from_now(bounds.body_idle).min(deadline));
+    Ok(Upload::new(Guarded { body, bounds, read: 0, silent_since: None, deadline, watch }, length))
+}
+
+/// A client's body that may be so long and take so long.
+struct Guarded {
+    body: Incoming,
+    bounds: Arc<Bounds>,
+    read: usize,
+    /// Since when it has been waited for.
+    silent_since: Option<Instant>,
+    deadline: Instant,
+    watch: Watch,
+}
+
+impl hyper::body::Body for Guarded {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            let idle = self.bounds.body_idle;
+            let since = *self.silent_since.get_or_insert_with(|| from_now(Duration::ZERO));
+            let deadline = after(since, idle).min(self.deadline);
+            ready!(self.watch.poll_past(cx, deadline));
+            return Poll::Ready(Some(Err("the request body did not arrive in time".into())));
+        };
+        self.silent_since = None;
+        let frame = match frame {
+            None => return Poll::Ready(None),
+            Some(frame) => frame.map_err(BoxError::from),
+        };
+        self.read += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+        if self.bounds.body_bytes < self.read {
+            return Poll::Ready(Some(Err("the request body is too large".into())));
+        }
+        Poll::Ready(Some(frame))
+    }
+}
+
 /// Most memory set aside for a body before it has come.
 const BODY_RESERVE_MAX: usize = 1024 * 1024;
 
@@ -88,6 +138,11 @@ fn declared(headers: &HeaderMap, bounds: &Bounds) -> Result<Option<usize>, Refus
             format!("the request body must be JSON in UTF-8, not {shown:?}; send content-type: application/json");
         return Err(Refusal::closing(Fault::new(415, FaultKind::InvalidRequest, message)));
     }
+    length(headers, bounds)
+}
+
+/// How long it says it is.
+fn length(headers: &HeaderMap, bounds: &Bounds) -> Result<Option<usize>, Refusal> {
     // hyper has seen to it that there is one, and a number.
     let declared = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     match declared {
@@ -98,7 +153,7 @@ fn declared(headers: &HeaderMap, bounds: &Bounds) -> Result<Option<usize>, Refus
 
 /// Whether a media type is JSON's, or says nothing of the kind: `text/plain` is what some clients send where they were told
 /// nothing. JSON between machines is UTF-8 (RFC 8259 8.1).
-fn is_json(kind: &[u8]) -> bool {
+pub(super) fn is_json(kind: &[u8]) -> bool {
     let mut parts = kind.split(|b| *b == b';').map(<[u8]>::trim_ascii);
     let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
     let fits =

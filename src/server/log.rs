@@ -228,6 +228,9 @@ fn line(record: &Record, out: &mut String) {
     if !record.client.is_empty() && *record.client != *DEFAULT {
         word(" client=", &record.client);
     }
+    if !record.path.is_empty() {
+        word(" path=", record.path.get(..200).unwrap_or(&record.path));
+    }
     let plain = record.model.bytes().take(100).all(|b| b.is_ascii_graphic());
     if plain {
         word(" model=", record.model.get(..100).unwrap_or(&record.model));

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::config::bounds::Bounds;
-use crate::gateway::Body;
+use crate::gateway::{Body, Broken};
 use crate::server::auth::Known;
 use crate::server::malformed;
 use crate::server::stream::Stream;
@@ -178,7 +178,7 @@ impl Drop for Seated {
 
 impl hyper::body::Body for Seated {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)

@@ -39,7 +39,6 @@ use tokio::time::timeout;
 
 use crate::route::table::{Origin, Timeouts};
 use crate::time::Clock;
-use crate::wire::splice::Parts;
 
 pub use body::Body;
 pub use error::{ReadError, SendError, Stage, What};
@@ -50,6 +49,7 @@ use connect::Connector;
 use exchange::{Exchange, Failed};
 use pool::{Place, Pool, Taken};
 use sent::Sent;
+pub use sent::{BoxError, Load, Upload};
 
 /// Sends requests. There is one for each worker thread; copies share its connections.
 #[derive(Clone)]
@@ -78,7 +78,7 @@ pub struct Outgoing {
     pub path: PathAndQuery,
     /// Without `host` and `content-length`, which are set here. Who wants plain bodies says so in `accept-encoding`.
     pub headers: HeaderMap,
-    pub body: Parts,
+    pub body: Load,
     pub timeouts: Timeouts,
 }
 
@@ -202,14 +202,18 @@ fn step_on(place: &Arc<Place>, request: Request<Sent>) -> Result<Step, SendError
 
 /// The request as it goes to an HTTP/1 origin.
 fn request(outgoing: Outgoing) -> Request<Sent> {
-    let length = decimal(outgoing.body.len());
-    let mut request = Request::new(Sent::new(outgoing.body));
+    let sent = Sent::new(outgoing.body);
+    let length = sent.length();
+    let mut request = Request::new(sent);
     *request.method_mut() = outgoing.method;
     *request.uri_mut() = Uri::from(outgoing.path);
     *request.headers_mut() = outgoing.headers;
     let headers = request.headers_mut();
     // Our body knows its length. A header that says otherwise would let two requests be read out of one.
-    headers.insert(header::CONTENT_LENGTH, length);
+    match length.and_then(|length| usize::try_from(length).ok()) {
+        Some(length) => headers.insert(header::CONTENT_LENGTH, decimal(length)),
+        None => headers.remove(header::CONTENT_LENGTH),
+    };
     headers.remove(header::TRANSFER_ENCODING);
     request
 }

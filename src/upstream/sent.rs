@@ -1,39 +1,125 @@
-//! The body of a request as hyper wants it: pieces whose length is known, so that head and body leave in one write.
+//! The body of a request as hyper wants it: pieces whose length is known, so that head and body leave in one write; or a stream
+//! that somebody else sends.
 
-use std::convert::Infallible;
+use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 
 use crate::wire::splice::Parts;
+
+/// What a request carries.
+#[derive(Debug)]
+pub enum Load {
+    Parts(Parts),
+    Streamed(Upload),
+}
+
+impl From<Parts> for Load {
+    fn from(parts: Parts) -> Self {
+        Self::Parts(parts)
+    }
+}
+
+/// Why a streamed body ends before its end.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body that is sent on as it comes. Copies are the same body: it can be sent once more as long as none of it was read.
+#[derive(Clone)]
+pub struct Upload {
+    inner: Arc<Mutex<Inner>>,
+    /// As it was declared.
+    pub length: Option<u64>,
+}
+
+struct Inner {
+    body: Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>,
+    is_touched: bool,
+    has_failed: bool,
+}
+
+impl Upload {
+    pub fn new(body: impl Body<Data = Bytes, Error = BoxError> + Send + 'static, length: Option<u64>) -> Self {
+        let inner = Inner { body: Box::pin(body), is_touched: false, has_failed: false };
+        Self { inner: Arc::new(Mutex::new(inner)), length }
+    }
+
+    /// Some of it was read, so it cannot be sent again.
+    #[must_use]
+    pub fn is_touched(&self) -> bool {
+        self.inner.lock().is_touched
+    }
+
+    /// Whoever sends it is to blame that it ended.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.inner.lock().has_failed
+    }
+
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut inner = self.inner.lock();
+        let frame = ready!(inner.body.as_mut().poll_frame(cx));
+        inner.is_touched = true;
+        inner.has_failed |= matches!(frame, Some(Err(_)));
+        Poll::Ready(frame)
+    }
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload").field("length", &self.length).finish_non_exhaustive()
+    }
+}
 
 /// Kept small: a request is moved a dozen times on its way through hyper.
 #[derive(Debug)]
 pub(super) struct Sent {
     first: Bytes,
-    more: Option<Box<Pieces>>,
+    more: Option<Box<More>>,
     /// Bytes not yet taken.
     left: u64,
 }
 
-type Pieces = <Parts as IntoIterator>::IntoIter;
+#[derive(Debug)]
+enum More {
+    Pieces(<Parts as IntoIterator>::IntoIter),
+    Streamed(Upload),
+}
 
 impl Sent {
-    pub(super) fn new(parts: Parts) -> Self {
-        let left = parts.len() as u64;
-        if parts.len() <= JOINED_MAX {
-            return Self { first: parts.into_bytes(), more: None, left };
+    pub(super) fn new(load: Load) -> Self {
+        match load {
+            Load::Parts(parts) => {
+                let left = parts.len() as u64;
+                if parts.len() <= JOINED_MAX {
+                    return Self { first: parts.into_bytes(), more: None, left };
+                }
+                Self { first: Bytes::new(), more: Some(Box::new(More::Pieces(parts.into_iter()))), left }
+            }
+            Load::Streamed(upload) => {
+                let left = upload.length.unwrap_or(u64::MAX);
+                Self { first: Bytes::new(), more: Some(Box::new(More::Streamed(upload))), left }
+            }
         }
-        Self { first: Bytes::new(), more: Some(Box::new(parts.into_iter())), left }
+    }
+
+    /// How long it is, where that is known.
+    pub(super) fn length(&self) -> Option<u64> {
+        (self.left != u64::MAX).then_some(self.left)
     }
 
     fn next(&mut self) -> Option<Bytes> {
         if !self.first.is_empty() {
             return Some(std::mem::take(&mut self.first));
         }
-        self.more.as_mut()?.next()
+        match self.more.as_deref_mut()? {
+            More::Pieces(pieces) => pieces.next(),
+            More::Streamed(_) => None,
+        }
     }
 }
 
@@ -43,9 +129,18 @@ const JOINED_MAX: usize = 4 * 1024;
 
 impl Body for Sent {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(More::Streamed(upload)) = self.more.as_deref() {
+            let frame = ready!(upload.poll_frame(cx));
+            if self.left != u64::MAX
+                && let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref())
+            {
+                self.left = self.left.saturating_sub(data.len() as u64);
+            }
+            return Poll::Ready(frame);
+        }
         Poll::Ready(self.next().map(|piece| {
             self.left = self.left.saturating_sub(piece.len() as u64);
             Ok(Frame::data(piece))
@@ -57,7 +152,7 @@ impl Body for Sent {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        self.length().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
@@ -73,7 +168,7 @@ mod tests {
         for (len, pieces) in [(10, 1), (JOINED_MAX * 2, 3)] {
             let body = Bytes::from(vec![b'x'; len]);
             let parts = splice(&body, smallvec![Edit { from: 2, to: 3, with: Bytes::from_static(b"yy") }]);
-            let mut sent = Sent::new(parts);
+            let mut sent = Sent::new(parts.into());
             assert_eq!(sent.left, len as u64 + 1);
             let frames: Vec<Bytes> = std::iter::from_fn(|| sent.next()).collect();
             assert_eq!(frames.len(), pieces, "{len}");

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::wire::splice::Parts;
 
 const PATIENT: Timeouts = Timeouts { connect: SECS_5, first_byte: SECS_5, idle: SECS_5, total: SECS_5 };
 const SECS_5: Duration = Duration::from_secs(5);
@@ -38,7 +39,7 @@ fn post(origin: &Arc<Origin>, body: &'static str) -> Outgoing {
         method: Method::POST,
         path: PathAndQuery::from_static("/v1/x?y=1"),
         headers: HeaderMap::new(),
-        body: Parts::whole(Bytes::from_static(body.as_bytes())),
+        body: Parts::whole(Bytes::from_static(body.as_bytes())).into(),
         timeouts: PATIENT,
     }
 }
@@ -210,7 +211,7 @@ async fn head_and_body_leave_in_one_write() {
     let mut outgoing = post(&server.origin, "");
     let edit = |at| crate::wire::splice::Edit { from: at, to: at + 1, with: Bytes::from_static(b"<new>") };
     outgoing.body =
-        crate::wire::splice::splice(&Bytes::from_static(b"aXbYc"), [edit(1), edit(3)].into_iter().collect());
+        crate::wire::splice::splice(&Bytes::from_static(b"aXbYc"), [edit(1), edit(3)].into_iter().collect()).into();
     outgoing.headers.insert("x-a", HeaderValue::from_static("1"));
     outgoing.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     outgoing.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("3"));
@@ -365,7 +366,7 @@ async fn whoever_leaves_in_the_middle_of_sending_closes_the_socket() {
     const LONG: usize = 64 * 1024 * 1024;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = origin(listener.local_addr().unwrap().port());
-    let outgoing = Outgoing { body: Parts::whole(Bytes::from(vec![b'x'; LONG])), ..post(&origin, "") };
+    let outgoing = Outgoing { body: Parts::whole(Bytes::from(vec![b'x'; LONG])).into(), ..post(&origin, "") };
     let upstream = upstream();
     // Nobody reads, so it is stuck long before the end.
     let early = timeout(TINY * 3, upstream.send(outgoing)).await;

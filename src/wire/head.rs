@@ -72,6 +72,15 @@ impl Span {
 
 /// Reads a body's top level. The error names the byte.
 pub fn read(body: &[u8]) -> Result<Head, JsonError> {
+    let head = read_any(body)?;
+    match head.model.is_empty() {
+        true => Err(JsonError::new(head.inside, "the field \"model\" is missing")),
+        false => Ok(head),
+    }
+}
+
+/// The same of a body that need not name a model: that is then empty.
+pub fn read_any(body: &[u8]) -> Result<Head, JsonError> {
     let mut scan = Scan::new(body);
     // Some clients write a byte order mark, which is no JSON (RFC 8259 8.1); say so rather than "expected a value".
     if body.starts_with(b"\xef\xbb\xbf") {
@@ -99,13 +108,14 @@ pub fn read(body: &[u8]) -> Result<Head, JsonError> {
         return Err(JsonError::new(scan.at, "unexpected text after the JSON object"));
     }
     let [model_at, stream, _, max_tokens, max_completion_tokens, ..] = found;
-    let Some(model_at) = model_at else {
-        return Err(JsonError::new(inside, "the field \"model\" is missing"));
+    let model = match &model_at {
+        None => String::new(),
+        Some(at) => leaf(body, at, "model", |c| c.str().map(|s| Some(s.decode().into_owned())))?.unwrap_or_default(),
     };
-    let model = leaf(body, &model_at, "model", |c| c.str().map(|s| Some(s.decode().into_owned())))?.unwrap_or_default();
-    if model.is_empty() {
-        return Err(JsonError::new(model_at.start, "the field \"model\" is empty"));
+    if let Some(at) = model_at.as_ref().filter(|_| model.is_empty()) {
+        return Err(JsonError::new(at.start, "the field \"model\" is empty"));
     }
+    let model_at = model_at.unwrap_or(inside..inside);
     let stream = match stream {
         Some(at) => leaf(body, &at, "stream", Cursor::opt_bool)?,
         None => None,
@@ -180,6 +190,26 @@ fn leaf<'a, T>(
 }
 
 impl Head {
+    /// Of a body that is no JSON, or none: a model that was named elsewhere.
+    #[must_use]
+    pub fn elsewhere(model: &str) -> Self {
+        Self {
+            model: model.to_owned(),
+            model_at: 0..0,
+            stream: None,
+            max_tokens: None,
+            depth: (0, 0),
+            members: SmallVec::new(),
+            inside: 0,
+        }
+    }
+
+    /// Whether the body names its model itself.
+    #[must_use]
+    pub fn names_model(&self) -> bool {
+        !self.model_at.is_empty()
+    }
+
     /// Whether the client set a top-level field, however it spelled the key.
     #[must_use]
     pub fn has(&self, body: &[u8], name: &str) -> bool {
