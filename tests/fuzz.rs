@@ -10,6 +10,7 @@ type Target = (&'static str, fn(&[u8]));
 /// Every target of `fuzz/`, and the law it asserts.
 const TARGETS: &[Target] = &[
     ("convert", model_proxy::wire::laws::convert),
+    ("door", model_proxy::server::laws::door),
     ("head_splice", model_proxy::wire::head::fuzz),
     ("json", model_proxy::wire::json::fuzz),
     ("limit", model_proxy::limit::laws::limit),

@@ -18,6 +18,7 @@ mod cors;
 mod door;
 mod health;
 mod intake;
+pub mod laws;
 mod listen;
 mod log;
 mod malformed;

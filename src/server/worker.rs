@@ -113,7 +113,7 @@ pub(super) async fn run(worker: Arc<Worker>, listener: Opened, purpose: Purpose)
 }
 
 /// Serves a connection, unless there are too many.
-fn admit(worker: &Arc<Worker>, arrived: Arrived, purpose: Purpose) {
+pub(super) fn admit(worker: &Arc<Worker>, arrived: Arrived, purpose: Purpose) {
     match worker.crowd.join(worker.gateway.clock.now()) {
         Some(member) => worker.tasks.spawn(connection(Arc::clone(worker), arrived, (member, purpose))),
         None => drop(arrived),
