@@ -338,8 +338,9 @@ impl RequestIds {
     #[must_use]
     pub fn of(&self, headers: &HeaderMap) -> RequestId {
         let sane = |id: &&HeaderValue| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
-        let mut said = headers.get_all(&X_REQUEST_ID).iter();
-        if let (Some(id), None) = (said.next().filter(sane), said.next()) {
+        if let Some(id) = headers.get(&X_REQUEST_ID).filter(sane)
+            && headers.get_all(&X_REQUEST_ID).iter().nth(1).is_none()
+        {
             return RequestId(id.clone());
         }
         let n = self.next.fetch_add(1, Ordering::Relaxed);

@@ -74,10 +74,14 @@ pub(super) async fn serve(
     // What follows may be spoken in the other protocol: it is not read as a request.
     let closes = parts.headers.contains_key(UPGRADE);
     let grant = worker.cors.grant(&parts.headers);
-    let entered = pin!(enter(worker, known, parts, body, &id, format));
-    let answered = unless_it_panics(entered).await;
-    let answered =
-        answered.unwrap_or_else(|| Err(Fault::new(500, FaultKind::Server, "an error of the proxy's own").into()));
+    let answered = match well_formed(&parts, closes, worker.gateway.bounds.target_bytes) {
+        Err(refusal) => Err(refusal),
+        Ok(()) => {
+            let entered = pin!(enter(worker, known, parts, body, &id, format));
+            let mistake = || Err(Fault::new(500, FaultKind::Server, "an error of the proxy's own").into());
+            unless_it_panics(entered).await.unwrap_or_else(mistake)
+        }
+    };
     let mut response = answered.unwrap_or_else(|refusal| {
         let limited = refusal.limited();
         let response = refusal.respond(format, &id);
@@ -110,7 +114,6 @@ async fn enter(
     id: &RequestId,
     format: Format,
 ) -> Result<Response<Body>, Refusal> {
-    well_formed(&parts, worker.gateway.bounds.target_bytes)?;
     let path = parts.uri.path();
     let door = DOORS.iter().find(|(p, ..)| *p == path);
     let one_model = path.strip_prefix(ONE_MODEL).filter(|name| !name.is_empty());
@@ -175,13 +178,13 @@ async fn enter(
 }
 
 /// What hyper leaves to us: one Host that is one (RFC 9112 3.2), no other protocol, and a target of sane length.
-fn well_formed(parts: &http::request::Parts, target_max: usize) -> Result<(), Refusal> {
+fn well_formed(parts: &http::request::Parts, has_upgrade: bool, target_max: usize) -> Result<(), Refusal> {
     if parts.method == Method::CONNECT {
         let message = "CONNECT is not served: this is no forward proxy, its own paths are asked";
         return Err(Refusal::closing(Fault::new(405, FaultKind::InvalidRequest, message)).allowing("GET, HEAD, POST"));
     }
     // Whoever offers HTTP/2 is answered in HTTP/1.1, as any server may (RFC 9110 7.8).
-    if parts.headers.get(UPGRADE).is_some_and(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c")) {
+    if has_upgrade && parts.headers.get(UPGRADE).is_some_and(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c")) {
         return Err(Refusal::closing(Fault::invalid("no other protocol is spoken here: send no upgrade header")));
     }
     host(parts)?;
@@ -203,6 +206,9 @@ fn host(parts: &http::request::Parts) -> Result<(), Refusal> {
     let Some(first) = first.filter(|host| !host.is_empty()) else {
         return Ok(());
     };
+    if parts.version != Version::HTTP_2 && is_plain_host(first.as_bytes()) {
+        return Ok(());
+    }
     let Some(host) = Authority::try_from(first.as_bytes()).ok().filter(|host| !host.as_str().contains('@')) else {
         return wrong("the host header names no host");
     };
@@ -223,6 +229,15 @@ async fn inbound(
     let place = admitted(worker, client.as_deref())?;
     let Taken { body, room } = intake::collect(worker, &headers, &mut body).await?;
     Ok(Inbound { id: id.clone(), headers, body, client, place: Some(place), room: Some(room), ..Inbound::default() })
+}
+
+/// As nearly all are: letters, digits, dots and dashes, and perhaps a port.
+fn is_plain_host(host: &[u8]) -> bool {
+    let end = host.iter().position(|b| *b == b':');
+    let (name, port) = host.split_at_checked(end.unwrap_or(host.len())).unwrap_or((host, b""));
+    let port = port.strip_prefix(b":").unwrap_or(b"0");
+    let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
+    !name.is_empty() && name.iter().all(is_name) && (1..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit)
 }
 
 /// A place for a request of a client that has something left.
