@@ -108,8 +108,7 @@ impl Gateway {
             request.waited(begun, self.clock);
             way.content(whole.map_err(|e| unread(&e))?, room).map_err(|fault| faulty(route, fault))?
         };
-        let mut headers = headers::answered(&headers, route, request.inbound.format, &model);
-        headers::hide(&mut headers, |value| headers::holds(value, &slot.key));
+        let mut headers = headers::answered(&headers, (route, &slot.key), request.inbound.format, &model);
         if request.on_lossy != OnLossy::Silent {
             headers::dropped(&mut headers, &dropped);
         }

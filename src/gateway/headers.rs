@@ -127,12 +127,12 @@ pub(super) fn on_lossy(client: &HeaderMap) -> Result<Option<OnLossy>, Fault> {
 
 /// The headers of an answer, before anything is known of this one request: those of every answer of this route, and
 /// what of the upstream's comes down.
-pub(super) fn answered(upstream: &HeaderMap, route: &Route, to: Format, model: &str) -> HeaderMap {
+pub(super) fn answered(upstream: &HeaderMap, (route, key): (&Route, &Key), to: Format, model: &str) -> HeaderMap {
     let mut headers = route.answered.get_or_init(|| answered_always(route)).clone();
     if route.names.header.is_none() {
         insert(&mut headers, ROUTE, &format!("{}/{model}", route.provider.name));
     }
-    descend(upstream, (route.format, to), &mut headers);
+    descend(upstream, (route.format, to), Some(key), &mut headers);
     headers
 }
 
@@ -151,17 +151,19 @@ fn answered_always(route: &Route) -> HeaderMap {
 /// What of an upstream's reply headers the client is given.
 pub(super) fn down(upstream: &HeaderMap, from: Format, to: Format) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    descend(upstream, (from, to), &mut headers);
+    descend(upstream, (from, to), None, &mut headers);
     headers
 }
 
-fn descend(upstream: &HeaderMap, (from, to): (Format, Format), headers: &mut HeaderMap) {
+/// `key`: what a value may hold that is not to come down; where there is none, somebody else looks.
+fn descend(upstream: &HeaderMap, (from, to): (Format, Format), key: Option<&Key>, headers: &mut HeaderMap) {
     let mut foreign = false;
+    let is_fit = |value: &HeaderValue| !key.is_some_and(|key| holds(value.as_bytes(), key));
     for (name, value) in upstream {
         let known = name.as_str();
-        if DOWN_ALWAYS.iter().any(|p| known.starts_with(p)) {
+        if DOWN_ALWAYS.iter().any(|p| known.starts_with(p)) && is_fit(value) {
             headers.append(name.clone(), value.clone());
-        } else if DOWN_SAME_FORMAT.iter().any(|p| known.starts_with(p)) {
+        } else if DOWN_SAME_FORMAT.iter().any(|p| known.starts_with(p)) && is_fit(value) {
             if from == to {
                 headers.append(name.clone(), value.clone());
             } else {
@@ -172,7 +174,7 @@ fn descend(upstream: &HeaderMap, (from, to): (Format, Format), headers: &mut Hea
     if foreign {
         headers.extend(LIMITS.iter().filter_map(|kind| limit(upstream, (from, to), kind)).flatten());
     }
-    if let Some(id) = upstream.get(&X_REQUEST_ID).or_else(|| upstream.get(&REQUEST_ID)) {
+    if let Some(id) = upstream.get(&X_REQUEST_ID).or_else(|| upstream.get(&REQUEST_ID)).filter(|id| is_fit(id)) {
         headers.insert(UPSTREAM_REQUEST_ID, id.clone());
     }
 }

@@ -152,7 +152,7 @@ impl Gateway {
         model: &str,
     ) -> Result<Delivery, Box<Failure>> {
         let Answer { status, headers: upstream, mut body, .. } = answer;
-        let mut headers = headers::answered(&upstream, route, request.inbound.format, model);
+        let mut headers = headers::answered(&upstream, (route, &slot.key), request.inbound.format, model);
         headers.remove(CONTENT_TYPE);
         for name in [CONTENT_TYPE, CONTENT_DISPOSITION, CONTENT_ENCODING] {
             if let Some(value) = upstream.get(&name) {
