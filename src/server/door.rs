@@ -74,6 +74,8 @@ pub(super) async fn serve(
     // What follows may be spoken in the other protocol: it is not read as a request.
     let closes = parts.headers.contains_key(UPGRADE);
     let grant = worker.cors.grant(&parts.headers);
+    // What is needed should it be refused: copies of both are cheap.
+    let (method, uri) = (parts.method.clone(), parts.uri.clone());
     let answered = match well_formed(&parts, closes, worker.gateway.bounds.target_bytes) {
         Err(refusal) => Err(refusal),
         Ok(()) => {
@@ -83,8 +85,10 @@ pub(super) async fn serve(
         }
     };
     let mut response = answered.unwrap_or_else(|refusal| {
-        let limited = refusal.limited();
+        let (limited, why) = (refusal.limited(), refusal.why());
         let response = refusal.respond(format, &id);
+        let now = worker.gateway.clock.now();
+        worker.refusals.note(now, &id, (&method, uri.path()), (response.status(), &why));
         let limited = limited.as_ref().map(|(client, kind)| (&**client, *kind));
         worker.metrics.refused(response.status().as_u16(), limited);
         response

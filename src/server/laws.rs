@@ -19,6 +19,7 @@ use crate::secret::Secret;
 use crate::server::accept::{Arrived, Crowd};
 use crate::server::cors::Cors;
 use crate::server::log::{Log, LogLevel};
+use crate::server::refusal::Refusals;
 use crate::server::reload::Standing;
 use crate::server::tasks::{self, Tasks};
 use crate::server::worker::{self, Phase, Purpose, Worker};
@@ -72,6 +73,7 @@ impl Alone {
             metrics,
             metrics_at: None,
             log,
+            refusals: Refusals::default(),
         };
         Some(Self { runtime, worker: Arc::new(worker), _stop: stop })
     }

@@ -68,6 +68,7 @@ use crate::server::budgets::Budgets;
 use crate::server::certificate::Shown;
 use crate::server::listen::{Leavings, Opened};
 use crate::server::persist::Keeper;
+use crate::server::refusal::Refusals;
 use crate::server::reload::{Registered, Reloader, Standing};
 use crate::server::tasks::Tasks;
 use crate::server::upkeep::Upkeep;
@@ -314,6 +315,7 @@ impl Started {
             counted: Arc::clone(&self.counted),
             metrics_at: self.metrics_at.clone(),
             log: Arc::clone(&self.log),
+            refusals: Refusals::default(),
         });
         let runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
         let serve = move || {

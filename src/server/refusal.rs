@@ -1,13 +1,41 @@
 //! How a request is turned away at the door.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::header::{ALLOW, CONNECTION, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use crate::gateway::{Body, RequestId, fault_response};
+use crate::server::log;
+use crate::time::Millis;
 use crate::wire::Format;
 use crate::wire::fault::Fault;
+
+/// Tells of those who are turned away: one line a second and how many more there were, for whoever is not let in must not be
+/// able to fill a disk (LIMITS 2.2).
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    told_at: AtomicU64,
+    untold: AtomicU64,
+}
+
+impl Refusals {
+    pub(super) fn note(&self, now: Millis, id: &RequestId, asked: (&Method, &str), told: (StatusCode, &str)) {
+        let due = |told: u64| (told == 0 || told + 1000 <= now.0).then_some(now.0);
+        if self.told_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_err() {
+            self.untold.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let ((method, path), (status, why)) = (asked, told);
+        let path: String = path.chars().take(100).flat_map(char::escape_default).collect();
+        let more = match self.untold.swap(0, Ordering::Relaxed) {
+            0 => String::new(),
+            n => format!(" ({n} more were refused since the last line)"),
+        };
+        log::warn(&format!("{} refused {method} {path} status={}: {why}{more}", id.as_str(), status.as_u16()));
+    }
+}
 
 /// A request that was turned away. In a box, for it is seldom there.
 #[derive(Debug)]
@@ -67,6 +95,11 @@ impl Refusal {
     pub(super) fn limiting(mut self, client: &Arc<str>, kind: &'static str) -> Self {
         self.0.limited = Some((Arc::clone(client), kind));
         self
+    }
+
+    /// Why, for the log: our words, which hold nothing secret.
+    pub(super) fn why(&self) -> String {
+        self.0.fault.message.clone()
     }
 
     pub(super) fn limited(&self) -> Option<(Arc<str>, &'static str)> {

@@ -30,6 +30,7 @@ use crate::server::certificate::Shown;
 use crate::server::cors::Cors;
 use crate::server::listen::Opened;
 use crate::server::log::Log;
+use crate::server::refusal::Refusals;
 use crate::server::reload::Standing;
 use crate::server::seat::{Counted, Keeper, Late, Seat, Seated};
 use crate::server::stream::Stream;
@@ -58,6 +59,7 @@ pub(super) struct Worker {
     /// Where metrics are served, if not here.
     pub(super) metrics_at: Option<Arc<str>>,
     pub(super) log: Arc<Log>,
+    pub(super) refusals: Refusals,
 }
 
 /// What a listener is for.
