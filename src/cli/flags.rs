@@ -103,8 +103,9 @@ pub const COMMANDS: &[Command] = &[
 const START: Command = Command {
     words: &["start"],
     does: "serve",
-    more: "Without CLIENT_API_KEY a random client key is made and shown, for this machine only. On any other address \
-           CLIENT_API_KEY must be set.",
+    more: "Without CLIENT_API_KEY and without config/clients a random client key is made and shown, for this machine only. On \
+           any other address there must be one of them. The sizes, times and numbers that the server bears are set in \
+           config/server.json, or by a variable each: MODEL_PROXY_ and the key in capitals (docs/SERVER.md).",
     takes: "",
     options: &[
         Flag {

@@ -248,12 +248,12 @@ fn is_plain_host(host: &[u8]) -> bool {
 fn admitted(worker: &Worker, client: Option<&Client>) -> Result<Place, Refusal> {
     if let Some(client) = client {
         worker.gateway.peek(client).map_err(|Limited { fault, headers, kind }| {
-            Refusal::closing(*fault).with(headers).limiting(&client.name, kind)
+            Refusal::from(*fault).with(headers).limiting(&client.name, kind)
         })?;
     }
     worker.gateway.capacity.enter().ok_or_else(|| {
         let message = "as many requests are under way as there may be (requests_in_flight); try again soon";
-        Refusal::closing(Fault::new(503, FaultKind::Unavailable, message)).retry_after(1)
+        Refusal::from(Fault::new(503, FaultKind::Unavailable, message)).retry_after(1)
     })
 }
 

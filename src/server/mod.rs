@@ -6,8 +6,9 @@
 //! ```
 //!
 //! `listen.rs` opens sockets and `accept.rs` takes what comes, as long as there is room; `seat.rs` finds connections that only
-//! sit there; `malformed.rs` and `refusal.rs` turn away what is none of ours; `reload.rs` puts new configurations in force and `persist.rs` keeps over a
-//! restart who rests, both on the thread of `upkeep.rs`; `log.rs` is the one line of every request.
+//! sit there; `malformed.rs` and `refusal.rs` turn away what is none of ours; `cors.rs` speaks with browsers. `reload.rs` puts
+//! new configurations in force, `persist.rs` and `budgets.rs` keep over a restart who rests and what clients have spent, all on
+//! the thread of `upkeep.rs`. `log.rs` is the one line of every request, `scrape.rs` what metrics look up; `laws.rs` is fuzzed.
 
 mod accept;
 mod auth;
@@ -18,6 +19,7 @@ mod cors;
 mod door;
 mod health;
 mod intake;
+mod kept;
 pub mod laws;
 mod listen;
 mod log;

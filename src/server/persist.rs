@@ -1,11 +1,8 @@
 //! Who rests, kept over a restart where that is asked for: a limit that was met does not end because we did.
 //!
-//! A small file, written whole and put in place by a rename, at most once a second and only when something changed. It holds names
-//! of providers and models, fingerprints and times, and no secret. What cannot be read or written is said once; it is no
-//! reason to serve nobody.
+//! The file (`kept.rs`) is written at most once a second. It holds names of providers and models, fingerprints and times, and no
+//! secret.
 
-use std::fs;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::route::keys::{Registry, Resting, Why};
+use crate::server::kept::KeptFile;
 use crate::server::log;
 use crate::time::Clock;
 
@@ -33,28 +31,19 @@ struct One {
 
 /// Keeps a registry's rests in a file.
 pub(super) struct Keeper {
-    path: PathBuf,
+    file: KeptFile<Kept>,
     registry: Arc<Registry>,
     clock: Clock,
-    written: Kept,
-    has_failed: bool,
 }
 
 /// No rest that is kept is believed to last longer: clocks are set, files are copied.
 const KEPT_MAX: Duration = Duration::from_secs(86_400);
 
 impl Keeper {
-    /// Lets rest who rested when the file was written. What is no such file is told and begun anew.
+    /// Lets rest who rested when the file was written.
     pub(super) fn restore(path: PathBuf, registry: Arc<Registry>, clock: Clock) -> Self {
-        let kept = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Kept::default()),
-            Err(error) => Err(error),
-        };
-        let kept = kept.unwrap_or_else(|error| {
-            log::warn(&format!("{}: {error}; who rested before is not known", path.display()));
-            Kept::default()
-        });
+        let mut file = KeptFile::<Kept>::read(path, "who rests");
+        let kept = file.take();
         let unix_now = Clock::unix_seconds();
         let mut restored = 0;
         for One { name, until, why, strikes } in kept.resting {
@@ -67,7 +56,7 @@ impl Keeper {
         if 0 < restored {
             log::info(&format!("{restored} keys and routes rest from before"));
         }
-        Self { path, registry, clock, written: Kept::default(), has_failed: false }
+        Self { file, registry, clock }
     }
 
     /// Writes who rests, if that has changed.
@@ -84,36 +73,18 @@ impl Keeper {
         let kept = Kept { resting };
         // Rounding may move a moment by a second, which is no news.
         let is_same = |a: &One, b: &One| a.name == b.name && a.until.abs_diff(b.until) <= 1;
-        let (old, new) = (&self.written.resting, &kept.resting);
+        let (old, new) = (&self.file.written().resting, &kept.resting);
         if old.len() == new.len() && old.iter().zip(new).all(|(a, b)| is_same(a, b)) {
             return;
         }
-        match self.write(&kept) {
-            Ok(()) => {
-                self.has_failed = false;
-                self.written = kept;
-            }
-            // Tried again at the next look, and said once.
-            Err(error) if !self.has_failed => {
-                self.has_failed = true;
-                log::warn(&format!("{}: {error}; who rests is not kept", self.path.display()));
-            }
-            Err(_) => {}
-        }
-    }
-
-    fn write(&self, kept: &Kept) -> io::Result<()> {
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let beside = self.path.with_extension("tmp");
-        fs::write(&beside, serde_json::to_vec(kept)?)?;
-        fs::rename(&beside, &self.path)
+        self.file.write(kept);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -173,14 +173,15 @@ impl Setup {
         let journal = Arc::new(Mutex::new(String::new()));
         let pipe = child.stderr.take().unwrap();
         let written = Arc::clone(&journal);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 let mut text = written.lock();
                 text.push_str(&line);
                 text.push('\n');
             }
         });
-        let mut gateway = Gateway { address: SocketAddr::from(([127, 0, 0, 1], 0)), child, journal, home };
+        let mut gateway =
+            Gateway { address: SocketAddr::from(([127, 0, 0, 1], 0)), child, journal, reader: Some(reader), home };
         wait_until("the gateway's banner", || match banner_address(&gateway.stderr()) {
             Some(address) => {
                 gateway.address = address;
@@ -212,6 +213,8 @@ pub struct Gateway {
     pub address: SocketAddr,
     child: Child,
     journal: Arc<Mutex<String>>,
+    /// Reads what it says, until it has ended.
+    reader: Option<thread::JoinHandle<()>>,
     /// Where it runs; kept as long as it does.
     pub home: TempDir,
 }
@@ -260,6 +263,10 @@ impl Gateway {
             ended = self.child.try_wait().unwrap();
             ended.is_some()
         });
+        // Its last words too.
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
         ended.and_then(|status| status.code())
     }
 
