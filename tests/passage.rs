@@ -290,6 +290,8 @@ fn replies_are_what_they_are_and_a_break_is_a_break() {
         (Some("audio/mpeg"), Some("attachment"))
     );
     assert_eq!(ask("events").text(), "data: 1\n\nnonsense", "not looked into");
+    wait_until("the lines", || gateway.stderr().matches("path=/v1/audio/speech").count() == 2);
+    assert!(!gateway.stderr().contains("client_closed"), "whoever has all of it has not left: {}", gateway.stderr());
     let body = REQUEST.replace("Hello", "cut");
     let mut raw = TcpStream::connect(gateway.address).unwrap();
     let length = body.len();

@@ -49,8 +49,8 @@ pub(super) enum Content {
         room: Room,
     },
     Stream(Box<Relay>),
-    /// Passed through as it comes.
-    Raw(upstream::Body),
+    /// Passed through as it comes, and how long it is, if that is known.
+    Raw(upstream::Body, Option<u64>),
 }
 
 /// A request as a route wants it.
@@ -499,9 +499,9 @@ impl Delivery {
                 ticket.record().usage = usage;
                 Body::recorded(body, ticket, room)
             }
-            Content::Raw(body) => {
+            Content::Raw(body, length) => {
                 ticket.first_output();
-                Body::raw(body, ticket)
+                Body::raw(body, length, ticket)
             }
             Content::Stream(mut relay) => {
                 headers::event_stream(&mut headers);

@@ -37,6 +37,8 @@ enum Kind {
 struct Raw {
     upstream: upstream::Body,
     ticket: Option<Ticket>,
+    /// Bytes that are to come, where the upstream has said how many: whoever has them all asks for no more.
+    left: Option<u64>,
 }
 
 /// The upstream broke in the middle of an answer of which nothing is known.
@@ -54,7 +56,11 @@ impl std::error::Error for Broken {}
 impl Raw {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         let chunk = ready!(self.upstream.poll_chunk(cx));
+        if let (Some(Ok(bytes)), Some(left)) = (&chunk, &mut self.left) {
+            *left = left.saturating_sub(bytes.len() as u64);
+        }
         match (&chunk, self.ticket.take()) {
+            (Some(Ok(_)), Some(ticket)) if self.left == Some(0) => ticket.complete(),
             (Some(Ok(_)), ticket) => self.ticket = ticket,
             (None, Some(ticket)) => ticket.complete(),
             (Some(Err(error)), Some(ticket)) => ticket.broken(error.to_string()),
@@ -74,8 +80,9 @@ impl Body {
         Self(Kind::Whole { bytes, ticket: Some(ticket), room: room.into() })
     }
 
-    pub(super) fn raw(upstream: upstream::Body, ticket: Ticket) -> Self {
-        Self(Kind::Raw(Box::new(Raw { upstream, ticket: Some(ticket) })))
+    /// `length`: how long it is, if that is known.
+    pub(super) fn raw(upstream: upstream::Body, length: Option<u64>, ticket: Ticket) -> Self {
+        Self(Kind::Raw(Box::new(Raw { upstream, ticket: Some(ticket), left: length })))
     }
 
     pub(super) fn early(early: Box<Early>) -> Self {

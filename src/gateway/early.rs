@@ -161,7 +161,7 @@ impl Early {
                     State::Streaming(relay)
                 }
                 // Only what is passed through is raw, and that is never answered early.
-                Content::Raw(_) => State::Over,
+                Content::Raw(..) => State::Over,
                 Content::Whole { body, usage, room, .. } => {
                     let losses = self.losses(&ticket.record().dropped).unwrap_or_default();
                     ticket.record().usage = usage;

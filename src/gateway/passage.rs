@@ -172,7 +172,7 @@ impl Gateway {
         if let Some(value) = upstream.get(CONTENT_LENGTH) {
             headers.insert(CONTENT_LENGTH, value.clone());
         }
-        Ok(Delivery { status, headers, content: Content::Raw(body), dropped: String::new() })
+        Ok(Delivery { status, headers, content: Content::Raw(body, length), dropped: String::new() })
     }
 }
 

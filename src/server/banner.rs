@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use crate::config::Loaded;
+use crate::config::clients::DEFAULT;
 use crate::secret::Secret;
 
 pub(super) struct Banner<'b> {
@@ -45,7 +46,9 @@ impl Banner<'_> {
                 text.push_str("  client   CLIENT_API_KEY is not set: the key below is for this run only\n");
                 key.expose()
             }
-            None => "$CLIENT_API_KEY",
+            None if self.loaded.clients.iter().any(|client| *client.name == *DEFAULT) => "$CLIENT_API_KEY",
+            // Its own key is known to each client alone.
+            None => "KEY",
         };
         if self.loaded.table.resolve("demo").is_some()
             && let Some(url) = self.urls.first()
