@@ -140,6 +140,7 @@ fn resting_keys_are_told_while_they_rest() {
 fn they_can_have_a_port_of_their_own() {
     let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
     let mut gateway = Setup::simple(Format::OpenaiChat, &upstream)
+        .env("MODEL_PROXY_CONNECTIONS", "3")
         .arg("--metrics-listen")
         .arg("127.0.0.1:0")
         .arg("--workers")
@@ -161,6 +162,9 @@ fn they_can_have_a_port_of_their_own() {
     ] {
         assert_eq!(http::send(address, &request).status, status, "nothing else is there");
     }
+    let crowd: Vec<_> = (0..3).map(|_| gateway.connect()).collect();
+    assert_eq!(http::send(address, &Request::get("/metrics")).status, 200, "also when nobody else gets in");
+    drop(crowd);
     let moved = gateway.send(&Request::get("/metrics").with_key());
     assert_eq!(moved.status, 404);
     assert!(moved.text().contains(&format!("served at http://{address}/metrics")), "{}", moved.text());

@@ -68,6 +68,7 @@ impl Alone {
             standing: Standing::now(),
             certificate: None,
             crowd: Crowd::new(1),
+            watchers: Crowd::new(1),
             cors: Cors::parse("https://app.test").ok()?,
             counted: [Arc::clone(&metrics)].into(),
             metrics,

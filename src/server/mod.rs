@@ -252,6 +252,9 @@ fn restored(settings: &Settings, registered: &Registered) -> Option<Budgets> {
     Some(Budgets::restore(path, Arc::clone(&registered.clients), &registered.accounts))
 }
 
+/// Connections to the port of metrics: a few scrapers, and some that hang.
+const WATCHERS_MAX: usize = 16;
+
 /// What all workers share.
 struct Started {
     clock: Clock,
@@ -312,6 +315,7 @@ impl Started {
             standing: Arc::clone(&self.standing),
             certificate: self.certificate.clone(),
             crowd: Arc::clone(&self.crowd),
+            watchers: Crowd::new(WATCHERS_MAX),
             cors: self.cors.clone(),
             metrics,
             counted: Arc::clone(&self.counted),

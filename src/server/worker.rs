@@ -52,6 +52,8 @@ pub(super) struct Worker {
     /// Shown to who speaks TLS.
     pub(super) certificate: Option<Arc<Shown>>,
     pub(super) crowd: Arc<Crowd>,
+    /// Those who read metrics on a port of their own: they come in when nobody else does any more.
+    pub(super) watchers: Arc<Crowd>,
     pub(super) cors: Cors,
     /// What this worker counts, and what all do.
     pub(super) metrics: Arc<Metrics>,
@@ -116,7 +118,11 @@ pub(super) async fn run(worker: Arc<Worker>, listener: Opened, purpose: Purpose)
 
 /// Serves a connection, unless there are too many.
 pub(super) fn admit(worker: &Arc<Worker>, arrived: Arrived, purpose: Purpose) {
-    match worker.crowd.join(worker.gateway.clock.now()) {
+    let crowd = match purpose {
+        Purpose::Everything => &worker.crowd,
+        Purpose::Metrics => &worker.watchers,
+    };
+    match crowd.join(worker.gateway.clock.now()) {
         Some(member) => worker.tasks.spawn(connection(Arc::clone(worker), arrived, (member, purpose))),
         None => drop(arrived),
     }
