@@ -225,6 +225,38 @@ fn tokens_are_settled_by_what_was_used() {
     assert!(large.text().contains("this request alone is larger"), "{}", large.text());
 }
 
+/// Anthropic counts the input and one token of output at an answer's beginning: who leaves then has paid for more.
+#[test]
+fn who_leaves_before_the_end_pays_what_was_held() {
+    let stream = SIDES[1].stream;
+    let upstream = Upstream::answering(move |_, _| {
+        Script::stream(stream).stop_at(stream.find("event: message_delta").unwrap(), After::Silence)
+    });
+    let gateway = Setup::simple(Format::Anthropic, &upstream)
+        .file("clients/ci.json", &file("key-ci", r#","tokens_per_minute":100000,"requests_at_once":1"#))
+        .start();
+    let request = SIDES[1].stream_request.replace(r#""max_tokens":64"#, r#""max_tokens":3000"#);
+    let request = Request::post(MESSAGES, request).header("x-api-key", "key-ci");
+    let mut left = Vec::new();
+    for _ in 0..2 {
+        wait_until("a place", || {
+            let mut client = gateway.connect();
+            let (status, headers) = client.start(&request);
+            if status != 200 {
+                return false;
+            }
+            left.push(headers.one("x-ratelimit-remaining-tokens").unwrap().parse::<u64>().unwrap());
+            let mut seen = Vec::new();
+            while !String::from_utf8_lossy(&seen).contains("day") {
+                seen.extend(client.piece().unwrap().unwrap());
+            }
+            client.leave();
+            true
+        });
+    }
+    assert_eq!(left[0] - left[1], 100_000 - left[0], "the first is still counted as it was held: {left:?}");
+}
+
 #[test]
 fn places_are_free_again_however_a_request_ends() {
     let upstream = Upstream::answering(|seen, _| match (seen.wants_stream(), seen.text().contains("fail")) {

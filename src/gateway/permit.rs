@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::config::clients::Client;
 use crate::gateway::failure::Failure;
 use crate::gateway::forward::Inbound;
-use crate::gateway::ticket::Record;
+use crate::gateway::ticket::{Ended, Record};
 use crate::gateway::{Gateway, headers};
 use crate::limit::{Entry, Limits, Moment, Need, Refusal, State, Which};
 use crate::route::table::Resolved;
@@ -48,14 +48,18 @@ impl Drop for Permit {
     }
 }
 
-/// What a request has used: as the upstream counted it; nothing where it was refused or failed; and where nobody counted,
-/// because the client left first or the upstream does not, what was held for it.
+/// What a request has used: as the upstream counted it; nothing where it was refused or failed; and what was held for it where
+/// the upstream does not count. An answer that was left or broke is counted at its beginning only, if at all (Anthropic's
+/// `message_start` tells a first few tokens of output), so what was held for it is the least it costs: else who leaves just
+/// before the end would be answered for nothing.
 fn used(record: &Record, held: u64) -> u64 {
     let usage = &record.usage;
-    match record.status {
-        _ if !usage.is_empty() => usage.input_total().saturating_add(usage.output.unwrap_or(0)),
-        200..=299 | 0 if 0 < record.attempts => held,
-        _ => 0,
+    let counted = usage.input_total().saturating_add(usage.output.unwrap_or(0));
+    let is_answered = matches!(record.status, 200..=299 | 0) && 0 < record.attempts;
+    match record.ended {
+        Ended::Complete if !usage.is_empty() => counted,
+        _ if is_answered => counted.max(held),
+        _ => counted,
     }
 }
 

@@ -53,7 +53,7 @@ impl Need {
     /// What is held for it. Clients often allow far more output than they get: agents ask for 32,000 tokens each time and
     /// are given some hundred, so more than a bound is not believed; what is used beyond it is counted once it is known.
     fn hold(self) -> u64 {
-        self.input.saturating_add(self.output_max.unwrap_or(OUTPUT_USUAL).min(OUTPUT_HELD_MAX))
+        self.input.saturating_add(self.output_max.unwrap_or(OUTPUT_USUAL).min(OUTPUT_HELD_MAX)).min(TOKENS_MAX)
     }
 }
 
@@ -62,6 +62,10 @@ const OUTPUT_USUAL: u64 = 1024;
 
 /// Most output held for one request: as much as the longest answers of chats and most turns of agents.
 const OUTPUT_HELD_MAX: u64 = 4096;
+
+/// No request uses more: an upstream that says so is mistaken. A million times what any model reads (1 M tokens), and so little
+/// that a window cannot overflow: it would take sixteen million such requests in one minute.
+const TOKENS_MAX: u64 = 1 << 40;
 
 /// A request that was let in. It is settled once, when it is over.
 #[must_use = "its place stays taken until it is settled"]
@@ -158,6 +162,7 @@ impl Account {
 
     /// A request is over: its place is free, and what was held for it gives way to what it used.
     pub fn settle(&self, entry: &Entry, used: u64) {
+        let used = used.min(TOKENS_MAX);
         let ledger = &mut *self.0.lock();
         ledger.own.settle(entry, entry.own, used);
         if let Some((place, mark)) = entry.model

@@ -42,6 +42,21 @@ fn so_many_pass_in_any_minute() {
     }
 }
 
+/// What an upstream counts is its own word: one that counts nonsense shuts a client out for a minute, not for ever.
+#[test]
+fn nonsense_leaves_with_its_minute() {
+    let (account, limits) = (Account::default(), Limits { tokens_per_minute: Some(1000), ..Limits::default() });
+    let entries: Vec<Entry> = (1..=4).map(|n| ask(&account, &limits, 10, n / 2 * 1000).unwrap()).collect();
+    for entry in &entries {
+        account.settle(entry, u64::MAX);
+    }
+    assert!(ask(&account, &limits, 1, 3000).is_err());
+    for millis in [63_000, 64_000] {
+        account.settle(&ask(&account, &limits, 900, millis).unwrap(), 100);
+    }
+    assert_eq!(account.standing(&limits, at(64_000)).tokens.unwrap().left, 800);
+}
+
 #[test]
 fn what_is_held_gives_way_to_what_was_used() {
     let (account, limits) = (Account::default(), Limits { tokens_per_minute: Some(1000), ..Limits::default() });
