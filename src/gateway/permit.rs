@@ -56,11 +56,8 @@ fn used(record: &Record, held: u64) -> u64 {
     let usage = &record.usage;
     let counted = usage.input_total().saturating_add(usage.output.unwrap_or(0));
     let is_answered = matches!(record.status, 200..=299 | 0) && 0 < record.attempts;
-    match record.ended {
-        Ended::Complete if !usage.is_empty() => counted,
-        _ if is_answered => counted.max(held),
-        _ => counted,
-    }
+    let is_counted = record.ended == Ended::Complete && !usage.is_empty();
+    if is_answered && !is_counted { counted.max(held) } else { counted }
 }
 
 fn moment(clock: Clock) -> Moment {
