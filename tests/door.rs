@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use model_proxy::wire::Format;
@@ -11,7 +12,7 @@ use crate::support::gateway::{Gateway, Setup};
 use crate::support::http::{Client, Request};
 use crate::support::samples::{CHAT, CHAT_REPLY, CHAT_REQUEST, MESSAGES, SIDES};
 use crate::support::upstream::{After, Script, Upstream};
-use crate::support::{CLIENT_KEY, comes_true};
+use crate::support::{CLIENT_KEY, comes_true, wait_until};
 
 /// Longer than any limit in these tests, and shorter than patience.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -340,7 +341,7 @@ fn who_is_slow_is_told_and_closed() {
         raw.write(bytes);
         // A byte now and then does not help.
         while begun.elapsed() < PATIENCE && raw.write(drip) {
-            std::thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
         }
         let answer = raw.rest();
         assert!(begun.elapsed() < PATIENCE, "{what}");
@@ -450,6 +451,44 @@ fn replies_are_held_within_the_same_bound() {
         assert!(side.error_message(&reply).contains("held_bytes"), "{}", reply.text());
         assert_eq!(gateway.post(side.path, side.request).status, 200, "nobody rests for it");
     }
+}
+
+/// What is said of requests, and of those that are refused, waits for who reads it, and no request does.
+#[test]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
+    let gateway = Setup::simple(Format::OpenaiChat, &upstream).start();
+    let unread = gateway.unread();
+    // Several times what a pipe takes (64 KiB).
+    let unknown = CHAT_REQUEST.replace("\"m\"", &format!("\"{}\"", "x".repeat(300)));
+    let mut client = gateway.connect();
+    for _ in 0..600 {
+        assert_eq!(client.send(&Request::post(CHAT, unknown.as_str()).with_key()).status, 404);
+    }
+    // Of these there is a line each second.
+    for _ in 0..3 {
+        assert_eq!(gateway.send(&Request::post(CHAT, CHAT_REQUEST)).status, 401);
+        thread::sleep(Duration::from_millis(1010));
+    }
+    assert_eq!(gateway.send(&Request::get("/livez")).status, 200);
+    drop(unread);
+    wait_until("the lines", || gateway.stderr().matches("refused POST").count() == 3);
+}
+
+/// Whoever is not let in does not fill a disk, whatever it calls its method.
+#[test]
+fn what_is_said_of_a_refusal_is_short() {
+    let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
+    let gateway = Setup::simple(Format::OpenaiChat, &upstream).start();
+    let mut raw = Raw::connect(gateway.address);
+    let method = "M".repeat(60_000);
+    raw.write(format!("{method} {CHAT} HTTP/1.1\r\nhost: t\r\nauthorization: {CLIENT_KEY}\r\n\r\n"));
+    raw.0.shutdown(Shutdown::Write).unwrap();
+    let told = raw.rest();
+    assert!(status(&told) == 405 && told.len() < 1000, "{} bytes", told.len());
+    wait_until("its line", || gateway.stderr().contains("status=405"));
+    let line = gateway.stderr().lines().last().unwrap().to_owned();
+    assert!(line.contains(" refused MMMMMMMMMMMMMMMMMMMM /v1/") && line.len() < 500, "{line}");
 }
 
 /// With 64 descriptors in all there are places for sixteen, and the process goes on whatever is tried.

@@ -72,7 +72,7 @@ fn every_way_a_request_can_end_is_counted() {
         (r#"requests_total{model="m",provider="q",format="openai_chat",stream="false",status="200"}"#, 3.0),
         (r#"requests_total{model="m",provider="q",format="anthropic",stream="false",status="200"}"#, 1.0),
         (r#"requests_total{model="m",provider="q",format="openai_chat",stream="true",status="200"}"#, 2.0),
-        (r#"requests_total{model="",provider="",format="openai_chat",stream="false",status="404"}"#, 1.0),
+        (r#"requests_total{model="other",provider="",format="openai_chat",stream="false",status="404"}"#, 1.0),
         (r#"requests_total{model="any/*",provider="p",format="openai_chat",stream="false",status="429"}"#, 1.0),
         (r#"upstream_attempts_total{provider="p",key_slot="P_API_KEY",outcome="rate_limited"}"#, 2.0),
         (r#"upstream_attempts_total{provider="q",key_slot="Q_API_KEY",outcome="ok"}"#, 6.0),

@@ -50,7 +50,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "requests_total",
         &["model", "provider", "format", "stream", "status"],
-        "requests that were let in, by the status the client was given; 0 if it left before; provider of the last attempt, empty without one",
+        "requests that were let in, by the status the client was given; 0 if it left before; model other where there is none of the name; provider of the last attempt, empty without one",
     ),
     histogram(
         "request_duration_seconds",
@@ -90,7 +90,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "label_sets_folded_total",
         &[],
-        "requests counted under the model other because there were too many label sets",
+        "what was counted under the name other because there were too many label sets",
     ),
     gauge("key_cooldown", &["provider", "key_slot"], "1 while a key rests"),
     gauge("key_ready_in_seconds", &["provider", "key_slot"], "until a key is tried again; 0 while it is ready"),
@@ -98,10 +98,11 @@ pub const METRICS: &[Metric] = &[
     gauge("held_bytes", &[], "bytes of bodies held"),
     gauge("open_connections", &[], "connections of clients"),
     counter(
-        "log_lines_dropped_total",
+        "log_dropped_total",
         &[],
-        "lines of requests that were left out because the log could not be written fast enough",
+        "lines of the log that were left out because it could not be written fast enough",
     ),
+    gauge("log_queue_depth", &[], "lines of the log that wait to be written"),
     gauge("process_resident_memory_bytes", &[], "memory the process holds"),
     counter("process_cpu_seconds_total", &[], "CPU time the process has used"),
     gauge("process_open_fds", &[], "descriptors the process has open"),
@@ -124,8 +125,8 @@ const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'
 /// One request, when it is over.
 #[derive(Clone, Debug, Default)]
 pub struct Seen<'s> {
-    /// The logical model, or the wildcard it was found by; empty if there is none.
-    pub model: &'s str,
+    /// The logical model, or the wildcard it was found by; `None` if there is none of that name.
+    pub model: Option<&'s str>,
     /// Of the last attempt.
     pub provider: &'s str,
     pub format: &'static str,
@@ -264,7 +265,7 @@ impl Metrics {
 impl Counted {
     fn row(&mut self, seen: &Seen<'_>) -> &mut Row {
         let Seen { model, provider, format, stream, status, .. } = *seen;
-        let names = self.names.of(model).zip(self.names.of(provider));
+        let names = self.names.of(model.unwrap_or(OTHER)).zip(self.names.of(provider));
         let key = names.map(|(model, provider)| RowKey { model, provider, format, stream, status });
         let key = key.filter(|key| self.rows.len() < ROWS_MAX || self.rows.contains_key(key));
         let key = key.unwrap_or_else(|| {
@@ -274,23 +275,27 @@ impl Counted {
         self.rows.entry(key).or_default()
     }
 
+    /// The number of a name, or what stands for those that are too many.
+    fn name(&mut self, name: &str) -> Name {
+        self.names.of(name).unwrap_or_else(|| {
+            self.folded += 1;
+            Name::MAX
+        })
+    }
+
     fn attempt(&mut self, one: Try<'_>, before: Option<Try<'_>>) {
         let Try { provider, key_slot, outcome } = one;
-        let Some((to, slot)) = self.names.of(provider).zip(self.names.of(key_slot)) else {
-            return;
-        };
+        let (to, slot) = (self.name(provider), self.name(key_slot));
         *self.attempts.entry((to, slot, outcome)).or_default() += 1;
-        if let Some(before) = before.filter(|before| before.provider != provider)
-            && let Some(from) = self.names.of(before.provider)
-        {
+        if let Some(before) = before.filter(|before| before.provider != provider) {
+            let from = self.name(before.provider);
             *self.fallbacks.entry((from, to, before.outcome)).or_default() += 1;
         }
     }
 
     fn limit(&mut self, client: &str, kind: &'static str) {
-        if let Some(client) = self.names.of(client) {
-            *self.limited.entry((client, kind)).or_default() += 1;
-        }
+        let client = self.name(client);
+        *self.limited.entry((client, kind)).or_default() += 1;
     }
 }
 

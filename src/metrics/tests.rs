@@ -7,7 +7,7 @@ use super::*;
 
 fn seen<'s>(model: &'s str, provider: &'s str, status: u16) -> Seen<'s> {
     Seen {
-        model,
+        model: Some(model),
         provider,
         format: "anthropic",
         status,
@@ -119,7 +119,7 @@ fn too_many_label_sets_are_counted_as_one() {
     for n in 0..10_000 {
         metrics.observe(&seen(&format!("m{n}"), "p", 200), [].into_iter());
     }
-    let text = render(&[metrics], &Scraped::default());
+    let text = render(&[Arc::clone(&metrics)], &Scraped::default());
     let samples = read(&text);
     let rows = samples.keys().filter(|series| series.starts_with("model_proxy_requests_total")).count();
     assert!(rows <= ROWS_MAX + 1, "{rows}");
@@ -129,6 +129,19 @@ fn too_many_label_sets_are_counted_as_one() {
         folded
     );
     assert_eq!(folded, 10_000.0 - f64::from(u32::try_from(rows - 1).unwrap()));
+    // What has no name of its own any more is counted all the same.
+    metrics.observe(&seen("m0", "p", 200), [one("new", "NEW", "ok"), one("p", "P", "ok")].into_iter());
+    metrics.refused(429, Some(("new", "requests_per_minute")));
+    let text = render(&[metrics], &Scraped::default());
+    let samples = read(&text);
+    for (series, value) in [
+        (r#"upstream_attempts_total{provider="other",key_slot="other",outcome="ok"}"#, 1.0),
+        (r#"fallbacks_total{from="other",to="p",reason="ok"}"#, 1.0),
+        (r#"rate_limited_total{client="other",kind="requests_per_minute"}"#, 1.0),
+    ] {
+        assert_eq!(samples.get(&format!("{PREFIX}{series}")), Some(&value), "{series}");
+    }
+    assert!(folded < samples["model_proxy_label_sets_folded_total"], "and told");
 }
 
 #[test]

@@ -334,6 +334,8 @@ fn unknown_path(path: &str) -> Fault {
 fn wrong_method(method: &Method, path: &str, methods: &[Method]) -> Refusal {
     let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
     let allow = names.join(", ");
+    // Either may be as long as a head.
+    let (method, path) = (method.as_str().get(..20).unwrap_or(method.as_str()), path.get(..200).unwrap_or(path));
     let message = format!("{method} is not allowed on {path}; use {}", names.first().copied().unwrap_or_default());
     Refusal::from(Fault::new(405, FaultKind::InvalidRequest, message)).allowing(&allow)
 }

@@ -1,10 +1,11 @@
 //! What the server says on stderr: one line per request, and why attempts failed. No prompts, no secrets.
 //!
-//! A line is written whole and its failure ignored: a closed pipe must not stop a request.
+//! A line is written whole and its failure ignored: a closed pipe must not stop a request. Nor may one that nobody reads: once
+//! the log has been started, all that is said waits for its thread, within bounds, and what is beyond them is counted.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -54,8 +55,9 @@ impl LogLevel {
     }
 }
 
-/// Requests whose lines wait to be written, at most; beyond that they are counted instead (LIMITS section 3).
+/// Lines that wait to be written, at most, and their bytes; beyond that they are counted instead (LIMITS section 3).
 const WAITING_MAX: usize = 10_000;
+const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// How long lines are gathered before they are written together: the eye does not notice, and a busy worker is not
 /// made to wake the writer for each.
@@ -64,14 +66,25 @@ const GATHER: Duration = Duration::from_millis(20);
 /// Room that is kept for lines between two writings: what a burst has needed beyond it is given back.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
-/// The log's own thread, and what waits for it. A request's line is spelled on its worker, whose memory it is about: what
-/// one thread makes and another drops costs both of them the slow ways of the allocator.
-#[derive(Debug)]
+/// How long the end waits for the last lines to be taken: who does not read them must not keep a process from ending.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+
+/// The log. A request's line is spelled on its worker, whose memory it is about: what one thread makes and another drops costs
+/// both of them the slow ways of the allocator.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Log {
     level: LogLevel,
+    sink: &'static Sink,
+}
+
+/// The log's own thread, and what waits for it. There is one, as there is one stderr.
+#[derive(Debug)]
+struct Sink {
     waiting: Arc<Waiting>,
     writer: Thread,
 }
+
+static SINK: OnceLock<Sink> = OnceLock::new();
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -92,8 +105,11 @@ struct Lines {
 }
 
 impl Log {
-    /// Starts the writer.
+    /// Starts the writer, unless it runs already.
     pub(super) fn start(level: LogLevel) -> io::Result<Self> {
+        if let Some(sink) = SINK.get() {
+            return Ok(Self { level, sink });
+        }
         let waiting = Arc::new(Waiting::default());
         let shared = Arc::clone(&waiting);
         let thread = thread::Builder::new().name("log".to_owned()).spawn(move || {
@@ -103,17 +119,23 @@ impl Log {
                 shared.write();
             }
         })?;
-        Ok(Self { level, waiting, writer: thread.thread().clone() })
+        let writer = thread.thread().clone();
+        Ok(Self { level, sink: SINK.get_or_init(|| Sink { waiting, writer }) })
+    }
+
+    /// Lines that wait to be written.
+    pub(super) fn lines_waiting(&self) -> usize {
+        self.sink.waiting.lines.lock().count
     }
 
     /// Lines that could not be written, since the start.
     pub(super) fn lines_left_out(&self) -> u64 {
-        self.waiting.lines.lock().left_out_in_all
+        self.sink.waiting.lines.lock().left_out_in_all
     }
 
     /// Takes the record of every request: counts it, and queues its line if its outcome is worth one at this level.
     pub(super) fn recorder(&self, metrics: Arc<Metrics>) -> Recorder {
-        let (level, waiting, writer) = (self.level, Arc::clone(&self.waiting), self.writer.clone());
+        let Self { level, sink } = *self;
         Arc::new(move |record: Box<Record>| {
             observe(&record, &metrics);
             let at = match (&record.ended, record.status) {
@@ -125,25 +147,38 @@ impl Log {
             if level < at {
                 return;
             }
-            let is_first = waiting.lines.lock().add(at, &record);
+            let is_first = sink.waiting.lines.lock().add(at, |out| line(&record, out));
             if is_first {
-                writer.unpark();
+                sink.writer.unpark();
             }
         })
     }
+}
 
-    /// Writes what waits now: before the process ends.
-    pub(super) fn flush(&self) {
-        self.waiting.write();
+/// Waits until all that was said is written, if it is taken: before the process ends.
+pub(super) fn flush() {
+    let Some(Sink { waiting, writer }) = SINK.get() else {
+        return;
+    };
+    let is_written = || waiting.lines.lock().count == 0 && waiting.spare.try_lock().is_some();
+    for _ in 0..FLUSH_LOOKS_MAX {
+        if is_written() {
+            return;
+        }
+        writer.unpark();
+        thread::sleep(FLUSH_MAX / FLUSH_LOOKS_MAX);
     }
 }
+
+/// How often it is looked meanwhile whether they are.
+const FLUSH_LOOKS_MAX: u32 = 500;
 
 /// Counts a request.
 fn observe(record: &Record, metrics: &Metrics) {
     let Usage { input, output, cache_read, cache_write, reasoning, .. } = record.usage;
     let last = record.tries.last();
     let seen = Seen {
-        model: record.found.as_ref().map_or("", |model| &*model.name),
+        model: record.found.as_ref().map(|model| &*model.name),
         provider: last.map_or("", |tried| &*tried.provider.name),
         format: record.format.as_str(),
         stream: record.stream,
@@ -167,9 +202,9 @@ fn observe(record: &Record, metrics: &Metrics) {
 }
 
 impl Lines {
-    /// Adds a request's line; whether it is the first that waits.
-    fn add(&mut self, level: LogLevel, record: &Record) -> bool {
-        if WAITING_MAX <= self.count {
+    /// Adds a line; whether it is the first that waits.
+    fn add(&mut self, level: LogLevel, spell: impl FnOnce(&mut String)) -> bool {
+        if WAITING_MAX <= self.count || WAITING_BYTES_MAX <= self.text.len() {
             self.left_out += 1;
             self.left_out_in_all += 1;
             return false;
@@ -181,7 +216,7 @@ impl Lines {
         for word in [&self.time.1, " ", level.as_str(), " "] {
             self.text.push_str(word);
         }
-        line(record, &mut self.text);
+        spell(&mut self.text);
         self.text.push('\n');
         self.count += 1;
         self.count == 1
@@ -311,8 +346,18 @@ pub(super) fn error(text: &str) {
 }
 
 fn say(level: LogLevel, text: &str) {
-    let line = format!("{} {} {text}\n", Rfc3339(Clock::unix_seconds()), level.as_str());
-    drop(io::stderr().write_all(line.as_bytes()));
+    let Some(Sink { waiting, writer }) = SINK.get() else {
+        let line = format!("{} {} {text}\n", Rfc3339(Clock::unix_seconds()), level.as_str());
+        drop(io::stderr().write_all(line.as_bytes()));
+        return;
+    };
+    // Not for ever: a panic is told of here, and might have come from here.
+    let Some(mut lines) = waiting.lines.try_lock_for(FLUSH_MAX) else {
+        return;
+    };
+    if lines.add(level, |out| out.push_str(text)) {
+        writer.unpark();
+    }
 }
 
 #[cfg(test)]
@@ -323,14 +368,18 @@ mod tests {
     fn beyond_so_many_waiting_lines_they_are_counted_and_told() {
         let waiting = Waiting::default();
         for n in 0..WAITING_MAX + 3 {
-            let is_first = waiting.lines.lock().add(LogLevel::Info, &Record::default());
+            let is_first = waiting.lines.lock().add(LogLevel::Info, |out| line(&Record::default(), out));
             assert_eq!(is_first, n == 0, "the writer is woken once");
         }
         let text = waiting.taken(String::new());
         assert_eq!(text.lines().count(), WAITING_MAX + 1);
         assert!(text.ends_with(" warn 3 lines were left out\n"), "{:?}", text.lines().last());
         assert_eq!(waiting.taken(String::new()), "", "told once");
-        assert!(waiting.lines.lock().add(LogLevel::Info, &Record::default()), "and it begins anew");
+        assert!(waiting.lines.lock().add(LogLevel::Info, |_| {}), "and it begins anew");
+        waiting.taken(String::new());
+        waiting.lines.lock().add(LogLevel::Info, |out| out.push_str(&"x".repeat(WAITING_BYTES_MAX)));
+        waiting.lines.lock().add(LogLevel::Info, |out| out.push('y'));
+        assert!(!waiting.taken(String::new()).contains('y'), "nor without a bound in bytes");
     }
 
     #[test]

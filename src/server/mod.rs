@@ -155,12 +155,19 @@ const CUT_MAX: Duration = Duration::from_secs(1);
 
 /// Listens until told to stop. Returns when everything has ended.
 pub fn run(settings: Settings) -> Result<(), ServeError> {
+    let served = serve(settings);
+    log::flush();
+    served
+}
+
+fn serve(settings: Settings) -> Result<(), ServeError> {
     let certificate = settings.certificate.clone().map(|files| Shown::read(files).map(Arc::new));
     let certificate = certificate.transpose().map_err(ServeError::Certificate)?;
     let doors = bind(&settings)?;
     let metrics_door = settings.metrics.as_ref().map(|listen| listen.open(1, false)).transpose()?;
     let metrics_door = metrics_door.into_iter().flatten().next();
-    let _leavings = Leavings::of(&settings.listen);
+    let places: Vec<Listen> = settings.listen.iter().chain(&settings.metrics).cloned().collect();
+    let _leavings = Leavings::of(&places);
     let urls: Vec<String> = doors.first().into_iter().flatten().map(Opened::url).collect();
     let reachable = settings.listen.iter().find(|listen| listen.is_reachable());
     let made_key = match (settings.loaded.clients.as_slice(), reachable) {
@@ -170,7 +177,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     };
     let registered = Registered::new(&settings.loaded.clients, made_key.as_ref());
     quiet_panics();
-    let log = Arc::new(log::Log::start(settings.log_level).map_err(ServeError::Start)?);
+    let log = log::Log::start(settings.log_level).map_err(ServeError::Start)?;
     let runtime: Runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
     // Before anybody can know that we are here: a signal that nobody waits for ends the process.
     let signals = runtime.block_on(async { Signals::listen() }).map_err(ServeError::Start)?;
@@ -184,7 +191,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         table: Arc::new(Snapshot::new(Arc::clone(&settings.loaded.table))),
         counted: (0..settings.workers.max(1)).map(|_| Metrics::new()).collect(),
         metrics_at: metrics_door.as_ref().map(|opened| opened.url().into()),
-        log: Arc::clone(&log),
+        log,
         clients: Arc::clone(&registered.clients),
         seed: random()?,
         capacity: Capacity::new(settings.loaded.bounds.requests, settings.loaded.bounds.held_bytes),
@@ -221,8 +228,6 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     // Threads that still run end with the process.
     runtime.shutdown_background();
     upkeep.end();
-    // After the lines of the requests.
-    log.flush();
     log::info(&last_word);
     Ok(())
 }
@@ -235,7 +240,7 @@ const ORIGINS_MAX: usize = 256;
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or_else(String::new, |place| format!(" at {place}"));
-        log::error(&format!("a mistake of ours{place}: the request it happened in was answered with 500"));
+        log::error(&format!("a mistake of ours{place}: what it happened in has failed, and nothing else"));
     }));
 }
 
@@ -262,7 +267,7 @@ struct Started {
     table: Arc<Snapshot>,
     counted: Arc<[Arc<Metrics>]>,
     metrics_at: Option<Arc<str>>,
-    log: Arc<log::Log>,
+    log: log::Log,
     clients: Arc<ArcSwap<Clients>>,
     seed: u64,
     drain: Arc<Drain>,
@@ -320,7 +325,7 @@ impl Started {
             metrics,
             counted: Arc::clone(&self.counted),
             metrics_at: self.metrics_at.clone(),
-            log: Arc::clone(&self.log),
+            log: self.log,
             refusals: Refusals::default(),
         });
         let runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;

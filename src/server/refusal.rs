@@ -28,7 +28,8 @@ impl Refusals {
             return;
         }
         let ((method, path), (status, why)) = (asked, told);
-        let path: String = path.chars().take(100).flat_map(char::escape_default).collect();
+        let short = |text: &str, most| text.chars().take(most).flat_map(char::escape_default).collect::<String>();
+        let (method, path) = (short(method.as_str(), 20), short(path, 100));
         let more = match self.untold.swap(0, Ordering::Relaxed) {
             0 => String::new(),
             n => format!(" ({n} more were refused since the last line)"),

@@ -26,7 +26,8 @@ pub(super) fn scraped(worker: &Worker) -> Scraped {
     all.say("in_flight_requests", &[], number(under_way as u64));
     all.say("held_bytes", &[], number(held as u64));
     all.say("open_connections", &[], number(worker.crowd.open() as u64));
-    all.say("log_lines_dropped_total", &[], number(worker.log.lines_left_out()));
+    all.say("log_queue_depth", &[], number(worker.log.lines_waiting() as u64));
+    all.say("log_dropped_total", &[], number(worker.log.lines_left_out()));
     all.say("process_start_time_seconds", &[], number(worker.started));
     process(&mut all);
     all

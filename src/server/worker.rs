@@ -60,7 +60,7 @@ pub(super) struct Worker {
     pub(super) counted: Arc<[Arc<Metrics>]>,
     /// Where metrics are served, if not here.
     pub(super) metrics_at: Option<Arc<str>>,
-    pub(super) log: Arc<Log>,
+    pub(super) log: Log,
     pub(super) refusals: Refusals,
 }
 
