@@ -98,6 +98,21 @@ fn ambiguous_requests_are_refused_and_end_their_connection() {
         ("a coding that nobody knows", post("transfer-encoding: xchunked\r\n", "0\r\n\r\n")),
         ("no coding at all", post("transfer-encoding: identity\r\n", CHAT_REQUEST)),
         ("two fields of codings", post("transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n", "0\r\n\r\n")),
+        (
+            "a coding before the last",
+            post("transfer-encoding: gzip, chunked\r\n", &format!("{length:x}\r\n{CHAT_REQUEST}\r\n0\r\n\r\n")),
+        ),
+        (
+            "a coding twice",
+            post("transfer-encoding: chunked, chunked\r\n", &format!("{length:x}\r\n{CHAT_REQUEST}\r\n0\r\n\r\n")),
+        ),
+        (
+            "a coding in two fields",
+            post(
+                "transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n",
+                &format!("{length:x}\r\n{CHAT_REQUEST}\r\n0\r\n\r\n"),
+            ),
+        ),
         ("a folded field", post(&format!("x-a: b\r\n c\r\ncontent-length: {length}\r\n"), CHAT_REQUEST)),
         ("a space before the colon", post(&format!("content-length : {length}\r\n"), CHAT_REQUEST)),
         ("a name with a space in it", post(&format!("x a: b\r\ncontent-length: {length}\r\n"), CHAT_REQUEST)),

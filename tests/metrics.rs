@@ -163,7 +163,9 @@ fn they_can_have_a_port_of_their_own() {
         assert_eq!(http::send(address, &request).status, status, "nothing else is there");
     }
     let crowd: Vec<_> = (0..3).map(|_| gateway.connect()).collect();
-    assert_eq!(http::send(address, &Request::get("/metrics")).status, 200, "also when nobody else gets in");
+    for path in ["/metrics", "/livez", "/readyz"] {
+        assert_eq!(http::send(address, &Request::get(path)).status, 200, "{path}: also when nobody else gets in");
+    }
     drop(crowd);
     let moved = gateway.send(&Request::get("/metrics").with_key());
     assert_eq!(moved.status, 404);

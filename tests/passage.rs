@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use model_proxy::wire::Format;
 use serde_json::json;
@@ -60,6 +61,21 @@ fn a_json_body_arrives_as_it_was_but_for_the_models_name() {
         gateway.stderr().contains("path=/v1/embeddings model=m route=p/up-m attempts=2 status=200")
     });
     assert!(gateway.stderr().contains("input_tokens=7"), "{}", gateway.stderr());
+}
+
+/// A body may look like the bare refusals of our HTTP library, which are given words: it is no refusal, and stays.
+#[test]
+fn a_body_that_looks_like_a_refusal_stays_as_it_is() {
+    let body = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+    let upstream = Upstream::answering(move |_, _| {
+        Script::json(200, ["x", body].concat()).called("text/plain").cut(&[1]).between(Duration::from_millis(50))
+    });
+    let gateway = setup(&upstream, &json!([{ "path": "/v1/files/*", "methods": ["GET"] }])).start();
+    let mut client = gateway.connect();
+    for _ in 0..3 {
+        let reply = client.send(&Request::get("/v1/files/a").with_key());
+        assert_eq!((reply.status, reply.text()), (200, ["x", body].concat()));
+    }
 }
 
 #[test]
@@ -172,7 +188,7 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-lengt
 fn until_come(told: &mpsc::Receiver<Vec<u8>>, what: &[u8]) -> Vec<u8> {
     let mut all = Vec::new();
     while !all.windows(what.len()).any(|window| window == what) {
-        all.extend(told.recv_timeout(std::time::Duration::from_secs(10)).unwrap());
+        all.extend(told.recv_timeout(Duration::from_secs(10)).unwrap());
     }
     all
 }
@@ -254,7 +270,7 @@ fn an_upload_has_its_limits_and_goes_with_its_client() {
     leaving.leave();
     loop {
         // An empty piece: the upstream's connection was closed.
-        if told.recv_timeout(std::time::Duration::from_secs(10)).unwrap().is_empty() {
+        if told.recv_timeout(Duration::from_secs(10)).unwrap().is_empty() {
             break;
         }
     }

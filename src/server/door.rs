@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER, UPGRADE};
+use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -192,11 +192,25 @@ fn well_formed(parts: &http::request::Parts, has_upgrade: bool, target_max: usiz
         return Err(Refusal::closing(Fault::invalid("no other protocol is spoken here: send no upgrade header")));
     }
     host(parts)?;
+    framing(&parts.headers)?;
     if target_max < parts.uri.path_and_query().map_or(0, |p| p.as_str().len()) {
         let message = format!("the path and query are longer than {target_max} bytes (uri_bytes)");
         return Err(Refusal::closing(Fault::new(414, FaultKind::InvalidRequest, message)));
     }
     Ok(())
+}
+
+/// hyper asks no more than that a body ends in chunks. What else was done to it we would not undo, but somebody before us might.
+fn framing(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else {
+        return Ok(());
+    };
+    if codings.next().is_none() && coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    let message = "transfer-encoding may be chunked and nothing else";
+    Err(Refusal::closing(Fault::invalid(message)))
 }
 
 /// Nothing here depends on the host; what is ambiguous about it might for somebody before us.
@@ -353,7 +367,7 @@ fn unless_draining(worker: &Worker, mut response: Response<Body>) -> Response<Bo
     response
 }
 
-/// Answers one request on a port that serves nothing but metrics.
+/// Answers one request on a port of those who watch: it answers when the others have no connection left.
 pub(super) fn serve_metrics(worker: &Worker, request: &Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let id = worker.ids.of(request.headers());
     let refused = |status, kind, message: &str| {
@@ -361,8 +375,10 @@ pub(super) fn serve_metrics(worker: &Worker, request: &Request<Incoming>) -> Res
     };
     match (request.uri().path(), request.method()) {
         ("/metrics", &Method::GET | &Method::HEAD) => Ok(metrics(worker, &id)),
-        ("/metrics", _) => refused(405, FaultKind::InvalidRequest, "use GET"),
-        _ => refused(404, FaultKind::NotFound, "nothing but /metrics is served here"),
+        ("/livez", &Method::GET | &Method::HEAD) => Ok(plain("ok\n", &id)),
+        ("/readyz", &Method::GET | &Method::HEAD) => Ok(ready(worker, request.uri(), &id)),
+        ("/metrics" | "/livez" | "/readyz", _) => refused(405, FaultKind::InvalidRequest, "use GET"),
+        _ => refused(404, FaultKind::NotFound, "nothing but /metrics, /livez and /readyz is served here"),
     }
 }
 

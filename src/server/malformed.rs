@@ -6,8 +6,8 @@ use memchr::memmem;
 
 use crate::wire::json::Writer;
 
-/// Our words, where what is to be written is all of an answer that is nothing but a status: what we answer ourselves has a
-/// body, and no body of ours ends so.
+/// Our words, where what is to be written is all of an answer that is nothing but a status. What we pass through may look the
+/// same: whoever asks must know that no answer is being written.
 pub(super) fn instead_of(bytes: &[u8]) -> Option<Bytes> {
     let rest = bytes.strip_prefix(b"HTTP/1.1 4").or_else(|| bytes.strip_prefix(b"HTTP/1.0 4"))?;
     let is_bare = bytes.len() < BARE_BYTES_MAX && bytes.ends_with(b"\r\n\r\n");

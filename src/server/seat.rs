@@ -34,6 +34,8 @@ pub(super) struct Seat {
     idle_since: AtomicU64,
     read_then: AtomicU64,
     read: AtomicU64,
+    /// An answer was handed over of which not all has gone out.
+    is_owing: AtomicBool,
     /// Since when the client has taken nothing of what waits for it; 0 where it does.
     stalled_since: AtomicU64,
     pub(super) known: Known,
@@ -67,6 +69,7 @@ impl Seat {
             idle_since: AtomicU64::new(clock.now().0),
             read_then: AtomicU64::new(0),
             read: AtomicU64::new(0),
+            is_owing: AtomicBool::new(false),
             stalled_since: AtomicU64::new(0),
             known: Known::default(),
         })
@@ -80,6 +83,7 @@ impl Seat {
     fn leave(&self) {
         self.wrote();
         self.read_then.store(self.read.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.is_owing.store(true, Ordering::Relaxed);
         self.is_busy.store(false, Ordering::Relaxed);
     }
 
@@ -92,6 +96,11 @@ impl Seat {
     fn is_in_head(&self) -> bool {
         !self.is_busy.load(Ordering::Relaxed)
             && self.read.load(Ordering::Relaxed) != self.read_then.load(Ordering::Relaxed)
+    }
+
+    /// What goes out now is hyper's own word on a head: every answer has gone out whole.
+    fn is_refusing(&self) -> bool {
+        self.is_in_head() && !self.is_owing.load(Ordering::Relaxed)
     }
 }
 
@@ -199,14 +208,21 @@ pub(super) struct Counted {
     stream: Stream,
     /// What was read of it before it was known what it speaks.
     begun: Bytes,
+    /// It speaks HTTP/1: what is refused there is refused in text.
+    is_text: bool,
     /// Our words in the place of hyper's, as far as they have not gone out.
     instead: Bytes,
     seat: Arc<Seat>,
 }
 
 impl Counted {
-    pub(super) fn new(stream: Stream, begun: Bytes, seat: &Arc<Seat>) -> Self {
-        Self { stream, begun, instead: Bytes::new(), seat: Arc::clone(seat) }
+    pub(super) fn new(stream: Stream, begun: Bytes, is_text: bool, seat: &Arc<Seat>) -> Self {
+        Self { stream, begun, is_text, instead: Bytes::new(), seat: Arc::clone(seat) }
+    }
+
+    /// Our words, where hyper's are about to go out. An answer that looks like them, an upstream's say, is left alone.
+    fn instead_of(&self, bytes: &[u8]) -> Option<Bytes> {
+        malformed::instead_of(bytes).filter(|_| self.is_text && self.seat.is_refusing())
     }
 
     /// The connection, for last words.
@@ -269,7 +285,7 @@ impl AsyncRead for Counted {
 impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_instead(cx))?;
-        if let Some(ours) = malformed::instead_of(buf) {
+        if let Some(ours) = self.instead_of(buf) {
             self.instead = ours;
             return Poll::Ready(Ok(buf.len()));
         }
@@ -284,7 +300,7 @@ impl AsyncWrite for Counted {
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_instead(cx))?;
         if let [only] = bufs
-            && let Some(ours) = malformed::instead_of(only)
+            && let Some(ours) = self.instead_of(only)
         {
             self.instead = ours;
             return Poll::Ready(Ok(only.len()));
@@ -299,6 +315,8 @@ impl AsyncWrite for Counted {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_instead(cx))?;
+        // hyper flushes when it has written all it had.
+        self.seat.is_owing.store(false, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

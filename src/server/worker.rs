@@ -220,7 +220,7 @@ const FIRST_READ_BYTES: usize = 4096;
 async fn serve_h1(worker: Arc<Worker>, stream: Stream, begun: Bytes, purpose: Purpose) {
     let bounds = Arc::clone(&worker.gateway.bounds);
     let seat = Seat::new(worker.gateway.clock, &bounds);
-    let io = TokioIo::new(Counted::new(stream, begun, &seat));
+    let io = TokioIo::new(Counted::new(stream, begun, true, &seat));
     let keeper = Keeper::new(&seat);
     let stop = worker.stop.clone();
     let service = service_fn(move |request| {
@@ -315,6 +315,11 @@ fn is_over(stop: &watch::Receiver<Phase>) -> bool {
     stop.has_changed().unwrap_or(true)
 }
 
+/// HTTP/2: how often a client is asked whether it is still there, and how long it may take to say so: one that has vanished
+/// without a word is gone within a minute.
+const H2_PING_EVERY: Duration = Duration::from_secs(30);
+const H2_PING_WAIT: Duration = Duration::from_secs(20);
+
 async fn serve_h2(worker: Arc<Worker>, stream: Stream, begun: Bytes) {
     let stop = worker.stop.clone();
     let bounds = Arc::clone(&worker.gateway.bounds);
@@ -332,7 +337,8 @@ async fn serve_h2(worker: Arc<Worker>, stream: Stream, begun: Bytes) {
     let mut builder = http2::Builder::new(executor);
     builder
         .timer(TokioTimer::new())
-        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .keep_alive_interval(Some(H2_PING_EVERY))
+        .keep_alive_timeout(H2_PING_WAIT)
         .max_header_list_size(bounds.h2_header_list_bytes)
         .max_concurrent_streams(bounds.h2_streams)
         .initial_stream_window_size(bounds.h2_stream_window_bytes)
@@ -341,7 +347,7 @@ async fn serve_h2(worker: Arc<Worker>, stream: Stream, begun: Bytes) {
         .max_local_error_reset_streams(bounds.h2_local_resets)
         .max_send_buf_size(bounds.h2_send_bytes);
     {
-        let io = TokioIo::new(Counted::new(stream, begun, &seat));
+        let io = TokioIo::new(Counted::new(stream, begun, false, &seat));
         let mut connection = pin!(builder.serve_connection(io, service));
         let leaves = async {
             tokio::select! {
