@@ -433,7 +433,7 @@ fn so_many_requests_and_no_more() {
 fn so_many_bytes_in_all_and_no_more() {
     let big =
         format!(r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(700_000));
-    let (upstream, gateway) = start(&[("MODEL_PROXY_HELD_BYTES", "1048576")]);
+    let (upstream, gateway) = start(&[("MODEL_PROXY_HELD_BYTES", "1048576"), ("MODEL_PROXY_BODY_BYTES", "1048576")]);
     let mut half = Raw::connect(gateway.address);
     half.write(post(&format!("content-length: {}\r\n", big.len()), &big[..1000]));
     let told = || {
@@ -460,7 +460,10 @@ fn replies_are_held_within_the_same_bound() {
             true => Script::json(200, &reply),
             false => Script::json(200, CHAT_REPLY),
         });
-        let gateway = Setup::simple(Format::OpenaiChat, &upstream).env("MODEL_PROXY_HELD_BYTES", "1048576").start();
+        let gateway = Setup::simple(Format::OpenaiChat, &upstream)
+            .env("MODEL_PROXY_HELD_BYTES", "1048576")
+            .env("MODEL_PROXY_BODY_BYTES", "1048576")
+            .start();
         let reply = gateway.post(side.path, side.request);
         assert_eq!((reply.status, reply.headers.one("retry-after")), (503, Some("1")), "{}", reply.text());
         assert!(side.error_message(&reply).contains("held_bytes"), "{}", reply.text());
@@ -511,7 +514,7 @@ fn what_is_said_of_a_refusal_is_short() {
 fn few_descriptors_are_no_end() {
     let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
     let gateway = Setup::simple(Format::OpenaiChat, &upstream).descriptors(64).start();
-    assert!(gateway.stderr().contains("connections up to 16"), "{}", gateway.stderr());
+    assert!(gateway.stderr().contains("connections up to 16, requests up to 16\n"), "{}", gateway.stderr());
     let crowd: Vec<TcpStream> = (0..100).filter_map(|_| TcpStream::connect(gateway.address).ok()).collect();
     assert!(
         comes_true(PATIENCE, || gateway.stderr().contains("connections were closed as they came")),

@@ -224,7 +224,8 @@ fn health_says_that_the_end_has_begun_and_a_second_signal_ends_at_once() {
     open.ask(&Request::post(CHAT, CHAT_REQUEST).with_key());
     upstream.wait_for(1);
     // Idle connections are closed soon: these have begun to ask before the signal.
-    let mut asking: Vec<(Client, &str)> = ["/health", "/health/detailed"].map(|path| (gateway.connect(), path)).into();
+    let paths = ["/health", "/health/detailed", "/readyz?verbose", "/livez"];
+    let mut asking: Vec<(Client, &str)> = paths.map(|path| (gateway.connect(), path)).into();
     for (client, path) in &mut asking {
         client.write(format!("GET {path} HTTP/1.1\r\nauthorization: Bearer {CLIENT_KEY}\r\n").as_bytes());
     }
@@ -237,7 +238,14 @@ fn health_says_that_the_end_has_begun_and_a_second_signal_ends_at_once() {
     for (client, path) in &mut asking {
         client.write(b"host: t\r\n\r\n");
         let reply = client.reply();
-        assert_eq!((reply.status, reply.json()["status"].as_str()), (503, Some("draining")), "{path}");
+        match *path {
+            "/livez" => assert_eq!((reply.status, reply.text().as_str()), (200, "ok\n"), "it lives"),
+            "/readyz?verbose" => {
+                let said = "[-]serving failed\n[+]a usable key ok\nnot ready\n";
+                assert_eq!((reply.status, reply.text().as_str()), (503, said));
+            }
+            _ => assert_eq!((reply.status, reply.json()["status"].as_str()), (503, Some("draining")), "{path}"),
+        }
         assert_eq!(reply.headers.one("connection"), Some("close"), "{path}");
     }
     let asked = Instant::now();

@@ -6,12 +6,13 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use model_proxy::wire::Format;
+use serde_json::json;
 
-use crate::support::CLIENT_KEY;
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::http::Request;
 use crate::support::samples::{CHAT, CHAT_REPLY, CHAT_REQUEST, SIDES};
 use crate::support::upstream::{After, Script, Upstream};
+use crate::support::{CLIENT_KEY, wait_until};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -28,6 +29,7 @@ const END_HEADERS: u8 = 4;
 const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
 const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// What a flood may add to the gateway's memory, in KiB: less than what any of them sends.
@@ -377,6 +379,62 @@ fn limits_hold_for_streams_as_for_connections() {
     assert_eq!((refused.stream, refused.code()), (5, REFUSED_STREAM), "two at once: {refused:?}");
     upstream.wait_for(3);
     assert_eq!(upstream.count(), 3, "one whole, two streams");
+}
+
+/// A stream that its client leaves lying is reset and gives its place back; whoever waits for a slow upstream is not meant, nor is
+/// the rest of the connection.
+#[test]
+fn a_stream_that_is_not_taken_is_reset() {
+    let pause = Duration::from_millis(1500);
+    let stream = SIDES[0].stream;
+    let upstream =
+        Upstream::answering(move |_, _| Script::stream(stream).cut(&[stream.find("day").unwrap()]).between(pause));
+    let gateway = Setup::simple(Format::OpenaiChat, &upstream).env("MODEL_PROXY_STALLED_SECONDS", "0.5").start();
+    let ask = |stream: u32| {
+        let head = request("POST", CHAT, &[("content-type", "application/json")]);
+        let body = SIDES[0].stream_request.as_bytes();
+        [frame(HEADERS, END_HEADERS, stream, &head), frame(DATA, END_STREAM, stream, body)].concat()
+    };
+    let mut peer = Peer::connect(&gateway);
+    // SETTINGS_INITIAL_WINDOW_SIZE of nothing; the third stream is given room of its own.
+    peer.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
+    peer.send(&[ask(1), ask(3), frame(WINDOW_UPDATE, 0, 3, &[0, 1, 0, 0])].concat());
+    let mut taken = Vec::new();
+    let mut reset = None;
+    while reset.is_none() || !String::from_utf8_lossy(&taken).contains("[DONE]") {
+        let frame = peer.until("the rest", |frame| matches!(frame.kind, DATA | RST_STREAM));
+        match (frame.kind, frame.stream) {
+            (DATA, 3) => taken.extend(frame.payload),
+            (RST_STREAM, 1) => reset = Some(frame.code()),
+            _ => panic!("the first has no room, and the third waits for its upstream: {frame:?}"),
+        }
+    }
+    assert_eq!(reset, Some(CANCEL));
+    wait_until("the line", || gateway.stderr().contains(" client_closed"));
+    let health = gateway.send(&Request::get("/health/detailed").with_key()).json();
+    assert_eq!(health["requests_in_flight"], 0, "both places are free: {health}");
+}
+
+/// Each of many streams on one connection may need a connection to an upstream: there are no more requests than descriptors,
+/// and no provider is blamed for it.
+#[test]
+fn many_streams_on_few_connections_leave_descriptors() {
+    let upstream = Upstream::answering(|_, _| Script::nothing(After::Silence));
+    let gateway = Setup::simple(Format::OpenaiChat, &upstream).descriptors(128).start();
+    assert!(gateway.stderr().contains("connections up to 32, requests up to 32\n"), "{}", gateway.stderr());
+    let mut peers: Vec<Peer> = (0..3).map(|_| Peer::connect(&gateway)).collect();
+    let head = request("POST", CHAT, &[("content-type", "application/json")]);
+    for (n, peer) in (0..90).zip((0..3).cycle()) {
+        let stream = n / 3 * 2 + 1;
+        peers[peer].send(&frame(HEADERS, END_HEADERS, stream, &head));
+        peers[peer].send(&frame(DATA, END_STREAM, stream, SIDES[0].stream_request.as_bytes()));
+    }
+    upstream.wait_for(32);
+    let health = gateway.send(&Request::get("/health/detailed").with_key()).json();
+    assert_eq!((&health["requests_in_flight"], &health["resting"]), (&json!(32), &json!([])), "{health}");
+    let told = gateway.post(CHAT, CHAT_REQUEST);
+    assert_eq!((told.status, told.headers.one("retry-after")), (503, Some("1")), "{}", told.text());
+    assert_eq!(upstream.count(), 32);
 }
 
 #[test]

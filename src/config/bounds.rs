@@ -45,13 +45,8 @@ impl Measure for usize {
 }
 
 impl Measure for u32 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "every number was found within its range"
-    )]
     fn of(number: f64) -> Self {
-        number as Self
+        Self::try_from(usize::of(number)).unwrap_or(Self::MAX)
     }
 }
 
@@ -104,7 +99,7 @@ bounds! {
     body_total: Duration, "body_seconds", "BODY_SECONDS", 120.0, TIME,
         "Longest time a whole request body may take; then 408, and the connection is closed. A byte now and then does not help.";
     stalled: Duration, "stalled_seconds", "STALLED_SECONDS", 300.0, TIME,
-        "How long a client may take nothing of an answer that waits for it; then its connection is closed. Suspended laptops and debuggers come back sooner.";
+        "How long a client may take nothing of an answer that waits for it; then its connection is closed, or over HTTP/2 its stream reset. Suspended laptops and debuggers come back sooner.";
     head_bytes: usize, "head_bytes", "HEAD_BYTES", 64.0 * KIB, (8.0 * KIB, MIB),
         "Largest request head; beyond it 431. Tokens of 16 KB and the headers of coding agents fit well.";
     head_fields: usize, "head_fields", "HEAD_FIELDS", 100.0, (10.0, 1000.0),
@@ -118,9 +113,9 @@ bounds! {
     held_bytes: usize, "held_bytes", "HELD_BYTES", 512.0 * MIB, (MIB, 1_048_576.0 * MIB),
         "Bytes of bodies, requests and replies, held in all; beyond it 503 with retry-after. Without it many large requests at once would be the end of a small machine.";
     connections: usize, "connections", "CONNECTIONS", 10_000.0, COUNT,
-        "Most connections of clients; those beyond it are closed at once. Never more than half of what the descriptor limit leaves after 64 of our own, since each may need one to an upstream.";
+        "Most connections of clients; those beyond it are closed at once. Never more than half of what the descriptor limit leaves after 64 of our own.";
     requests: usize, "requests_in_flight", "REQUESTS_IN_FLIGHT", 1024.0, COUNT,
-        "Most requests under way at one moment; beyond it 503 with retry-after 1, at once: a queue would only make all of them late.";
+        "Most requests under way at one moment; beyond it 503 with retry-after 1, at once: a queue would only make all of them late. Never more than three eighths of what the descriptor limit leaves, since each may need a connection to an upstream.";
     h2_streams: u32, "h2_streams", "H2_STREAMS", 128.0, (1.0, 100_000.0),
         "HTTP/2: most streams of a connection at once; those beyond it are refused.";
     h2_header_list_bytes: u32, "h2_header_list_bytes", "H2_HEADER_LIST_BYTES", 32.0 * KIB, (4.0 * KIB, MIB),
@@ -144,7 +139,7 @@ bounds! {
     upstream_age: Duration, "upstream_age_seconds", "UPSTREAM_AGE_SECONDS", 600.0, TIME,
         "How old a connection to an upstream may grow: providers move, and one that never ends would never see the new address.";
     upstream_resting: usize, "upstream_idle_connections", "UPSTREAM_IDLE_CONNECTIONS", 256.0, (0.0, 100_000.0),
-        "Most connections that rest for one upstream, in each worker. 32 are usual; with 64 requests at once half of them then connected anew, at a third of a request's whole cost.";
+        "Most connections that rest for one upstream, in each worker. 32 are usual; with 64 requests at once half of them then connected anew, at a third of a request's whole cost. Never more than an eighth of what the descriptor limit leaves, by all workers.";
 }
 
 impl Bounds {
@@ -168,6 +163,15 @@ impl Bounds {
                     report.error(&place, format!("must be {kind} from {least} to {most}, not {text:?}"));
                 }
             }
+        }
+        if bounds.held_bytes < bounds.body_bytes {
+            let (held, body) = (bounds.held_bytes, bounds.body_bytes);
+            let place = Place { pointer: "/held_bytes".to_owned(), ..Place::file("server.json") };
+            let message =
+                format!("is less than body_bytes ({held} < {body}): the largest bodies would never have room");
+            report
+                .error(&place, message)
+                .hint("make held_bytes larger, or body_bytes smaller; either may be a variable");
         }
         bounds
     }
@@ -235,6 +239,7 @@ mod tests {
             ),
             ("{}", &[("MODEL_PROXY_CONNECTIONS", "-1")], "must be a whole number from 1 to 1000000, not \"-1\""),
             ("{}", &[("MODEL_PROXY_CONNECTIONS", "2.5")], "must be a whole number"),
+            (r#"{"held_bytes":1048576}"#, &[], "server.json:/held_bytes: is less than body_bytes (1048576 < 33554432)"),
             ("{}", &[("MODEL_PROXY_CONNECTIONS", "NaN")], "must be a whole number"),
         ] {
             let found = read(file, vars).unwrap_err();

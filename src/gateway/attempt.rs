@@ -415,6 +415,11 @@ pub(super) fn faulty(route: &Route, fault: Fault) -> Box<Failure> {
 
 /// A request that got no reply.
 pub(super) fn unsent(route: &Route, error: &SendError) -> Box<Failure> {
+    // It says nothing about the upstream, and another would be reached no better.
+    if error.lacks_descriptors() {
+        let message = "the proxy has no descriptor left for a connection to an upstream; try again soon";
+        return Failure::local(Fault::new(503, FaultKind::Unavailable, message)).last(1);
+    }
     let mut failure = unsent_at((error.stage, error.reused), &route.provider.name);
     failure.detail = Some(chain(error));
     failure

@@ -5,7 +5,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,9 +14,9 @@ use smallvec::SmallVec;
 
 use crate::gateway::attempt::{cut, model_edit, never_sent, outgoing, path_of, refused, unread, unsent};
 use crate::gateway::body::Body;
-use crate::gateway::failure::Failure;
+use crate::gateway::failure::{Failure, word};
 use crate::gateway::forward::{Inbound, Request, clip, plan, stopping};
-use crate::gateway::ticket::Ticket;
+use crate::gateway::ticket::{Ticket, Tried};
 use crate::gateway::{Gateway, headers};
 use crate::route::plan::Step;
 use crate::route::table::{Address, Route, Slot};
@@ -91,7 +91,14 @@ impl Gateway {
             };
             ticket.record().attempts = plan.attempts();
             ticket.record().route = Arc::clone(route.label());
-            let mut failure = match self.counted(request, route, slot, counts).await {
+            let begun = self.clock.micros();
+            let counted = self.counted(request, route, slot, counts).await;
+            request.waited(begun, self.clock);
+            ticket.record().upstream_us = request.waited_us.load(Ordering::Relaxed);
+            let outcome = counted.as_ref().map_or_else(|failure| word(failure), |_| "ok");
+            let (provider, key) = (Arc::clone(&route.provider), Arc::clone(&slot.key));
+            ticket.record().tries.push(Tried { provider, key, outcome });
+            let mut failure = match counted {
                 Ok(count) => return Ok(Asked::Told(count)),
                 Err(failure) => failure,
             };

@@ -41,7 +41,7 @@ pub(super) struct Failure {
 }
 
 /// The ways an attempt can end.
-pub const OUTCOMES: [&str; 10] = [
+pub const OUTCOMES: [&str; 11] = [
     "ok",
     "rate_limited",
     "key_refused",
@@ -52,12 +52,14 @@ pub const OUTCOMES: [&str; 10] = [
     "timeout",
     "broken",
     "not_sayable",
+    "local",
 ];
 
-/// In a word how an attempt ended; `None`: it was not made, for it cannot be said in the route's format.
-pub(super) fn word(outcome: Option<&Outcome>) -> &'static str {
-    let Some(outcome) = outcome else {
-        return "not_sayable";
+/// In a word how an attempt ended: `not_sayable`, it was not made, for it cannot be said in the route's format; `local`, it came
+/// to its end here, for want of room say, or because the client's upload broke.
+pub(super) fn word(failure: &Failure) -> &'static str {
+    let Some(outcome) = &failure.outcome else {
+        return if failure.is_last { "local" } else { "not_sayable" };
     };
     match (outcome.stage, outcome.status) {
         (Stage::Connect, _) => "no_connection",

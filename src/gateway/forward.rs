@@ -172,7 +172,7 @@ impl Gateway {
             ticket.record().route = Arc::clone(route.label());
             let tried = self.attempt(request, route, slot, std::mem::take(&mut repair)).await;
             ticket.record().upstream_us = request.waited_us.load(Ordering::Relaxed);
-            let outcome = tried.as_ref().map_or_else(|failure| word(failure.outcome.as_ref()), |_| "ok");
+            let outcome = tried.as_ref().map_or_else(|failure| word(failure), |_| "ok");
             let (provider, key) = (Arc::clone(&route.provider), Arc::clone(&slot.key));
             ticket.record().tries.push(Tried { provider, key, outcome });
             let mut failure = match tried {

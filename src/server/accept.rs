@@ -61,18 +61,43 @@ pub(super) struct Crowd {
     told_at: AtomicU64,
 }
 
-/// Descriptors that are none of the clients': listeners, logs, runtimes.
+/// Descriptors that are neither clients' nor upstreams': listeners, logs, runtimes.
 const OWN_DESCRIPTORS: usize = 64;
 
-impl Crowd {
-    /// So many as are asked for, but not more than half of what the descriptor limit leaves: each may need one to an
-    /// upstream (LIMITS R3). Where that is next to nothing, a quarter of all.
-    pub(super) fn new(asked: usize) -> Arc<Self> {
-        let most = match descriptors() {
-            Some(all) => asked.min((all.saturating_sub(OWN_DESCRIPTORS) / 2).max(all / 4).max(1)),
-            None => asked,
+/// How many of what costs a descriptor there may be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Shares {
+    pub(super) connections: usize,
+    pub(super) requests: usize,
+    /// Connections to upstreams that rest, of all workers together.
+    pub(super) resting: usize,
+}
+
+impl Shares {
+    /// So many as are asked for, but together no more than the descriptor limit leaves: half for connections of clients, three
+    /// eighths for requests, each of which may need a connection to an upstream (over HTTP/2 many come on one of a client's),
+    /// and an eighth for those that rest (LIMITS R3). Where next to nothing is left, a quarter of all, twice.
+    pub(super) fn of(asked: Self, descriptors: Option<usize>) -> Self {
+        let Some(all) = descriptors else {
+            return asked;
         };
-        Arc::new(Self { open: AtomicUsize::new(0), most, refused: AtomicU64::new(0), told_at: AtomicU64::new(0) })
+        let (left, least) = (all.saturating_sub(OWN_DESCRIPTORS), (all / 4).max(1));
+        Self {
+            connections: asked.connections.min((left / 2).max(least)),
+            requests: asked.requests.min((left * 3 / 8).max(least)),
+            resting: asked.resting.min(left / 8),
+        }
+    }
+}
+
+impl Crowd {
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self {
+            open: AtomicUsize::new(0),
+            most: most.max(1),
+            refused: AtomicU64::new(0),
+            told_at: AtomicU64::new(0),
+        })
     }
 
     pub(super) fn most(&self) -> usize {
@@ -148,9 +173,16 @@ mod tests {
     }
 
     #[test]
-    fn the_descriptor_limit_is_known() {
-        let all = descriptors().unwrap();
-        assert!(8 <= all, "{all}");
-        assert!(Crowd::new(usize::MAX).most() <= all / 2, "each may need one upstream");
+    fn what_costs_a_descriptor_never_costs_more_than_there_are() {
+        let asked = Shares { connections: 10_000, requests: 1024, resting: 512 };
+        assert_eq!(Shares::of(asked, None), asked, "nobody tells");
+        assert_eq!(Shares::of(asked, Some(1_000_000)), asked, "enough");
+        for all in [1, 16, 64, 65, 100, 256, 1024, 4096, 20_000] {
+            let Shares { connections, requests, resting } = Shares::of(asked, Some(all));
+            assert!(1 <= connections && 1 <= requests, "{all}: somebody is served");
+            let least = if all <= 4 { 2 } else { all };
+            assert!(connections + requests + resting <= least.max(all.saturating_sub(OWN_DESCRIPTORS)), "{all}");
+        }
+        assert!(8 <= descriptors().unwrap(), "the limit is known");
     }
 }

@@ -14,6 +14,8 @@ pub(super) struct Banner<'b> {
     pub(super) metrics: Option<&'b str>,
     /// Most connections of clients.
     pub(super) connections: usize,
+    /// Most requests under way.
+    pub(super) requests: usize,
     /// The key made for this run, if one was.
     pub(super) key: Option<&'b Secret>,
     pub(super) loaded: &'b Loaded,
@@ -31,12 +33,13 @@ impl Banner<'_> {
         for url in self.urls {
             let _ = writeln!(text, "listening on {url}");
         }
+        let (workers, connections, requests) = (self.workers.max(1), self.connections, self.requests);
         let models = self.loaded.table.len();
         let keyed = self.loaded.providers.iter().filter(|p| 0 < p.keys);
         let keys: usize = keyed.clone().map(|p| p.keys).sum();
         let _ = writeln!(text, "  config   {} ({models} models)", self.loaded.root);
         let _ = writeln!(text, "  keys     {keys} for {} providers", keyed.count());
-        let _ = writeln!(text, "  workers  {}, connections up to {}", self.workers.max(1), self.connections);
+        let _ = writeln!(text, "  workers  {workers}, connections up to {connections}, requests up to {requests}");
         if let Some(place) = self.metrics {
             let _ = writeln!(text, "  metrics  {place}/metrics");
         }

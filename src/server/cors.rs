@@ -66,11 +66,14 @@ impl Cors {
         Ok(Self(if listed.is_empty() { Allowed::Nobody } else { Allowed::Listed(listed) }))
     }
 
-    /// What the answer to a request says.
-    pub(super) fn grant(&self, asked: &HeaderMap) -> Grant {
+    /// What the answer to a request says. Where everybody may read it, that is said to whoever asks for what a cache may keep: it
+    /// might give a page what somebody else had asked for (Fetch 3.3.5, "CORS protocol and HTTP caches").
+    pub(super) fn grant(&self, method: &Method, asked: &HeaderMap) -> Grant {
         match &self.0 {
             Allowed::Nobody => Grant::Silence,
-            Allowed::Anybody if asked.contains_key(ORIGIN) => Grant::Anybody,
+            Allowed::Anybody if asked.contains_key(ORIGIN) || [Method::GET, Method::HEAD].contains(method) => {
+                Grant::Anybody
+            }
             Allowed::Anybody => Grant::Silence,
             Allowed::Listed(all) => match asked.get(ORIGIN) {
                 Some(origin) if all.contains(origin) => Grant::This(origin.clone()),

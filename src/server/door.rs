@@ -73,7 +73,7 @@ pub(super) async fn serve(
     let format = format_of(&parts.uri, &parts.headers);
     // What follows may be spoken in the other protocol: it is not read as a request.
     let closes = parts.headers.contains_key(UPGRADE);
-    let grant = worker.cors.grant(&parts.headers);
+    let grant = worker.cors.grant(&parts.method, &parts.headers);
     // What is needed should it be refused: copies of both are cheap.
     let (method, uri) = (parts.method.clone(), parts.uri.clone());
     let answered = match well_formed(&parts, closes, worker.gateway.bounds.target_bytes) {
@@ -401,7 +401,7 @@ fn options(worker: &Worker, methods: &[Method], asked: &HeaderMap, id: &RequestI
         headers.insert(ALLOW, names);
     }
     if cors::is_preflight(&Method::OPTIONS, asked) {
-        cors::preflight(&worker.cors.grant(asked), &names, asked, headers);
+        cors::preflight(&worker.cors.grant(&Method::OPTIONS, asked), &names, asked, headers);
     }
     response
 }

@@ -55,6 +55,8 @@ pub(super) fn detailed(worker: &Worker) -> Vec<u8> {
     w.key("requests_in_flight").int(under_way as u64).key("bytes_held").int(held as u64);
     w.key("connections").object().key("open").int(worker.crowd.open() as u64);
     w.key("most").int(worker.crowd.most() as u64).end_object();
+    w.key("log").object().key("lines_waiting").int(worker.log.lines_waiting() as u64);
+    w.key("lines_dropped").int(worker.log.lines_left_out()).end_object();
     resting::write(w.key("resting"), &table, now);
     w.end_object();
     out

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `listen.rs` opens sockets and `accept.rs` takes what comes, as long as there is room; `seat.rs` finds connections that only
-//! sit there; `malformed.rs` and `refusal.rs` turn away what is none of ours; `cors.rs` speaks with browsers. `reload.rs` puts
+//! sit there, `flow.rs` streams; `malformed.rs` and `refusal.rs` turn away what is none of ours; `cors.rs` speaks with browsers. `reload.rs` puts
 //! new configurations in force, `persist.rs` and `budgets.rs` keep over a restart who rests and what clients have spent, all on
 //! the thread of `upkeep.rs`. `log.rs` is the one line of every request, `scrape.rs` what metrics look up; `laws.rs` is fuzzed.
 
@@ -17,6 +17,7 @@ mod budgets;
 mod certificate;
 mod cors;
 mod door;
+mod flow;
 mod health;
 mod intake;
 mod kept;
@@ -65,7 +66,7 @@ use crate::gateway::{Capacity, Drain, Gateway, RequestIds};
 use crate::metrics::Metrics;
 use crate::route::keys::Registry;
 use crate::secret::Secret;
-use crate::server::accept::Crowd;
+use crate::server::accept::{Crowd, Shares};
 use crate::server::budgets::Budgets;
 use crate::server::certificate::Shown;
 use crate::server::listen::{Leavings, Opened};
@@ -169,12 +170,7 @@ fn serve(settings: Settings) -> Result<(), ServeError> {
     let places: Vec<Listen> = settings.listen.iter().chain(&settings.metrics).cloned().collect();
     let _leavings = Leavings::of(&places);
     let urls: Vec<String> = doors.first().into_iter().flatten().map(Opened::url).collect();
-    let reachable = settings.listen.iter().find(|listen| listen.is_reachable());
-    let made_key = match (settings.loaded.clients.as_slice(), reachable) {
-        ([], None) => Some(new_key()?),
-        ([], Some(listen)) => return Err(ServeError::KeyRequired(listen.to_string())),
-        _ => None,
-    };
+    let made_key = made_key(&settings)?;
     let registered = Registered::new(&settings.loaded.clients, made_key.as_ref());
     quiet_panics();
     let log = log::Log::start(settings.log_level).map_err(ServeError::Start)?;
@@ -185,6 +181,8 @@ fn serve(settings: Settings) -> Result<(), ServeError> {
     let clock = Clock::start();
     let registry = Arc::clone(&settings.registry);
     let keeper = settings.cooldowns.clone().map(|path| Keeper::restore(path, registry, clock));
+    let bounds = &settings.loaded.bounds;
+    let shares = shares(bounds, settings.workers);
     let started = Started {
         clock,
         tls: tls(&settings.env)?,
@@ -194,9 +192,10 @@ fn serve(settings: Settings) -> Result<(), ServeError> {
         log,
         clients: Arc::clone(&registered.clients),
         seed: random()?,
-        capacity: Capacity::new(settings.loaded.bounds.requests, settings.loaded.bounds.held_bytes),
-        crowd: Crowd::new(settings.loaded.bounds.connections),
-        bounds: Arc::new(settings.loaded.bounds.clone()),
+        capacity: Capacity::new(shares.requests, bounds.held_bytes),
+        crowd: Crowd::new(shares.connections),
+        resting: shares.resting / settings.workers.max(1),
+        bounds: Arc::new(bounds.clone()),
         certificate,
         cors: settings.cors.clone(),
         drain: Arc::default(),
@@ -206,6 +205,7 @@ fn serve(settings: Settings) -> Result<(), ServeError> {
         urls: &urls,
         metrics: started.metrics_at.as_deref(),
         connections: started.crowd.most(),
+        requests: shares.requests,
         key: made_key.as_ref(),
         loaded: &settings.loaded,
         workers: settings.workers,
@@ -244,6 +244,23 @@ fn quiet_panics() {
     }));
 }
 
+/// Who is here alone may ask without having chosen a key: one is made for this run.
+fn made_key(settings: &Settings) -> Result<Option<Secret>, ServeError> {
+    let reachable = settings.listen.iter().find(|listen| listen.is_reachable());
+    match (settings.loaded.clients.as_slice(), reachable) {
+        ([], None) => new_key().map(Some),
+        ([], Some(listen)) => Err(ServeError::KeyRequired(listen.to_string())),
+        _ => Ok(None),
+    }
+}
+
+/// What may cost a descriptor.
+fn shares(bounds: &Bounds, workers: usize) -> Shares {
+    let resting = bounds.upstream_resting.saturating_mul(workers.max(1));
+    let asked = Shares { connections: bounds.connections, requests: bounds.requests, resting };
+    Shares::of(asked, accept::descriptors())
+}
+
 /// What clients have spent so far, and where it goes on being kept.
 fn restored(settings: &Settings, registered: &Registered) -> Option<Budgets> {
     let Some(path) = settings.budgets.clone() else {
@@ -275,6 +292,8 @@ struct Started {
     bounds: Arc<Bounds>,
     capacity: Arc<Capacity>,
     crowd: Arc<Crowd>,
+    /// Connections to an upstream that may rest, in each worker.
+    resting: usize,
     certificate: Option<Arc<Shown>>,
     cors: Cors,
 }
@@ -294,7 +313,7 @@ impl Started {
             spawn: tasks::aside(),
             clock: self.clock,
             keep: upstream::Keep {
-                resting: self.bounds.upstream_resting,
+                resting: self.resting,
                 rest_max: self.bounds.upstream_idle,
                 age_max: self.bounds.upstream_age,
                 origins: ORIGINS_MAX,

@@ -28,6 +28,7 @@ use crate::server::accept::{Arrived, Crowd, Listener, Member};
 use crate::server::auth::Known;
 use crate::server::certificate::Shown;
 use crate::server::cors::Cors;
+use crate::server::flow::Flowing;
 use crate::server::listen::Opened;
 use crate::server::log::Log;
 use crate::server::refusal::Refusals;
@@ -35,7 +36,8 @@ use crate::server::reload::Standing;
 use crate::server::seat::{Counted, Keeper, Late, Seat, Seated};
 use crate::server::stream::Stream;
 use crate::server::tasks::Tasks;
-use crate::server::{door, malformed};
+use crate::server::{door, flow, malformed};
+use crate::time::Clock;
 
 /// What every connection of a worker shares.
 #[derive(Debug)]
@@ -325,14 +327,19 @@ async fn serve_h2(worker: Arc<Worker>, stream: Stream, begun: Bytes) {
     let bounds = Arc::clone(&worker.gateway.bounds);
     let seat = Seat::new(worker.gateway.clock, &bounds);
     let streams = Tasks::default();
-    let executor = Executor(streams.clone(), worker.stop.clone());
+    let executor = Executor {
+        streams: streams.clone(),
+        stop: worker.stop.clone(),
+        clock: worker.gateway.clock,
+        stalled: bounds.stalled,
+    };
     let known = Arc::new(Known::default());
     let begins = Arc::new(AtomicU64::new(0));
     let begun_streams = Arc::clone(&begins);
     let service = service_fn(move |request| {
         let (worker, known) = (Arc::clone(&worker), Arc::clone(&known));
         begun_streams.fetch_add(1, Ordering::Relaxed);
-        async move { door::serve(&worker, &known, request).await }
+        async move { door::serve(&worker, &known, request).await.map(|response| response.map(Flowing::new)) }
     });
     let mut builder = http2::Builder::new(executor);
     builder
@@ -396,16 +403,23 @@ async fn quiet(streams: &Tasks) {
     }
 }
 
-/// Runs the streams of an HTTP/2 connection as tasks, each of which is woken at the end of everything.
+/// Runs the streams of an HTTP/2 connection as tasks, each of which is woken at the end of everything, and ended when its
+/// client takes nothing for too long.
 #[derive(Clone, Debug)]
-struct Executor(Tasks, watch::Receiver<Phase>);
+struct Executor {
+    streams: Tasks,
+    stop: watch::Receiver<Phase>,
+    clock: Clock,
+    stalled: Duration,
+}
 
 impl<F> hyper::rt::Executor<F> for Executor
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, future: F) {
-        self.0.spawn(told_of_the_end(future, self.1.clone()));
+        let Self { streams, stop, clock, stalled } = self;
+        streams.spawn(flow::until_stalled(told_of_the_end(future, stop.clone()), *clock, *stalled));
     }
 }
 

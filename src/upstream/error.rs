@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 /// How far a request had come when it failed. Whether another may be sent is judged by this.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -71,6 +72,19 @@ impl SendError {
     pub(super) fn because(mut self, source: impl Into<Cause>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// The process, or the machine, has no descriptor left for a connection: EMFILE, ENFILE (`socket(2)`).
+    #[must_use]
+    pub fn lacks_descriptors(&self) -> bool {
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            if let Some(io) = error.downcast_ref::<io::Error>() {
+                return matches!(io.raw_os_error(), Some(23 | 24));
+            }
+            cause = error.source();
+        }
+        false
     }
 
     pub(super) fn reused(mut self, reused: bool) -> Self {
@@ -144,5 +158,19 @@ impl Error for ReadError {
             Self::Broken(source) => Some(source.as_ref()),
             Self::Idle | Self::Total | Self::TooLong | Self::NoRoom | Self::Encoding => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_descriptors_is_told_from_what_upstreams_do() {
+        for (code, is) in [(24, true), (23, true), (111, false)] {
+            let error = SendError::connect(What::Dial).because(io::Error::from_raw_os_error(code));
+            assert_eq!(error.lacks_descriptors(), is, "{error:?}");
+        }
+        assert!(!SendError::connect(What::Dial).lacks_descriptors());
     }
 }

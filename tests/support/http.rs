@@ -217,7 +217,7 @@ fn cut() -> io::Error {
 /// A request to be written.
 #[derive(Clone, Debug)]
 pub struct Request {
-    method: String,
+    pub method: String,
     path: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
