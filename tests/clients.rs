@@ -257,6 +257,78 @@ fn who_leaves_before_the_end_pays_what_was_held() {
     assert_eq!(left[0] - left[1], 100_000 - left[0], "the first is still counted as it was held: {left:?}");
 }
 
+/// The most usual stream: OpenAI's, of which nobody has asked for a count. Its events are counted instead.
+#[test]
+fn what_nobody_counts_is_guessed_by_what_has_passed() {
+    let chunk = |text: &str| {
+        format!(
+            "data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1767225600,\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n"
+        )
+    };
+    let end = chunk("").replace("null", "\"stop\"");
+    let stream =
+        [chunk("a word").repeat(6000), chunk(&"long ".repeat(2000)), end, "data: [DONE]\n\n".to_owned()].concat();
+    let upstream = Upstream::answering(move |_, _| Script::stream(&stream));
+    let gateway = Setup::simple(Format::OpenaiChat, &upstream)
+        .file("clients/ci.json", &file("key-ci", r#","tokens_per_minute":100000"#))
+        .start();
+    let stream = Request::post(CHAT, SIDES[0].stream_request).header("authorization", "key-ci");
+    let left = |reply: &Reply| reply.headers.one("x-ratelimit-remaining-tokens").unwrap().parse::<u64>().unwrap();
+    let (first, second) = (gateway.send(&stream), gateway.send(&stream));
+    let used = left(&first) - left(&second);
+    assert!((8_000..10_000).contains(&used), "six thousand words, and two thousand in one event: {used}");
+}
+
+/// A failure costs nothing, though it was told under a status that said 200.
+#[test]
+fn a_failure_that_is_told_late_costs_nothing() {
+    let upstream = Upstream::answering(|_, _| Script::json(503, "{}").before_head(Duration::from_millis(300)));
+    let terms =
+        r#"{"logical_name":"m","early_commit_ms":50,"max_attempts":1,"model_routings":[{"provider":"p","model":"x"}]}"#;
+    let gateway = Setup::simple(Format::OpenaiChat, &upstream)
+        .file("models/m.json", terms)
+        .env("KEY_COOLDOWN_SECONDS", "0")
+        .file("clients/ci.json", &file("key-ci", r#","tokens_per_minute":5000"#))
+        .start();
+    let request = Request::post(CHAT, SIDES[0].stream_request).header("authorization", "key-ci");
+    let told: Vec<String> = (0..3)
+        .map(|_| {
+            let reply = gateway.send(&request);
+            assert!(reply.status == 200 && reply.text().contains("error"), "{}", reply.text());
+            reply.headers.one("x-ratelimit-remaining-tokens").unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(told[0], told[2], "as if nothing had been asked: {told:?}");
+}
+
+/// Whoever has had the last event has had all of it, though the upstream's bytes have not ended.
+#[test]
+fn who_leaves_after_the_last_event_pays_what_was_counted() {
+    for side in SIDES {
+        let stream = side.stream;
+        let upstream = Upstream::answering(move |_, _| {
+            Script::stream([stream, ": more\n\n"].concat()).stop_at(stream.len(), After::Silence)
+        });
+        let gateway = Setup::simple(side.format, &upstream)
+            .file("clients/ci.json", &file("key-ci", r#","tokens_per_minute":5000"#))
+            .start();
+        let request = Request::post(side.path, side.stream_request).header("authorization", "key-ci");
+        let mut client = gateway.connect();
+        let (_, headers) = client.start(&request);
+        let held = 5000 - headers.one("x-ratelimit-remaining-tokens").unwrap().parse::<u64>().unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(&stream.as_bytes()[stream.len() - 10..]) {
+            seen.extend(client.piece().unwrap().unwrap());
+        }
+        client.leave();
+        wait_until("its line", || gateway.stderr().contains("status=200"));
+        assert!(!gateway.stderr().contains("client_closed"), "{}", gateway.stderr());
+        let (_, headers) = gateway.connect().start(&request);
+        let left: u64 = headers.one("x-ratelimit-remaining-tokens").unwrap().parse().unwrap();
+        assert_eq!(left, 5000 - 13 - held, "as counted");
+    }
+}
+
 #[test]
 fn places_are_free_again_however_a_request_ends() {
     let upstream = Upstream::answering(|seen, _| match (seen.wants_stream(), seen.text().contains("fail")) {

@@ -256,12 +256,13 @@ fn an_upload_has_its_limits_and_goes_with_its_client() {
     growing.write(head("transfer-encoding: chunked").as_bytes());
     growing.write(format!("186a1\r\n{}\r\n", "y".repeat(100_001)).as_bytes());
     let reply = growing.reply();
-    assert_eq!(reply.status, 400, "{}", reply.text());
+    assert_eq!((reply.status, reply.headers.one("retry-after")), (413, None), "{}", reply.text());
     let mut stalled = gateway.connect();
     stalled.write(head("content-length: 500").as_bytes());
     stalled.write(b"--BEG--");
     let reply = stalled.reply();
-    assert!(reply.status == 400 && reply.text().contains("ended early"), "{}", reply.text());
+    assert_eq!((reply.status, reply.headers.one("retry-after")), (408, None), "{}", reply.text());
+    assert!(reply.text().contains("did not arrive in time"), "{}", reply.text());
     until_come(&told, b"--BEG--");
     let mut leaving = gateway.connect();
     leaving.write(head("content-length: 500").as_bytes());
@@ -323,6 +324,83 @@ fn replies_are_what_they_are_and_a_break_is_a_break() {
     leaving.start(&Request::post("/v1/audio/speech", REQUEST.replace("Hello", "silent")).with_key());
     leaving.leave();
     wait_until("the upstream to be let go", || 0 < upstream.departures());
+}
+
+/// What has no body is complete when its head has gone.
+#[test]
+fn answers_without_a_body_are_complete() {
+    let upstream = Upstream::answering(|seen, _| match seen.method.as_str() {
+        "DELETE" => Script::json(204, ""),
+        _ => Script::json(200, ""),
+    });
+    let files = json!([{ "path": "/v1/files/*", "methods": ["GET", "DELETE"] }]);
+    let gateway = setup(&upstream, &files).start();
+    for (lines, (method, status)) in (1..).zip([("DELETE", 204), ("GET", 200)]) {
+        let reply = gateway.send(&Request::new(method, "/v1/files/a").with_key().header("connection", "close"));
+        assert_eq!(reply.status, status, "{method}");
+        wait_until("the line", || gateway.stderr().matches("path=/v1/files/a").count() == lines);
+    }
+    assert!(!gateway.stderr().contains("client_closed"), "{}", gateway.stderr());
+}
+
+/// Usage is read of whatever is JSON, however long it is and whether or not it says so.
+#[test]
+fn usage_is_found_at_the_end_of_what_is_not_kept() {
+    let long = REPLY.replace("0.1,", &"0.25,".repeat(300_000));
+    let whole = long.clone();
+    let upstream = Upstream::answering(move |seen, _| match seen.text().contains("long") {
+        true => Script::json(200, &long),
+        false => Script::stream(REPLY).called("application/json").cut(&[REPLY.len() - 20]),
+    });
+    let gateway = setup(&upstream, &json!([EMBEDDINGS])).start();
+    assert_eq!(post(&gateway, EMBEDDINGS, &REQUEST.replace("Hello", "long")).text(), whole);
+    assert_eq!(post(&gateway, EMBEDDINGS, REQUEST).text(), REPLY);
+    wait_until("the lines", || gateway.stderr().matches("input_tokens=7").count() == 2);
+}
+
+/// JSON is what says so; whatever else goes on unread, and so does JSON that is no object.
+#[test]
+fn what_is_no_json_object_goes_on_as_it_is() {
+    let upstream = Upstream::answering(|_, _| Script::json(200, "{}"));
+    let gateway = setup(&upstream, &json!(["/v1/audio/transcriptions"])).start();
+    for (kind, body) in [("text/plain", "hello"), ("application/json", " [1, 2]"), ("application/jsonl", "{}\n{}")] {
+        let request = Request::new("POST", "/v1/audio/transcriptions").with_key().body(body);
+        let reply = gateway.send(&request.header("content-type", kind).header("x-model-proxy-model", "m"));
+        assert_eq!((reply.status, upstream.last().text().as_str()), (200, body), "{kind}: {}", reply.text());
+    }
+}
+
+/// Who may ask for some models only must name the model where it can be read.
+#[test]
+fn what_a_client_may_is_not_gone_around() {
+    let upstream = Upstream::answering(|_, _| Script::json(200, "{}"));
+    let sha = |key: &str| {
+        data_encoding::HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, key.as_bytes()).as_ref())
+    };
+    let client = |key: &str, rest: &str| format!(r#"{{"key_sha256":"{}",{rest}}}"#, sha(key));
+    let gateway = setup(&upstream, &json!(["/v1/audio/transcriptions", "/v1/moderations"]))
+        .file("clients/some.json", &client("key-some", r#""models":["m"]"#))
+        .file("clients/none.json", &client("key-none", r#""models":[]"#))
+        .file("clients/limited.json", &client("key-limited", r#""per_model":{"m":{"requests_per_minute":9}}"#))
+        .start();
+    let upload = Request::new("POST", "/v1/audio/transcriptions")
+        .body("--x")
+        .header("content-type", "multipart/form-data; boundary=x")
+        .header("x-model-proxy-model", "m");
+    let json = Request::post("/v1/audio/transcriptions", r#"{"model":"m"}"#);
+    let nameless = Request::post("/v1/moderations", "{}");
+    for (key, statuses) in [
+        ("key-some", [403, 200, 403]),
+        ("key-none", [403, 403, 403]),
+        ("key-limited", [403, 200, 200]),
+        (CLIENT_KEY, [200; 3]),
+    ] {
+        for (request, status) in [&upload, &json, &nameless].into_iter().zip(statuses) {
+            let reply = gateway.send(&request.clone().header("authorization", key));
+            assert_eq!(reply.status, status, "{key}: {}", reply.text());
+        }
+    }
+    assert_eq!(upstream.count(), 6);
 }
 
 #[test]

@@ -15,18 +15,21 @@ use crate::support::upstream::{After, Script, Seen, Upstream};
 use crate::support::wait_until;
 
 /// Keys that stand nowhere else. One holds what JSON may escape.
-const CANARIES: [(&str, &str); 5] = [
+const CANARIES: [(&str, &str); 7] = [
     ("P_API_KEY_1", "sk-canary-one-0123456789abcdef"),
     ("P_API_KEY_2", "sk/canary/two/0123456789abcdef"),
     ("Q_API_KEY", "sk-canary-three-0123456789abcdef"),
     ("CLIENT_API_KEY", "client-canary-0123456789abcdef"),
     ("HEADER_SECRET", "header-canary-0123456789abcdef"),
+    ("QUERY_SECRET", "query-canary-0123456789abcdef"),
+    // Of a provider that no model names.
+    ("R_API_KEY", "sk-canary-four-0123456789abcdef"),
 ];
 
 /// What an upstream says that repeats all it was sent and more: the keys of others too.
 fn echo(seen: &Seen) -> String {
     let sent = format!("{:?}", seen.headers);
-    let all: Vec<&str> = CANARIES.iter().map(|(_, key)| *key).filter(|key| key.starts_with("sk")).collect();
+    let all: Vec<&str> = CANARIES.iter().map(|(_, key)| *key).filter(|key| !key.starts_with("client")).collect();
     format!("no such key: {} {sent}", all.join(" "))
 }
 
@@ -52,8 +55,18 @@ fn answer(seen: &Seen, _: usize) -> Script {
     }
     if text.contains("fine") {
         return Script::json(200, CHAT_REPLY)
-            .header("x-request-id", &format!("id {}", CANARIES[0].1))
-            .header("openai-version", CANARIES[0].1);
+            .header("x-request-id", &format!("id {}", CANARIES[1].1))
+            .header("openai-version", CANARIES[0].1)
+            .header("x-ratelimit-limit-tokens", CANARIES[4].1)
+            .header("content-disposition", CANARIES[6].1);
+    }
+    if text.contains("late in-stream") {
+        let side = if is_chat { SIDES[0] } else { SIDES[1] };
+        let event = if is_chat { format!("data: {error}\n\n") } else { format!("event: error\ndata: {error}\n\n") };
+        let (mark, behind) = if is_chat { ("finish_reason\":\"stop", 2) } else { ("event: message_stop", 0) };
+        let at = side.stream.find(mark).unwrap();
+        let at = if behind == 0 { at } else { at + side.stream[at..].find("\n\n").unwrap() + behind };
+        return Script::stream([&side.stream[..at], &event].concat());
     }
     if text.contains("in-stream") {
         let side = if is_chat { SIDES[0] } else { SIDES[1] };
@@ -85,7 +98,7 @@ const FAULTS: [&str; 14] = [
     "status 500 plain",
     "status 401 escaped",
     "status 400 escaped",
-    "fine headers",
+    "fine",
     "redirect",
     "garbage",
     "cut",
@@ -98,11 +111,14 @@ fn setup(side: &Side, upstream: &Upstream) -> Setup {
         ("x-api-key", "{api_key}")
     };
     let provider = json!({ "authentication": {
-        "header_name": header.0, "header_format": header.1, "additional_headers": { "x-extra": "${HEADER_SECRET}" } } });
+        "header_name": header.0, "header_format": header.1, "additional_headers": { "x-extra": "Token ${HEADER_SECRET}" } },
+        "passthrough": ["/v1/audio/speech", { "path": "/v1/rerank", "upstream": "/v1/rerank?key=${QUERY_SECRET}" }] });
+    let other = json!({ "passthrough": ["/v1/moderations"] });
     let setup = CANARIES.iter().fold(Setup::new(), |setup, (name, key)| setup.env(name, key));
     setup
         .provider_with("p", side.format, upstream, &provider)
         .provider("q", side.format, upstream)
+        .provider_with("r", side.format, upstream, &other)
         .model("m", &[("p", "x")])
         .model("n", &[("q", "y")])
         .arg("--log-level")
@@ -144,6 +160,22 @@ impl Heard {
             format!("{} {:?}\n{}", reply.status, reply.headers, reply.text()).into_bytes(),
         ));
     }
+
+    /// What is passed through: to a provider that a model names, with a query of its own, and to one that none does.
+    fn ask_passages(&mut self, gateway: &Gateway, client: Side, mark: &str) {
+        for fault in FAULTS {
+            for (path, named) in [
+                ("/v1/audio/speech", r#""model":"m","#),
+                ("/v1/rerank", r#""model":"m","#),
+                ("/v1/moderations", r#""input":1,"#),
+            ] {
+                let body = client.request.replace("Hello", &format!("{mark} {fault}"));
+                let request = Request::post(path, body.replace(r#""model":"m","#, named));
+                let request = request.header("x-api-key", CANARIES[3].1).header("x-model-proxy-provider", "r");
+                self.ask(gateway, &format!("{fault} of {path} at {mark}"), &request);
+            }
+        }
+    }
 }
 
 #[test]
@@ -154,7 +186,7 @@ fn no_key_is_shown_whatever_goes_wrong() {
         let gateway = setup(&side, &upstream).env("KEY_COOLDOWN_SECONDS", "0").start();
         let mark = if side.format == Format::OpenaiChat { "chat-upstream" } else { "messages-upstream" };
         for client in SIDES {
-            for fault in FAULTS.iter().chain(&["in-stream"]) {
+            for fault in FAULTS.iter().chain(&["in-stream", "late in-stream"]) {
                 for (model, body) in [
                     ("m", client.request),
                     ("n", client.request),
@@ -167,6 +199,7 @@ fn no_key_is_shown_whatever_goes_wrong() {
                     heard.ask(&gateway, &format!("{fault} of {mark}"), &request);
                 }
             }
+            heard.ask_passages(&gateway, client, mark);
             let count = Request::post(
                 "/v1/messages/count_tokens",
                 format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{mark} status 401"}}]}}"#),

@@ -54,11 +54,13 @@ pub(crate) struct Expanded {
     pub(crate) text: String,
     /// Variables that are not set. In the text something harmless stands for each, so that its shape can be checked.
     pub(crate) unset: Vec<String>,
+    /// What the others stand for.
+    pub(crate) values: Vec<String>,
 }
 
 /// Fills in `${VAR}`. A `$` that begins no variable stands for itself.
 pub(crate) fn expand(text: &str, env: &Env) -> Expanded {
-    let mut out = Expanded { text: String::new(), unset: Vec::new() };
+    let mut out = Expanded { text: String::new(), unset: Vec::new(), values: Vec::new() };
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
         out.text.push_str(before);
@@ -67,7 +69,10 @@ pub(crate) fn expand(text: &str, env: &Env) -> Expanded {
             break;
         };
         match env.text(name) {
-            Some(value) => out.text.push_str(value),
+            Some(value) => {
+                out.text.push_str(value);
+                out.values.push(value.to_owned());
+            }
             None => {
                 out.text.push_str(if out.text.is_empty() { "http://x" } else { "x" });
                 out.unset.push(name.to_owned());

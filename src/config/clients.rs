@@ -66,6 +66,18 @@ impl Client {
         self.models.as_ref().is_none_or(|models| models.iter().any(fits))
     }
 
+    /// Whether it may ask for some models only, or for none.
+    #[must_use]
+    pub fn is_restricted(&self) -> bool {
+        self.models.is_some()
+    }
+
+    /// Whether it matters which model it asks for.
+    #[must_use]
+    pub fn is_by_model(&self) -> bool {
+        self.is_restricted() || !self.per_model.is_empty()
+    }
+
     /// What it may ask for, as its file says it; empty where that is everything.
     pub fn models(&self) -> impl Iterator<Item = &str> {
         self.models.iter().flatten().map(|allowed| &*allowed.text)

@@ -18,6 +18,14 @@ struct Stated<'s> {
 }
 
 impl Passage {
+    /// The provider's own path, where it says one.
+    pub(crate) fn upstream(&self) -> Option<&str> {
+        match self {
+            Self::Path(_) => None,
+            Self::Stated { upstream, .. } => upstream.as_deref(),
+        }
+    }
+
     fn stated(&self) -> Stated<'_> {
         match self {
             Self::Path(path) => Stated { path, upstream: None, methods: vec![Method::POST] },

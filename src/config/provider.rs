@@ -14,6 +14,7 @@ use crate::config::passage;
 use crate::config::source::{ErrorAction, ErrorRule, Num, ProviderFile};
 use crate::route::keys::Registry;
 use crate::route::table::{self, Action, Key, Provider, RuleScope};
+use crate::secret::Secret;
 use crate::wire::Format;
 
 /// A provider as routes use it.
@@ -32,6 +33,19 @@ pub(crate) struct Spec {
     pub(crate) provider: Arc<Provider>,
 }
 
+/// What variables have put where a provider may keep credentials: into its headers, and the queries of its paths.
+fn filled(file: &ProviderFile, env: &Env) -> Box<[Secret]> {
+    let headers = file.authentication.as_ref().and_then(|a| a.additional_headers.as_ref());
+    let headers = headers.into_iter().flatten().map(|(_, text)| text.as_str());
+    let paths = file.endpoints.as_ref().into_iter();
+    let paths =
+        paths.flat_map(|e| [&e.chat, &e.messages, &e.completions, &e.count_tokens]).filter_map(Option::as_deref);
+    let passed = file.passthrough.iter().flatten().filter_map(|passage| passage.upstream());
+    let queries = paths.chain(passed).filter_map(|path| Some(path.split_once('?')?.1));
+    let values = headers.chain(queries).flat_map(|text| expand(text, env).values);
+    values.map(|value| Secret::new(&value)).collect()
+}
+
 impl Spec {
     /// Reads a provider, reporting what no schema can see.
     pub(crate) fn new(source: Sourced<ProviderFile>, env: &Env, registry: &Registry, report: &mut Report) -> Self {
@@ -41,6 +55,7 @@ impl Spec {
             name: name.into(),
             display_name: file.display_name.as_deref().unwrap_or(name).into(),
             state: registry.state(format!("provider {name}")),
+            filled: filled(&file, env),
         });
         let format = format(&file);
         let header = header(&file, format, &place, report);

@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Response, StatusCode};
 use smallvec::SmallVec;
 
-use crate::gateway::body::Body;
+use crate::gateway::body::{Body, Noted};
 use crate::gateway::capacity::Room;
 use crate::gateway::failure::{Failure, Said};
 use crate::gateway::forward::{Inbound, Request};
@@ -49,8 +49,8 @@ pub(super) enum Content {
         room: Room,
     },
     Stream(Box<Relay>),
-    /// Passed through as it comes, and how long it is, if that is known.
-    Raw(upstream::Body, Option<u64>),
+    /// Passed through as it comes; how long it is, if that is known; and what is noted of it.
+    Raw(upstream::Body, Option<u64>, Noted),
 }
 
 /// A request as a route wants it.
@@ -108,7 +108,8 @@ impl Gateway {
             request.waited(begun, self.clock);
             way.content(whole.map_err(|e| unread(&e))?, room).map_err(|fault| faulty(route, fault))?
         };
-        let mut headers = headers::answered(&headers, (route, &slot.key), request.inbound.format, &model);
+        let mut headers =
+            headers::answered(&headers, (route, &request.resolved.secrets), request.inbound.format, &model);
         if request.on_lossy != OnLossy::Silent {
             headers::dropped(&mut headers, &dropped);
         }
@@ -418,7 +419,7 @@ pub(super) fn unsent(route: &Route, error: &SendError) -> Box<Failure> {
     // It says nothing about the upstream, and another would be reached no better.
     if error.lacks_descriptors() {
         let message = "the proxy has no descriptor left for a connection to an upstream; try again soon";
-        return Failure::local(Fault::new(503, FaultKind::Unavailable, message)).last(1);
+        return Failure::local(Fault::new(503, FaultKind::Unavailable, message)).after(1).last();
     }
     let mut failure = unsent_at((error.stage, error.reused), &route.provider.name);
     failure.detail = Some(chain(error));
@@ -456,7 +457,7 @@ pub(super) fn unread(error: &ReadError) -> Box<Failure> {
     let stage = match error {
         ReadError::Idle | ReadError::Total => Stage::Silent,
         // Nothing is wrong with the upstream, and to ask another would only make it worse.
-        ReadError::NoRoom => return Failure::local(read_fault(error)).last(1),
+        ReadError::NoRoom => return Failure::local(read_fault(error)).after(1).last(),
         ReadError::TooLong | ReadError::Broken(_) | ReadError::Encoding => Stage::Garbage,
     };
     let mut failure = Failure::unanswered(stage, read_fault(error));
@@ -494,6 +495,12 @@ impl Delivery {
         ticket.record().status = self.status.as_u16();
         ticket.record().dropped = self.dropped;
         let body = match self.content {
+            // Of which nobody will ask.
+            Content::Whole { body, usage, .. } if body.is_empty() => {
+                ticket.record().usage = usage;
+                ticket.complete();
+                Body::whole(body)
+            }
             Content::Whole { body, usage, is_stream, paused, room } => {
                 if paused {
                     headers::paused(&mut headers);
@@ -502,11 +509,12 @@ impl Delivery {
                     headers::event_stream(&mut headers);
                 }
                 ticket.record().usage = usage;
+                ticket.first_output();
                 Body::recorded(body, ticket, room)
             }
-            Content::Raw(body, length) => {
+            Content::Raw(body, length, noted) => {
                 ticket.first_output();
-                Body::raw(body, length, ticket)
+                Body::raw(body, (length, noted), ticket)
             }
             Content::Stream(mut relay) => {
                 headers::event_stream(&mut headers);

@@ -6,11 +6,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use memchr::memmem;
 
 use crate::gateway::capacity::Room;
 use crate::gateway::early::Early;
+use crate::gateway::passage;
 use crate::gateway::relay::Relay;
-use crate::gateway::ticket::Ticket;
+use crate::gateway::ticket::{Record, Ticket};
 use crate::upstream;
 
 /// The body of every reply. What breaks is told inside the stream, in the client's format; only where that is not known, for
@@ -39,6 +41,44 @@ struct Raw {
     ticket: Option<Ticket>,
     /// Bytes that are to come, where the upstream has said how many: whoever has them all asks for no more.
     left: Option<u64>,
+    noted: Noted,
+}
+
+/// What is noted of an answer as it passes.
+#[derive(Debug)]
+pub(super) enum Noted {
+    Nothing,
+    /// The end of JSON: where usage stands as a rule.
+    End(Vec<u8>),
+    /// How many events have passed.
+    Events(u64),
+}
+
+/// So much of an answer's end is kept: usage, and the few fields that may follow.
+const END_BYTES: usize = 1024;
+
+impl Noted {
+    fn note(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Nothing => {}
+            Self::End(end) => {
+                end.extend_from_slice(bytes.get(bytes.len().saturating_sub(END_BYTES)..).unwrap_or_default());
+                end.drain(..end.len().saturating_sub(END_BYTES));
+            }
+            // One that is cut between two pieces is missed, which does not matter.
+            Self::Events(events) => *events += memmem::find_iter(bytes, b"\ndata:").count() as u64,
+        }
+    }
+
+    /// What is to be recorded of it.
+    fn tell(&self, record: &mut Record) {
+        match self {
+            Self::Nothing => {}
+            Self::End(end) => record.usage = passage::usage_at_end(&String::from_utf8_lossy(end)),
+            // An event of output is a token, more or less.
+            Self::Events(events) => record.output_guess = *events,
+        }
+    }
 }
 
 /// The upstream broke in the middle of an answer of which nothing is known.
@@ -56,8 +96,12 @@ impl std::error::Error for Broken {}
 impl Raw {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         let chunk = ready!(self.upstream.poll_chunk(cx));
-        if let (Some(Ok(bytes)), Some(left)) = (&chunk, &mut self.left) {
-            *left = left.saturating_sub(bytes.len() as u64);
+        if let Some(Ok(bytes)) = &chunk {
+            self.noted.note(bytes);
+            self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
+        }
+        if let Some(ticket) = self.ticket.as_mut().filter(|_| !matches!(chunk, Some(Ok(_))) || self.left == Some(0)) {
+            self.noted.tell(ticket.record());
         }
         match (&chunk, self.ticket.take()) {
             (Some(Ok(_)), Some(ticket)) if self.left == Some(0) => ticket.complete(),
@@ -67,6 +111,14 @@ impl Raw {
             (None | Some(Err(_)), None) => {}
         }
         Poll::Ready(chunk.map(|chunk| chunk.map_err(|_| Broken)))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        if let Some(ticket) = &mut self.ticket {
+            self.noted.tell(ticket.record());
+        }
     }
 }
 
@@ -80,9 +132,9 @@ impl Body {
         Self(Kind::Whole { bytes, ticket: Some(ticket), room: room.into() })
     }
 
-    /// `length`: how long it is, if that is known.
-    pub(super) fn raw(upstream: upstream::Body, length: Option<u64>, ticket: Ticket) -> Self {
-        Self(Kind::Raw(Box::new(Raw { upstream, ticket: Some(ticket), left: length })))
+    /// `left`: how long it is, if that is known.
+    pub(super) fn raw(upstream: upstream::Body, (left, noted): (Option<u64>, Noted), ticket: Ticket) -> Self {
+        Self(Kind::Raw(Box::new(Raw { upstream, ticket: Some(ticket), left, noted })))
     }
 
     pub(super) fn early(early: Box<Early>) -> Self {

@@ -143,7 +143,8 @@ impl Gateway {
             let fault = Fault::garbage("the upstream's answer is no count");
             return Err(Failure::unanswered(Stage::Garbage, fault));
         };
-        let headers = headers::answered(&answer.headers, (route, &slot.key), request.inbound.format, &model);
+        let headers =
+            headers::answered(&answer.headers, (route, &request.resolved.secrets), request.inbound.format, &model);
         Ok(Count { tokens, body, headers })
     }
 }

@@ -97,10 +97,15 @@ impl Failure {
         })
     }
 
-    /// Nothing else is tried after it, and the client may come back after so many seconds.
-    pub(super) fn last(mut self: Box<Self>, seconds: u64) -> Box<Self> {
-        headers::retry_after(&mut self.headers, seconds);
+    /// Nothing else is tried after it.
+    pub(super) fn last(mut self: Box<Self>) -> Box<Self> {
         self.is_last = true;
+        self
+    }
+
+    /// The client may come back after so many seconds.
+    pub(super) fn after(mut self: Box<Self>, seconds: u64) -> Box<Self> {
+        headers::retry_after(&mut self.headers, seconds);
         self
     }
 
@@ -143,7 +148,7 @@ impl Failure {
         {
             said.body = clean.into();
         }
-        headers::hide(&mut self.headers, |value| secrets.hidden_in(value).is_some());
+        headers::hide(&mut self.headers, secrets);
     }
 
     /// How much the client learns from it: the answer to "which of several failures do I show?"

@@ -7,11 +7,11 @@ use http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, USER_AGENT,
 };
 use http::{HeaderMap, HeaderValue};
-use memchr::memmem;
 use smallvec::SmallVec;
 
 use crate::gateway::retry_after;
-use crate::route::table::{Key, OnLossy, Route, Slot};
+use crate::route::secrets::Secrets;
+use crate::route::table::{OnLossy, Route, Slot};
 use crate::time::{Clock, Rfc3339};
 use crate::wire::Format;
 use crate::wire::fault::Fault;
@@ -127,12 +127,17 @@ pub(super) fn on_lossy(client: &HeaderMap) -> Result<Option<OnLossy>, Fault> {
 
 /// The headers of an answer, before anything is known of this one request: those of every answer of this route, and
 /// what of the upstream's comes down.
-pub(super) fn answered(upstream: &HeaderMap, (route, key): (&Route, &Key), to: Format, model: &str) -> HeaderMap {
+pub(super) fn answered(
+    upstream: &HeaderMap,
+    (route, secrets): (&Route, &Secrets),
+    to: Format,
+    model: &str,
+) -> HeaderMap {
     let mut headers = route.answered.get_or_init(|| answered_always(route)).clone();
     if route.names.header.is_none() {
         insert(&mut headers, ROUTE, &format!("{}/{model}", route.provider.name));
     }
-    descend(upstream, (route.format, to), Some(key), &mut headers);
+    descend(upstream, (route.format, to), Some(secrets), &mut headers);
     headers
 }
 
@@ -155,10 +160,10 @@ pub(super) fn down(upstream: &HeaderMap, from: Format, to: Format) -> HeaderMap 
     headers
 }
 
-/// `key`: what a value may hold that is not to come down; where there is none, somebody else looks.
-fn descend(upstream: &HeaderMap, (from, to): (Format, Format), key: Option<&Key>, headers: &mut HeaderMap) {
+/// `secrets`: what no value that comes down may hold; where there are none, somebody else looks.
+fn descend(upstream: &HeaderMap, (from, to): (Format, Format), secrets: Option<&Secrets>, headers: &mut HeaderMap) {
     let mut foreign = false;
-    let is_fit = |value: &HeaderValue| !key.is_some_and(|key| holds(value.as_bytes(), key));
+    let is_fit = |value: &HeaderValue| !secrets.is_some_and(|secrets| secrets.are_in(value.as_bytes()));
     for (name, value) in upstream {
         let known = name.as_str();
         if DOWN_ALWAYS.iter().any(|p| known.starts_with(p)) && is_fit(value) {
@@ -253,18 +258,13 @@ pub(super) fn whole_seconds(left: Duration) -> u64 {
 /// What the official SDKs wait at most because a `retry-after` says so; told of more, they come back after a second.
 pub(super) const SDK_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Leaves out whole headers by their values.
-pub(super) fn hide(headers: &mut HeaderMap, is_secret: impl Fn(&[u8]) -> bool) {
-    let found = headers.iter().filter(|(_, value)| is_secret(value.as_bytes())).map(|(name, _)| name.clone());
-    for name in found.collect::<SmallVec<[HeaderName; 1]>>() {
+/// Leaves out whole headers in which a secret stands.
+pub(super) fn hide(headers: &mut HeaderMap, secrets: &Secrets) {
+    let is_secret = |(_, value): &(&HeaderName, &HeaderValue)| secrets.are_in(value.as_bytes());
+    let found: SmallVec<[HeaderName; 1]> = headers.iter().filter(is_secret).map(|(name, _)| name.clone()).collect();
+    for name in found {
         headers.remove(name);
     }
-}
-
-/// Whether a header's value holds the key a request was sent with. Nearly all are too short for that.
-pub(super) fn holds(value: &[u8], key: &Key) -> bool {
-    let secret = key.secret.as_ref().map(|secret| secret.expose().as_bytes()).filter(|secret| 8 <= secret.len());
-    secret.is_some_and(|secret| secret.len() <= value.len() && memmem::find(value, secret).is_some())
 }
 
 /// Takes out what an upstream said of its limits.

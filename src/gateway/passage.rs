@@ -8,19 +8,21 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method, Response, StatusCode};
+use memchr::memmem::Finder;
 
 use crate::gateway::attempt::{Content, Delivery, path_of, refused, unread, unsent};
-use crate::gateway::body::Body;
+use crate::gateway::body::{Body, Noted};
 use crate::gateway::failure::Failure;
 use crate::gateway::forward::{Inbound, Request, clip, unknown_model};
 use crate::gateway::ticket::Ticket;
 use crate::gateway::{Gateway, headers, permit};
 use crate::limit::Need;
 use crate::route::table::{Address, Model, OnLossy, Resolved, Route, Slot, Table};
-use crate::upstream::{Answer, Load, Outgoing, Upload};
+use crate::upstream::{Answer, Load, Outgoing, Unsent, Upload};
 use crate::wire::event::Usage;
 use crate::wire::fault::{Fault, FaultKind};
 use crate::wire::head::{self, Head};
@@ -54,8 +56,8 @@ impl Gateway {
             Err(failure) => return failure.respond(&inbound, ticket),
         };
         // Four bytes of text are a token, more or less; what is no text is not counted by tokens.
-        let input = if head.names_model() { inbound.body.len() as u64 / 4 } else { 0 };
-        match self.permit_for(&inbound, &resolved, Need { input, output_max: Some(0) }) {
+        let need = Need { input: inbound.body.len() as u64 / 4, output_max: head.max_tokens.or(Some(0)) };
+        match self.permit_for(&inbound, &resolved, need) {
             Ok(permit) => ticket.hold(permit),
             Err(failure) => return failure.respond(&inbound, ticket),
         }
@@ -85,7 +87,9 @@ impl Gateway {
     ) -> Result<(Head, Resolved), Box<Failure>> {
         let invalid = |e| Failure::local(Fault::invalid(format!("invalid request body: {e}")));
         let named = text(&inbound.headers, &MODEL);
-        let head = match passing.upload.is_none() && !inbound.body.is_empty() {
+        // JSON that is no object names no model, and is not read.
+        let is_object = inbound.body.trim_ascii_start().first().is_some_and(|first| *first != b'[');
+        let head = match passing.upload.is_none() && is_object {
             true => head::read_any(&inbound.body).map_err(invalid)?,
             false => Head::elsewhere(named.unwrap_or_default()),
         };
@@ -93,6 +97,13 @@ impl Gateway {
         let table = self.table.load();
         let asked = if head.model.is_empty() { named.unwrap_or_default() } else { &head.model };
         ticket.record().model = clip(asked);
+        if let Some(client) = inbound.client.as_deref().filter(|c| passing.upload.is_some() && c.is_by_model()) {
+            let message = format!(
+                "what the client \"{}\" may ask is told by model, and which one this body is for cannot be read; send JSON",
+                client.name
+            );
+            return Err(Failure::local(Fault::new(403, FaultKind::Permission, message)));
+        }
         let resolved = if asked.is_empty() {
             nameless(&table, inbound, passing)
         } else {
@@ -123,46 +134,54 @@ impl Gateway {
             method: passing.method.clone(),
             path: path_for(path, star, &model, passing)?,
             headers: up(request.inbound, route, slot),
-            body: load(request, passing, route, &model),
+            body: load(request, passing, route, &model)?,
             timeouts: route.timeouts,
         };
         let begun = self.clock.micros();
         let sent = self.upstream.send(outgoing).await;
         request.waited(begun, self.clock);
-        if passing.upload.as_ref().is_some_and(Upload::has_failed) {
-            let fault = Fault::new(
-                400,
-                FaultKind::InvalidRequest,
-                "the request body ended early, was too slow, or is too large",
-            );
-            return Err(Failure::local(fault).last(0));
+        if let Some(unsent) = passing.upload.as_ref().and_then(Upload::unsent) {
+            let (status, kind) = match unsent {
+                Unsent::Slow => (408, FaultKind::Timeout),
+                Unsent::TooLarge => (413, FaultKind::TooLarge),
+                Unsent::Cut => (400, FaultKind::InvalidRequest),
+            };
+            return Err(Failure::local(Fault::new(status, kind, unsent.to_string())).last());
         }
         let answer = sent.map_err(|error| unsent(route, &error))?;
-        if !answer.status.is_success() {
-            return Err(Box::pin(refused(request, route, answer)).await);
-        }
-        self.deliver(request, (route, slot), answer, &model).await
+        let begun = self.clock.micros();
+        let delivered = if answer.status.is_success() {
+            self.deliver(request, route, answer, &model).await
+        } else {
+            Err(Box::pin(refused(request, route, answer)).await)
+        };
+        request.waited(begun, self.clock);
+        delivered
     }
 
     async fn deliver(
         &self,
         request: &Request<'_>,
-        (route, slot): (&Route, &Slot),
+        route: &Route,
         answer: Answer,
         model: &str,
     ) -> Result<Delivery, Box<Failure>> {
         let Answer { status, headers: upstream, mut body, .. } = answer;
-        let mut headers = headers::answered(&upstream, (route, &slot.key), request.inbound.format, model);
+        let secrets = &request.resolved.secrets;
+        let mut headers = headers::answered(&upstream, (route, secrets), request.inbound.format, model);
         headers.remove(CONTENT_TYPE);
         for name in [CONTENT_TYPE, CONTENT_DISPOSITION, CONTENT_ENCODING] {
             if let Some(value) = upstream.get(&name) {
                 headers.insert(name, value.clone());
             }
         }
-        headers::hide(&mut headers, |value| headers::holds(value, &slot.key));
+        headers::hide(&mut headers, secrets);
         let length = text(&upstream, &CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-        let is_json = text(&upstream, &CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json"));
-        if is_json && length.is_some_and(|length| length <= READ_BYTES_MAX) {
+        let is_kind = |kind: &str| text(&upstream, &CONTENT_TYPE).is_some_and(|told| told.starts_with(kind));
+        let is_json = is_kind("application/json");
+        // Nobody asks for a body where there is none.
+        let is_empty = status == StatusCode::NO_CONTENT || length == Some(0);
+        if !is_empty && is_json && length.is_some_and(|length| length <= READ_BYTES_MAX) {
             let mut room = self.capacity.room();
             let whole = body.collect(self.bounds.reply_bytes, |bytes| room.fit(bytes)).await.map_err(|e| unread(&e))?;
             let usage = std::str::from_utf8(&whole).ok().and_then(|text| usage(text).ok()).unwrap_or_default();
@@ -172,7 +191,17 @@ impl Gateway {
         if let Some(value) = upstream.get(CONTENT_LENGTH) {
             headers.insert(CONTENT_LENGTH, value.clone());
         }
-        Ok(Delivery { status, headers, content: Content::Raw(body, length), dropped: String::new() })
+        let content = if is_empty {
+            let (usage, room) = (Usage::default(), self.capacity.room());
+            Content::Whole { body: Bytes::new(), usage, is_stream: false, paused: false, room }
+        } else if is_json {
+            Content::Raw(body, length, Noted::End(Vec::new()))
+        } else if is_kind("text/event-stream") {
+            Content::Raw(body, length, Noted::Events(0))
+        } else {
+            Content::Raw(body, length, Noted::Nothing)
+        };
+        Ok(Delivery { status, headers, content, dropped: String::new() })
     }
 }
 
@@ -212,7 +241,7 @@ fn of_model(table: &Table, asked: &str, inbound: &Inbound, passing: &Passing) ->
 
 /// The provider that is meant where no model is named.
 fn nameless(table: &Table, inbound: &Inbound, passing: &Passing) -> Result<Resolved, Box<Failure>> {
-    if let Some(client) = inbound.client.as_deref().filter(|client| client.models().next().is_some()) {
+    if let Some(client) = inbound.client.as_deref().filter(|client| client.is_restricted()) {
         return Err(permit::forbidden(client, "(none is named)"));
     }
     let of = |model: &Arc<Model>| model.routes.first().map(|route| Arc::clone(&route.provider));
@@ -290,13 +319,15 @@ fn up(inbound: &Inbound, route: &Route, slot: &Slot) -> HeaderMap {
 }
 
 /// The body: kept and with the route's name of the model, or sent on.
-fn load(request: &Request<'_>, passing: &Passing, route: &Route, model: &str) -> Load {
+fn load(request: &Request<'_>, passing: &Passing, route: &Route, model: &str) -> Result<Load, Box<Failure>> {
     if let Some(upload) = &passing.upload {
-        return Load::Streamed(upload.clone());
+        // It went on while the attempt before came to its end.
+        let spent = || Fault::new(502, FaultKind::Unavailable, "some of the body was sent, and cannot be sent again");
+        return upload.begin().map(Load::Streamed).ok_or_else(|| Failure::local(spent()).last());
     }
     let (head, body) = (request.head, &request.inbound.body);
     let edit = head.names_model().then(|| crate::gateway::attempt::model_edit(head, route, model)).flatten();
-    head.apply(body, edit.into_iter().collect()).into()
+    Ok(head.apply(body, edit.into_iter().collect()).into())
 }
 
 /// What a reply says was used, if it says so as others do.
@@ -309,14 +340,27 @@ fn usage(text: &str) -> Result<Usage, JsonError> {
             cursor.skip()?;
             continue;
         }
-        cursor.object()?;
-        while let Some(key) = cursor.key()? {
-            let count = cursor.any_u64()?;
-            match key.decode().as_ref() {
-                "prompt_tokens" | "input_tokens" => usage.input = count,
-                "completion_tokens" | "output_tokens" => usage.output = count,
-                _ => {}
-            }
+        usage = counts(&mut cursor)?;
+    }
+    Ok(usage)
+}
+
+/// The same of the end of one that was not kept; nothing, where it stands elsewhere.
+pub(super) fn usage_at_end(end: &str) -> Usage {
+    head::last_member(end, &Finder::new("\"usage\""), counts).unwrap_or_default()
+}
+
+/// What is counted, in either vendor's words.
+fn counts(cursor: &mut Cursor<'_>) -> Result<Usage, JsonError> {
+    let mut usage = Usage::default();
+    cursor.object()?;
+    while let Some(key) = cursor.key()? {
+        let count = cursor.any_u64()?;
+        match key.decode().as_ref() {
+            "prompt_tokens" | "input_tokens" => usage.input = count,
+            "completion_tokens" | "output_tokens" => usage.output = count,
+            // Totals, and parts of these.
+            _ => {}
         }
     }
     Ok(usage)

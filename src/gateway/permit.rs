@@ -22,6 +22,8 @@ use crate::wire::tokens;
 pub(super) struct Permit {
     client: Arc<Client>,
     entry: Option<Entry>,
+    /// Tokens its request is guessed to have.
+    input: u64,
     clock: Clock,
 }
 
@@ -29,7 +31,7 @@ impl Permit {
     /// The request is over: what it used is known, or guessed.
     pub(super) fn settle(&mut self, record: &Record) {
         if let Some(entry) = self.entry.take() {
-            self.client.account.settle(&entry, used(record, entry.held()));
+            self.client.account.settle(&entry, used(record, (entry.held(), self.input)));
         }
     }
 
@@ -48,16 +50,23 @@ impl Drop for Permit {
     }
 }
 
-/// What a request has used: as the upstream counted it; nothing where it was refused or failed; and what was held for it where
-/// the upstream does not count. An answer that was left or broke is counted at its beginning only, if at all (Anthropic's
-/// `message_start` tells a first few tokens of output), so what was held for it is the least it costs: else who leaves just
-/// before the end would be answered for nothing.
-fn used(record: &Record, held: u64) -> u64 {
-    let usage = &record.usage;
+/// What a request has used: as the upstream counted it; nothing where nobody answered it. Many streams are not counted, for most
+/// clients of OpenAI's do not ask for it: what has passed is guessed then. And an answer that was left or broke is counted at its
+/// beginning only, if at all (Anthropic's `message_start` tells a first few tokens of output), so it costs what was held for it at
+/// least: else who leaves just before the end would be answered for nothing.
+fn used(record: &Record, (held, input): (u64, u64)) -> u64 {
+    let Record { usage, tries, attempts, output_guess, .. } = record;
     let counted = usage.input_total().saturating_add(usage.output.unwrap_or(0));
-    let is_answered = matches!(record.status, 200..=299 | 0) && 0 < record.attempts;
-    let is_counted = record.ended == Ended::Complete && !usage.is_empty();
-    if is_answered && !is_counted { counted.max(held) } else { counted }
+    let guessed = input.saturating_add(*output_guess);
+    let is_under_way = tries.len() < *attempts as usize;
+    let is_answered = is_under_way || tries.last().is_some_and(|last| last.outcome == "ok");
+    match record.ended {
+        _ if !is_answered => counted,
+        Ended::Complete if !usage.is_empty() => counted,
+        Ended::Complete if 0 < *output_guess => guessed,
+        Ended::Complete => held,
+        Ended::Broken(_) | Ended::ClientClosed => counted.max(held).max(guessed),
+    }
 }
 
 fn moment(clock: Clock) -> Moment {
@@ -109,7 +118,10 @@ impl Gateway {
         let model = &resolved.model.name;
         let at = moment(self.clock);
         match client.account.admit(client.terms(model), need, at) {
-            Ok(entry) => Ok(Some(Permit { client: Arc::clone(client), entry: Some(entry), clock: self.clock })),
+            Ok(entry) => {
+                let (client, input) = (Arc::clone(client), need.input);
+                Ok(Some(Permit { client, entry: Some(entry), input, clock: self.clock }))
+            }
             Err(refusal) => {
                 let (fault, headers) = refused(client, &refusal, model, at);
                 Err(Box::new(Failure { headers, limited: Some(kind(refusal.which)), ..*Failure::local(*fault) }))

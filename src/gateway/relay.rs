@@ -41,6 +41,8 @@ pub(super) struct Relay {
     over: bool,
     /// Frames read so far.
     frames: u32,
+    /// Tokens of output in them, guessed.
+    output_guess: u64,
     /// Bytes held in `ready` before the commit point.
     held_bytes: usize,
     pulse: Option<Pulse>,
@@ -130,6 +132,7 @@ impl Relay {
             ready: VecDeque::new(),
             over: false,
             frames: 0,
+            output_guess: 0,
             held_bytes: 0,
             pulse,
             around,
@@ -243,8 +246,7 @@ impl Relay {
             match &mut self.lane {
                 Lane::Translated(lane) => lane.frame(&frame, &self.around.secrets),
                 Lane::Verbatim(lane) => {
-                    lane.look(&frame);
-                    if let Some(clean) = lane.cleaned(&frame, &self.around.secrets) {
+                    if let Some(clean) = lane.look(&frame, &self.around.secrets) {
                         // What stands before it in this chunk goes as it came.
                         let end = chunk.len().saturating_sub(self.framer.held_len());
                         let begin = end.saturating_sub(frame.raw().len());
@@ -262,6 +264,9 @@ impl Relay {
                 }
             }
             taken += 1;
+            if self.has_output() {
+                self.output_guess += tokens_in(frame.raw().len());
+            }
         }
         if !self.around.room.fit(self.framer.held_len()) {
             self.lacks_room = true;
@@ -303,8 +308,7 @@ impl Relay {
                 // A last event without its blank line still counts, if it is all there.
                 if let Some(frame) = tail.filter(is_whole) {
                     self.frames = self.frames.saturating_add(1);
-                    lane.look(&frame);
-                    let clean = lane.cleaned(&frame, &self.around.secrets).or_else(|| lane.renamed(&frame));
+                    let clean = lane.look(&frame, &self.around.secrets).or_else(|| lane.renamed(&frame));
                     self.ready.push_back(clean.unwrap_or_else(|| frame.raw().clone()));
                     if !lane.finished && lane.fault.is_none() {
                         // What is told next must be an event of its own.
@@ -334,13 +338,25 @@ impl Relay {
     }
 }
 
+/// Tokens that an event of so many bytes brings, for who is not told: one, and more where it is longer than the few words of
+/// most events and all that is around them.
+fn tokens_in(event_bytes: usize) -> u64 {
+    1 + event_bytes.saturating_sub(EVENT_BYTES_USUAL) as u64 / 4
+}
+
+/// As long as an event is that brings a word: OpenAI's have 200 to 350 bytes, Anthropic's 120.
+const EVENT_BYTES_USUAL: usize = 350;
+
 impl Drop for Relay {
     fn drop(&mut self) {
         let Some(mut ticket) = self.ticket.take() else {
             return;
         };
         ticket.record().usage = self.usage();
-        if self.is_over() {
+        ticket.record().output_guess = self.output_guess;
+        // Whoever has had the last event need not wait for the end of the bytes.
+        let has_all = matches!(&self.lane, Lane::Verbatim(lane) if lane.ended) && self.ready.is_empty();
+        if self.is_over() || has_all {
             match self.fault() {
                 None => ticket.complete(),
                 Some(fault) => {
@@ -353,7 +369,8 @@ impl Drop for Relay {
 }
 
 impl Verbatim {
-    fn look(&mut self, frame: &Frame) {
+    /// Notes what a frame says. Gives one that tells of a fault without the keys it repeats; any other is not looked through.
+    fn look(&mut self, frame: &Frame, secrets: &Secrets) -> Option<Bytes> {
         let past = if self.output { Past::Output } else { Past::Nothing };
         let seen = (self.format.codec().inspect)(frame, past);
         if let Some(usage) = seen.usage {
@@ -368,16 +385,15 @@ impl Verbatim {
                 self.finished |= self.awaited.unwrap_or(0) == 0;
             }
             Sign::Over => (self.finished, self.ended) = (true, true),
-            // After the end there is nothing left to break.
-            Sign::Fault(fault) if !self.finished => self.fault = Some(fault),
-            Sign::Fault(_) => {}
+            Sign::Fault(fault) => {
+                // After the end there is nothing left to break.
+                if !self.finished {
+                    self.fault = Some(fault);
+                }
+                return secrets.hidden_in(frame.raw()).map(Bytes::from);
+            }
         }
-    }
-
-    /// A frame that tells of a fault, without the keys it repeats. Any other is not looked through.
-    fn cleaned(&self, frame: &Frame, secrets: &Secrets) -> Option<Bytes> {
-        self.fault.as_ref()?;
-        secrets.hidden_in(frame.raw()).map(Bytes::from)
+        None
     }
 
     /// The frame with the model's name replaced, where it carries one and that is asked for.

@@ -45,6 +45,8 @@ pub struct Record {
     /// Paths of what did not arrive as the client set it, joined by commas.
     pub dropped: String,
     pub usage: Usage,
+    /// Tokens of output that went on, guessed by what passed: for where nobody has counted them, or not to the end.
+    pub output_guess: u64,
     /// The tokens told, where only these were asked for.
     pub counted: Option<u64>,
     pub ended: Ended,

@@ -26,7 +26,12 @@ pub fn route(name: &str, keys: usize) -> Route {
         sent: OnceLock::new(),
     };
     Route {
-        provider: Arc::new(Provider { name: name.into(), display_name: name.into(), state: Arc::default() }),
+        provider: Arc::new(Provider {
+            name: name.into(),
+            display_name: name.into(),
+            state: Arc::default(),
+            filled: Box::default(),
+        }),
         model: Pattern::new("m"),
         names: Names::new(name, &Pattern::new("m")),
         via: "m".into(),

@@ -1,5 +1,6 @@
 //! Every credential of a table, so that none is shown: some upstreams repeat the key they refuse, and one may repeat another's.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use memchr::memmem;
@@ -7,7 +8,8 @@ use memchr::memmem;
 use crate::route::table::Model;
 use crate::secret::Secret;
 
-/// All keys there are, and headers that are kept secret, each once. Looked for only in what is shown because something failed.
+/// All keys there are, and what variables have put into headers and queries, each once. Texts are looked through only where they
+/// are shown because something failed; of headers, those that come down.
 #[derive(Debug, Default)]
 pub struct Secrets(Vec<Known>);
 
@@ -22,20 +24,31 @@ struct Known {
 const BYTES_MIN: usize = 8;
 
 impl Secrets {
-    pub(in crate::route) fn of(models: &[Arc<Model>]) -> Self {
+    pub(in crate::route) fn of(models: &[Arc<Model>], direct: &[Arc<Model>]) -> Self {
         let mut all: Vec<Known> = Vec::new();
-        let routes = || models.iter().flat_map(|model| &model.routes);
-        let keys = routes().flat_map(|route| &route.keys).filter_map(|slot| slot.key.secret.clone());
-        // Headers that the configuration fills in from the environment.
-        let values = routes().flat_map(|route| route.headers.values()).filter(|value| value.is_sensitive());
-        let secrets = keys.chain(values.filter_map(|value| Some(Secret::new(value.to_str().ok()?))));
+        let routes = models.iter().chain(direct).flat_map(|model| &model.routes);
+        let secrets = routes.flat_map(|route| {
+            let keys = route.keys.iter().filter_map(|slot| slot.key.secret.clone());
+            keys.chain(route.provider.filled.iter().cloned())
+        });
         for secret in secrets.filter(|secret: &Secret| BYTES_MIN <= secret.expose().len()) {
             if !all.iter().any(|known| known.secret.digest() == secret.digest()) {
                 let escaped = secret.expose().contains('/').then(|| Secret::new(&secret.expose().replace('/', "\\/")));
                 all.push(Known { secret, escaped });
             }
         }
+        // One may be the beginning of another: what is longest is taken out first.
+        all.sort_by_key(|known| Reverse(known.secret.expose().len()));
         Self(all)
+    }
+
+    /// Whether one of them stands in a header's value. Most are longer than most values.
+    #[must_use]
+    pub fn are_in(&self, value: &[u8]) -> bool {
+        let is_in = |secret: &Secret| {
+            secret.expose().len() <= value.len() && memmem::find(value, secret.expose().as_bytes()).is_some()
+        };
+        self.0.iter().any(|known| is_in(&known.secret) || known.escaped.as_ref().is_some_and(is_in))
     }
 
     /// The text without them; `None`, as a rule, if there is none in it.
@@ -92,11 +105,15 @@ mod tests {
         };
         let mut again = route("p", 1);
         again.keys[0].key = Arc::clone(&one.keys[0].key);
-        let secrets = Secrets::of(&[model(vec![one, short]), model(vec![again])]);
+        let mut longer = route("r", 1);
+        longer.keys[0].key = key("sk-live-0123456789abcdef-and-more-of-it");
+        let models = [model(vec![one, short]), model(vec![again]), model(vec![longer])];
+        let secrets = Secrets::of(&models, &[]);
         for (text, expect) in [
             ("nothing to see", None),
             ("short is a word", None),
             ("no sk-live-0123456789abcdef, no sk-live-0123456789abcdef", Some("no sk-…cdef, no sk-…cdef")),
+            ("sk-live-0123456789abcdef-and-more-of-it", Some("sk-…f-it")),
             ("ab/cd/ef/gh/ij/kl/mn/op and ab\\/cd\\/ef\\/gh\\/ij\\/kl\\/mn\\/op", Some("ab/…n/op and ab/…n/op")),
         ] {
             assert_eq!(secrets.hidden(text).as_deref(), expect, "{text}");
@@ -106,6 +123,11 @@ mod tests {
             secrets.hidden_in(b"\xff sk-live-0123456789abcdef").as_deref(),
             Some("\u{fffd} sk-…cdef".as_bytes())
         );
-        assert_eq!(secrets.0.len(), 2, "each once");
+        assert_eq!(secrets.0.len(), 3, "each once");
+        for (value, is) in
+            [("id sk-live-0123456789abcdef", true), ("ab\\/cd\\/ef\\/gh\\/ij\\/kl\\/mn\\/op", true), ("short", false)]
+        {
+            assert_eq!(secrets.are_in(value.as_bytes()), is, "{value}");
+        }
     }
 }

@@ -248,6 +248,8 @@ pub struct Provider {
     pub display_name: Box<str>,
     /// Resting as a whole.
     pub state: Arc<KeyState>,
+    /// What variables have put into its headers and queries: credentials, maybe.
+    pub filled: Box<[Secret]>,
 }
 
 /// One key of a route: the credential and the three scopes in which it may rest.
@@ -538,14 +540,15 @@ impl Table {
             }
         }
         wildcards.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.particular()));
-        let secrets = Arc::new(Secrets::of(&models));
+        let secrets = Arc::new(Secrets::of(&models, &[]));
         Self { models: models.into(), names, wildcards: wildcards.into(), direct: Box::default(), secrets, hash }
     }
 
     /// Adds what requests take that name no model.
     #[must_use]
     pub fn with_direct(self, direct: Vec<Arc<Model>>) -> Self {
-        Self { direct: direct.into(), ..self }
+        let secrets = Arc::new(Secrets::of(&self.models, &direct));
+        Self { direct: direct.into(), secrets, ..self }
     }
 
     /// Providers that pass a path through, by a model each that stands for all of theirs.

@@ -294,7 +294,7 @@ async fn pass(
 ) -> Result<Response<Body>, Refusal> {
     let http::request::Parts { method, uri, headers, .. } = parts;
     let is_empty = hyper::body::Body::is_end_stream(&body);
-    let is_json = headers.get(CONTENT_TYPE).is_some_and(|kind| intake::is_json(kind.as_bytes()));
+    let is_json = headers.get(CONTENT_TYPE).is_some_and(|kind| intake::says_json(kind.as_bytes()));
     let (path, query) = (uri.path().into(), uri.query().map(Into::into));
     let mut passing = Passing { method, path, query, upload: None };
     if is_empty || is_json && !headers.contains_key(CONTENT_ENCODING) {

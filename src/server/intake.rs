@@ -19,7 +19,7 @@ use crate::gateway::{Room, stopping};
 use crate::server::refusal::Refusal;
 use crate::server::worker::Worker;
 use crate::upstream::watch::{Watch, after, from_now};
-use crate::upstream::{BoxError, Upload};
+use crate::upstream::{BoxError, Unsent, Upload};
 use crate::wire::fault::{Fault, FaultKind};
 
 /// A body, and the room it takes.
@@ -101,12 +101,12 @@ impl hyper::body::Body for Guarded {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+        let Poll::Ready(frame) = self.poll_data(cx) else {
             let idle = self.bounds.body_idle;
             let since = *self.silent_since.get_or_insert_with(|| from_now(Duration::ZERO));
             let deadline = after(since, idle).min(self.deadline);
             ready!(self.watch.poll_past(cx, deadline));
-            return Poll::Ready(Some(Err("the request body did not arrive in time".into())));
+            return Poll::Ready(Some(Err(Unsent::Slow.into())));
         };
         self.silent_since = None;
         let frame = match frame {
@@ -115,9 +115,21 @@ impl hyper::body::Body for Guarded {
         };
         self.read += frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
         if self.bounds.body_bytes < self.read {
-            return Poll::Ready(Some(Err("the request body is too large".into())));
+            return Poll::Ready(Some(Err(Unsent::TooLarge.into())));
         }
         Poll::Ready(Some(frame))
+    }
+}
+
+impl Guarded {
+    /// Trailers are left out: which headers may cross is known, and they are none of these.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        loop {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) if !frame.is_data() => {}
+                frame => return Poll::Ready(frame),
+            }
+        }
     }
 }
 
@@ -167,6 +179,12 @@ pub(super) fn is_json(kind: &[u8]) -> bool {
         let charset = parameter.strip_prefix(b"charset=").unwrap_or(b"utf-8");
         [&b"utf-8"[..], b"utf8", b"us-ascii"].contains(&unquoted(charset))
     })
+}
+
+/// Whether a media type says that it is JSON, where other kinds are taken as well.
+pub(super) fn says_json(kind: &[u8]) -> bool {
+    let essence = kind.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    is_json(kind) && !essence.is_empty() && !essence.eq_ignore_ascii_case(b"text/plain")
 }
 
 fn unquoted(text: &[u8]) -> &[u8] {
@@ -230,6 +248,8 @@ mod tests {
             ("application/octet-stream", false),
         ] {
             assert_eq!(is_json(kind.as_bytes()), is, "{kind:?}");
+            let says = is && !kind.is_empty() && !kind.starts_with("text/plain");
+            assert_eq!(says_json(kind.as_bytes()), says, "{kind:?}");
         }
     }
 }

@@ -54,7 +54,7 @@ fn text(w: &mut Writer<'_>, text: Option<&str>) {
 fn find(table: &Table, now: Millis) -> Vec<Resting<'_>> {
     let mut found = Vec::new();
     let mut seen: AHashSet<*const KeyState> = AHashSet::new();
-    for route in table.models().flat_map(|m| &m.routes) {
+    for route in table.models().chain(table.direct()).flat_map(|m| &m.routes) {
         let mut look = |scope: Scope, state: &KeyState, key| {
             // States are shared by all that they are the state of.
             if !state.is_ready(now) && seen.insert(std::ptr::from_ref(state)) {

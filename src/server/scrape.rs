@@ -41,7 +41,7 @@ fn number(n: u64) -> f64 {
 /// Each key, by its provider and the variable it came from: whether it rests. Keys of one variable rest together.
 fn keys(table: &Table, now: Millis, all: &mut Scraped) {
     let mut soonest: AHashMap<(&str, &str), Millis> = AHashMap::new();
-    for route in table.models().flat_map(|model| &model.routes) {
+    for route in table.models().chain(table.direct()).flat_map(|model| &model.routes) {
         for slot in route.keys.iter().filter(|slot| slot.key.secret.is_some()) {
             let ready_at = if slot.on_key.is_ready(now) { now } else { slot.on_key.ready_at() };
             soonest

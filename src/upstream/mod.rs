@@ -49,7 +49,7 @@ use connect::Connector;
 use exchange::{Exchange, Failed};
 use pool::{Place, Pool, Taken};
 use sent::Sent;
-pub use sent::{BoxError, Load, Upload};
+pub use sent::{BoxError, Load, Unsent, Upload};
 
 /// Sends requests. There is one for each worker thread; copies share its connections.
 #[derive(Clone)]

@@ -28,24 +28,59 @@ impl From<Parts> for Load {
 /// Why a streamed body ends before its end.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A body that is sent on as it comes. Copies are the same body: it can be sent once more as long as none of it was read.
+/// What became of a streamed body that did not arrive: whoever sends it is to blame.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unsent {
+    Slow,
+    TooLarge,
+    Cut,
+}
+
+impl fmt::Display for Unsent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Slow => "the request body did not arrive in time",
+            Self::TooLarge => "the request body is too large",
+            Self::Cut => "the request body ended early",
+        })
+    }
+}
+
+impl std::error::Error for Unsent {}
+
+/// A body that is sent on as it comes. It can be sent once more as long as none of it was read, by whoever began last: an attempt
+/// that has failed may still hold it, and must not take what belongs to the next.
 #[derive(Clone)]
 pub struct Upload {
     inner: Arc<Mutex<Inner>>,
     /// As it was declared.
     pub length: Option<u64>,
+    attempt: u32,
 }
 
 struct Inner {
     body: Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>,
+    /// Who may read.
+    attempt: u32,
     is_touched: bool,
-    has_failed: bool,
+    unsent: Option<Unsent>,
 }
 
 impl Upload {
     pub fn new(body: impl Body<Data = Bytes, Error = BoxError> + Send + 'static, length: Option<u64>) -> Self {
-        let inner = Inner { body: Box::pin(body), is_touched: false, has_failed: false };
-        Self { inner: Arc::new(Mutex::new(inner)), length }
+        let inner = Inner { body: Box::pin(body), attempt: 0, is_touched: false, unsent: None };
+        Self { inner: Arc::new(Mutex::new(inner)), length, attempt: 0 }
+    }
+
+    /// The body for one more attempt, and for no earlier one any more; `None` if some of it has gone already.
+    #[must_use]
+    pub fn begin(&self) -> Option<Self> {
+        let mut inner = self.inner.lock();
+        if inner.is_touched {
+            return None;
+        }
+        inner.attempt += 1;
+        Some(Self { attempt: inner.attempt, ..self.clone() })
     }
 
     /// Some of it was read, so it cannot be sent again.
@@ -54,17 +89,22 @@ impl Upload {
         self.inner.lock().is_touched
     }
 
-    /// Whoever sends it is to blame that it ended.
+    /// Why it did not arrive, if it did not.
     #[must_use]
-    pub fn has_failed(&self) -> bool {
-        self.inner.lock().has_failed
+    pub fn unsent(&self) -> Option<Unsent> {
+        self.inner.lock().unsent
     }
 
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut inner = self.inner.lock();
+        if inner.attempt != self.attempt {
+            return Poll::Ready(Some(Err("another attempt has begun".into())));
+        }
         let frame = ready!(inner.body.as_mut().poll_frame(cx));
         inner.is_touched = true;
-        inner.has_failed |= matches!(frame, Some(Err(_)));
+        if let Some(Err(error)) = &frame {
+            inner.unsent = Some(error.downcast_ref().copied().unwrap_or(Unsent::Cut));
+        }
         Poll::Ready(frame)
     }
 }
@@ -158,10 +198,23 @@ impl Body for Sent {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
     use smallvec::smallvec;
 
     use super::*;
     use crate::wire::splice::{Edit, splice};
+
+    #[test]
+    fn a_body_belongs_to_the_attempt_that_began_last() {
+        let upload = Upload::new(http_body_util::Full::new(Bytes::from_static(b"x")).map_err(|e| match e {}), None);
+        let [first, second] = [upload.begin().unwrap(), upload.begin().unwrap()];
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        assert!(matches!(first.poll_frame(cx), Poll::Ready(Some(Err(_)))), "it is over for the first");
+        assert!(!upload.is_touched() && upload.unsent().is_none(), "which has taken nothing");
+        let frame = second.poll_frame(cx);
+        assert!(matches!(&frame, Poll::Ready(Some(Ok(data))) if data.data_ref().is_some_and(|data| data == "x")));
+        assert!(upload.begin().is_none(), "and now there is none left for a third");
+    }
 
     #[test]
     fn short_bodies_are_joined_and_long_ones_never_copied() {

@@ -152,7 +152,7 @@ pub(in crate::wire) fn members<'t>(text: &'t str, mut each: impl FnMut(&str, &'t
 ///
 /// What follows the value must be members up to the brace that ends the text; were the name nested, more than one
 /// brace would have to close, and this would not read. An escaped quote begins no name.
-pub(in crate::wire) fn last_member<'t, T>(
+pub(crate) fn last_member<'t, T>(
     text: &'t str,
     key: &Finder<'_>,
     read: impl FnOnce(&mut Cursor<'t>) -> Result<T, JsonError>,

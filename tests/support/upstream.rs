@@ -22,6 +22,7 @@ use super::{samples, wait_until};
 pub struct Seen {
     /// Which connection it came on, counted from 0.
     pub connection: usize,
+    pub method: String,
     pub path: String,
     pub headers: Headers,
     pub body: Vec<u8>,
@@ -31,8 +32,9 @@ impl Seen {
     fn of(connection: usize, arrived: Arrived) -> Self {
         let Arrived { head, headers, body } = arrived;
         let text = String::from_utf8_lossy(&head);
-        let path = text.split(' ').nth(1).unwrap_or_default().to_owned();
-        Self { connection, path, headers, body }
+        let mut words = text.split(' ').map(str::to_owned);
+        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        Self { connection, method, path, headers, body }
     }
 
     pub fn text(&self) -> String {
