@@ -11,7 +11,7 @@ use ring::digest::{SHA256, digest};
 
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::http::{Client, Reply, Request};
-use crate::support::samples::{CHAT, CHAT_REPLY, CHAT_REQUEST, MESSAGES, SIDES, Side};
+use crate::support::samples::{CHAT, CHAT_REPLY, CHAT_REQUEST, MESSAGES, MESSAGES_REQUEST, SIDES, Side};
 use crate::support::upstream::{After, Script, Upstream};
 use crate::support::{CLIENT_KEY, comes_true, wait_until};
 
@@ -94,6 +94,29 @@ fn who_is_removed_is_shut_out_on_its_open_connections() {
     wait_until("the reload", || gateway.stderr().contains("reloaded"));
     assert_eq!(open.send(&request).status, 401, "at its next request");
     assert_eq!((ask(&gateway, "key-new", &SIDES[0]).status, ask(&gateway, "key-b", &SIDES[0]).status), (200, 200));
+}
+
+#[test]
+fn where_the_last_client_is_removed_nobody_may_ask() {
+    let upstream = upstream();
+    let gateway = Setup::simple(Format::OpenaiChat, &upstream)
+        .unset("CLIENT_API_KEY")
+        .file("clients/ci.json", &file("key-ci", ""))
+        .start();
+    let reload = |times: usize| {
+        gateway.signal("HUP");
+        wait_until("the reload", || gateway.stderr().matches("reloaded, ").count() == times);
+    };
+    assert_eq!(ask(&gateway, "key-ci", &SIDES[0]).status, 200);
+    fs::remove_file(gateway.home.path().join("config/clients/ci.json")).unwrap();
+    reload(1);
+    for key in ["key-ci", ""] {
+        assert_eq!(ask(&gateway, key, &SIDES[0]).status, 401, "{key:?}");
+    }
+    assert!(gateway.stderr().contains("no client is left, so every request is refused; make a key with"));
+    gateway.home.write("config/clients/new.json", &file("key-new", ""));
+    reload(2);
+    assert_eq!(ask(&gateway, "key-new", &SIDES[0]).status, 200);
 }
 
 #[test]
@@ -371,14 +394,84 @@ fn a_budget_outlives_a_restart() {
     assert!(text.contains("\"ci\":{\"day\":[") && text.contains(",13]"), "{text}");
     let state = gateway.home.path().join(".local/state").display().to_string();
     let second = setup.env("XDG_STATE_HOME", &state).start();
-    for _ in 0..2 {
-        // The words of the prompt and the usual answer of 1024 just fit at first, and then no more.
-        let _any = ask(&second, "key-ci", &SIDES[0]);
-    }
+    // The words of the prompt and the usual answer of 1024 would fit, were nothing spent.
     let refused = ask(&second, "key-ci", &SIDES[0]);
     assert_eq!(refused.status, 429, "{}", refused.text());
     assert!(refused.text().contains("1040 tokens a day; retry in"), "{}", refused.text());
     assert_eq!(refused.headers.one("x-should-retry"), Some("false"), "not within an SDK's patience");
+}
+
+#[test]
+fn a_budget_at_one_model_outlives_a_restart_too_and_old_ones_are_let_go() {
+    let upstream = upstream();
+    let setup = Setup::simple(Format::OpenaiChat, &upstream)
+        .model("other", &[("p", "x")])
+        .file("clients/ci.json", &file("key-ci", r#","per_model":{"m":{"tokens_per_month":1040}}"#));
+    let home = setup.write();
+    let state = home.path().join("state");
+    let kept = state.join("model-proxy/budgets.json");
+    fs::create_dir_all(kept.parent().unwrap()).unwrap();
+    fs::write(&kept, r#"{"gone":{"day":[20000,5],"month":[660,5]}}"#).unwrap();
+    let setup = setup.env("XDG_STATE_HOME", &state.display().to_string());
+    let mut gateway = setup.start();
+    assert_eq!(ask(&gateway, "key-ci", &SIDES[0]).status, 200, "13 of 1040 are used");
+    assert_eq!(gateway.terminate(), Some(0));
+    let text = fs::read_to_string(&kept).unwrap();
+    assert!(text.contains("\"models\":{\"m\":{\"day\":[") && !text.contains("gone"), "{text}");
+    let second = setup.start();
+    let refused = ask(&second, "key-ci", &SIDES[0]);
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    let message = SIDES[0].error_message(&refused);
+    assert!(message.contains("1040 tokens a month of the model \"m\"; retry in"), "{message}");
+    let other = CHAT_REQUEST.replace("\"m\"", "\"other\"");
+    assert_eq!(second.send(&Request::post(CHAT, other).header("x-api-key", "key-ci")).status, 200, "of one model only");
+}
+
+#[test]
+fn headers_tell_the_limit_of_which_less_is_left() {
+    let upstream = upstream();
+    let more = r#","requests_per_minute":3,"per_model":{"quick":{"requests_per_minute":2,"tokens_per_minute":9000}}"#;
+    let gateway = Setup::simple(Format::OpenaiChat, &upstream)
+        .file(
+            "models/m.json",
+            r#"{"logical_name":"m","aliases":["quick"],"model_routings":[{"provider":"p","model":"x"}]}"#,
+        )
+        .file("clients/ci.json", &file("key-ci", more))
+        .start();
+    let told = |model: &str| {
+        let body = CHAT_REQUEST.replace("\"m\"", &format!("{model:?}"));
+        let reply = gateway.send(&Request::post(CHAT, body).header("x-api-key", "key-ci"));
+        let one = |name: &str| reply.headers.one(name).map(str::to_owned);
+        let [limit, left, tokens] =
+            ["limit-requests", "remaining-requests", "limit-tokens"].map(|name| one(&format!("x-ratelimit-{name}")));
+        (reply.status, limit.unwrap(), left.unwrap(), tokens)
+    };
+    let of = |status, limit: &str, left: &str, tokens: Option<&str>| {
+        (status, limit.to_owned(), left.to_owned(), tokens.map(str::to_owned))
+    };
+    assert_eq!(told("m"), of(200, "2", "1", Some("9000")), "the model's, though it is named by an alias");
+    assert_eq!(told("quick"), of(200, "2", "0", Some("9000")));
+    assert_eq!(told("m"), of(429, "2", "0", Some("9000")), "whose limit it was");
+    assert_eq!(told("any/x"), of(200, "3", "0", None), "elsewhere its own");
+    assert_eq!(told("any/x"), of(429, "3", "0", None));
+}
+
+#[test]
+fn who_has_nothing_left_may_still_count() {
+    let upstream = Upstream::answering(|seen, _| match seen.path.contains("count_tokens") {
+        true => Script::json(200, r#"{"input_tokens":7}"#).header("anthropic-ratelimit-requests-remaining", "555"),
+        false => Script::json(200, SIDES[1].reply),
+    });
+    let gateway = Setup::simple(Format::Anthropic, &upstream)
+        .file("clients/ci.json", &file("key-ci", r#","requests_per_minute":1"#))
+        .start();
+    let statuses = [0, 1].map(|_| ask(&gateway, "key-ci", &SIDES[1]).status);
+    assert_eq!(statuses, [200, 429]);
+    let count = Request::post("/v1/messages/count_tokens", MESSAGES_REQUEST).header("x-api-key", "key-ci");
+    let counted = gateway.send(&count);
+    assert_eq!((counted.status, counted.text().as_ref()), (200, r#"{"input_tokens":7}"#));
+    let left = |reply: &Reply| reply.headers.one("anthropic-ratelimit-requests-remaining").map(str::to_owned);
+    assert_eq!(left(&counted).as_deref(), Some("0"), "the client's own, not the upstream's of a key of ours");
 }
 
 /// Runs a command in a folder, as a user would.
@@ -443,6 +536,11 @@ fn a_key_is_made_shown_once_and_works() {
         let (code, out, said) = run(home.path(), words);
         assert!(code == 2 && out.is_empty() && said.contains(says), "{words:?}: {code} {out} {said}");
     }
+    fs::write(home.path().join(".env"), "CLIENT_API_KEY=x\n").unwrap();
+    let (code, out, said) = run(home.path(), &["keys", "new", "default"]);
+    let says = "\"default\" is the name of another client";
+    assert!(code != 0 && out.is_empty() && said.contains(says), "{code} {out} {said}");
+    assert!(!home.path().join("config/clients/default.json").exists(), "what breaks the rest is not left behind");
     let gateway = setup.file("clients/ci.json", &changed).start();
     for key in [first, second] {
         assert_eq!(ask(&gateway, key, &SIDES[0]).status, 200);

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::cli::flags::NAME;
 use crate::cli::parse::Given;
 use crate::cli::{Exit, Unready, environment, lookup, say, wants_json};
-use crate::config::Root;
+use crate::config::{Lookup, Root};
 use crate::route::keys::Registry;
 use crate::route::near::near;
 use crate::route::table::Table;
@@ -27,8 +27,8 @@ fn make(given: &Given) -> Result<Exit, Unready> {
     let lookup = lookup(given, &env)?;
     // What is there must be right before anything is put beside it: a name or a model may be misspelt.
     let loaded = crate::config::load(&env, &lookup, &Registry::default()).map_err(Unready::Config)?;
-    let root = match lookup.root {
-        Root::Directory(root) => root,
+    let root = match &lookup.root {
+        Root::Directory(root) => root.clone(),
         // A directory with nothing but clients leaves the models that are built in where they are.
         Root::Packaged => PathBuf::from("config"),
     };
@@ -36,7 +36,14 @@ fn make(given: &Given) -> Result<Exit, Unready> {
     let key = crate::server::new_key().map_err(|e| Unready::Usage(e.to_string()))?;
     let is_new = !given.has("add");
     let written = if is_new {
-        create(&path, &text(&name, &key, given, &loaded.table)?)
+        create(&path, &text(&name, &key, given, &loaded.table)?).and_then(|()| {
+            // Another client may have this name already: a file that breaks the rest is not left behind.
+            let read = crate::config::load(&env, &beside(&lookup, &root), &Registry::default());
+            read.map(drop).map_err(|found| {
+                let _gone = fs::remove_file(&path);
+                Unready::Config(found)
+            })
+        })
     } else {
         limits(given)?.first().map_or_else(
             || add(&path, &key),
@@ -66,6 +73,11 @@ fn make(given: &Given) -> Result<Exit, Unready> {
         say::out(key.expose());
     }
     Ok(Exit::Fine)
+}
+
+/// Where the next start will look: a directory that was just made is there now.
+fn beside(lookup: &Lookup, root: &Path) -> Lookup {
+    Lookup { root: Root::Directory(root.to_owned()), extra: lookup.extra.clone() }
 }
 
 /// The client's name, which is its file's too.

@@ -16,7 +16,7 @@ use crate::config::env::Env;
 use crate::config::load::Sourced;
 use crate::config::source::{ClientFile, LimitsEntry};
 use crate::limit::{Account, Limits, Terms};
-use crate::route::table::{Pattern, Table};
+use crate::route::table::{Model, Pattern, Table};
 use crate::secret::{Secret, sha256};
 
 /// The client whose key is `CLIENT_API_KEY`, or was made for this run.
@@ -31,7 +31,7 @@ pub struct Client {
     /// What it may ask for; `None`: everything.
     models: Option<Vec<Allowed>>,
     pub limits: Limits,
-    /// By the logical model's name.
+    /// By the logical model's name, or by one that a wildcard stands for.
     pub per_model: Vec<(Box<str>, Limits)>,
     pub account: Arc<Account>,
     /// Nothing of it is limited: nothing need be counted.
@@ -83,17 +83,25 @@ impl Client {
         self.models.iter().flatten().map(|allowed| &*allowed.text)
     }
 
-    /// The limits a request for a model has to pass.
+    /// Which of its limits by model hold for a model that is asked for by some name: those of that very name, where it is one
+    /// of a wildcard's, else the model's.
     #[must_use]
-    pub fn terms(&self, model: &str) -> Terms<'_> {
-        let own = self.per_model.iter().find(|(name, _)| **name == *model);
+    pub fn place(&self, model: &str, asked: &str) -> Option<usize> {
+        let of = |name: &str| self.per_model.iter().position(|(known, _)| **known == *name);
+        of(asked).or_else(|| of(model))
+    }
+
+    /// The limits a request has to pass, and those by model of a [place](Self::place).
+    #[must_use]
+    pub fn terms(&self, place: Option<usize>) -> Terms<'_> {
+        let own = place.and_then(|place| self.per_model.get(place));
         Terms { limits: &self.limits, model: own.map(|(name, limits)| (&**name, limits)) }
     }
 
-    /// Whether it has a day or a month to spend.
+    /// Whether it has a day or a month to spend, in all or of one model.
     #[must_use]
     pub fn has_budget(&self) -> bool {
-        self.limits.tokens_per_day.or(self.limits.tokens_per_month).is_some()
+        self.limits.has_budget() || self.per_model.iter().any(|(_, limits)| limits.has_budget())
     }
 
     /// Eight hexadecimal digits of each of its keys' digests.
@@ -197,18 +205,18 @@ fn client(file: Sourced<ClientFile>, usual: Limits, table: &Table, report: &mut 
         check_model(asked, table, &place.at("models").at(at.to_string()), report);
     }
     let limits = limits(&value.limits, usual);
-    let per_model: Vec<(Box<str>, Limits)> = value
-        .per_model
-        .iter()
-        .flatten()
-        .map(|(model, entry)| {
-            let place = place.at("per_model").at(model);
-            if !table.models().any(|known| *known.name == **model) {
-                unknown(model, table, &place, report);
-            }
-            (model.as_str().into(), self::limits(entry, Limits::default()))
-        })
-        .collect();
+    let mut per_model: Vec<(Box<str>, Limits)> = Vec::new();
+    for (name, entry) in value.per_model.iter().flatten() {
+        let place = place.at("per_model").at(name);
+        let model = limited_as(name, table).unwrap_or_else(|| {
+            unknown(name, table, &place, report);
+            name.as_str().into()
+        });
+        if per_model.iter().any(|(other, _)| *other == model) {
+            report.error(&place, format!("is the model {model:?}, whose limits stand here under another name too"));
+        }
+        per_model.push((model, self::limits(entry, Limits::default())));
+    }
     let allowed = |text: &String| Allowed { text: text.as_str().into(), pattern: Pattern::new(text) };
     let is_enabled = value.enabled.unwrap_or(true);
     Client {
@@ -276,6 +284,13 @@ fn check_model(asked: &str, table: &Table, place: &Place, report: &mut Report) {
     }
 }
 
+/// The name by which a model's limits are found: the model's own for an alias, as it stands where a wildcard takes it in.
+fn limited_as(name: &str, table: &Table) -> Option<Box<str>> {
+    let is_named = |model: &&Arc<Model>| *model.name == *name || model.aliases.iter().any(|alias| **alias == *name);
+    let named = table.models().find(is_named).map(|model| model.name.clone());
+    named.or_else(|| table.resolve(name).map(|_| name.into()))
+}
+
 fn unknown(name: &str, table: &Table, place: &Place, report: &mut Report) {
     let near = table.near(name);
     let found = report.warn(place, format!("there is no model {name:?}"));
@@ -319,13 +334,25 @@ mod tests {
             hash("one"),
             hash("two").to_uppercase()
         );
+        let by_name = format!(
+            r#"{{"key_sha256":"{}","per_model":{{"quick":{{}},"any/one":{{}},"some/*":{{"tokens_per_day":9}}}}}}"#,
+            hash("four")
+        );
+        let wild =
+            r#"{"logical_name":"any/*","aliases":["some/*"],"model_routings":[{"provider":"demo","model":"demo"}]}"#;
         let off = format!(r#"{{"key_sha256":"{}","enabled":false}}"#, hash("three"));
         let vars = [
             ("CLIENT_API_KEY", "main"),
             ("RATE_LIMIT_REQUESTS_PER_MINUTE", "9"),
             ("RATE_LIMIT_TOKENS_PER_MINUTE", "100"),
         ];
-        let (all, told) = read(&[("clients/ci.json", &file), ("clients/off.json", &off)], &vars).unwrap();
+        let files = [
+            ("clients/ci.json", file.as_str()),
+            ("clients/off.json", &off),
+            ("clients/wild.json", &by_name),
+            ("models/any.json", wild),
+        ];
+        let (all, told) = read(&files, &vars).unwrap();
         assert_eq!(told, [""; 0]);
         let clients = Clients::new(&all, &Accounts::default());
         let name = |key: &str| clients.find(key.as_bytes()).map(|client| client.name.to_string());
@@ -345,8 +372,22 @@ mod tests {
         {
             assert_eq!(ci.may_use(model, asked), may, "{model} as {asked}");
         }
-        assert_eq!(ci.terms("fast").model.unwrap().1.requests_at_once, Some(1));
-        assert!(ci.terms("demo").model.is_none() && !ci.is_free, "elsewhere only its own");
+        assert!(!ci.is_free);
+        let limits = |key: &str, model: &str, asked: &str| {
+            let client = clients.find(key.as_bytes()).unwrap();
+            client.terms(client.place(model, asked)).model.map(|(name, _)| name.to_owned())
+        };
+        for (key, model, asked, expect) in [
+            ("two", "fast", "fast", Some("fast")),
+            ("two", "fast", "quick", Some("fast")),
+            ("two", "demo", "demo", None),
+            ("four", "fast", "fast", Some("fast")),
+            ("four", "any/*", "any/one", Some("any/one")),
+            ("four", "any/*", "any/two", Some("any/*")),
+            ("four", "any/*", "some/two", Some("any/*")),
+        ] {
+            assert_eq!(limits(key, model, asked).as_deref(), expect, "{key} asks for {asked}");
+        }
         assert!(!format!("{all:?}").contains("main"), "no key is shown");
     }
 
@@ -389,6 +430,11 @@ mod tests {
                 "/per_model/fast/rpm: unknown field",
             ),
             (
+                vec![("clients/a.json", with(r#","per_model":{"fast":{},"quick":{}}"#))],
+                &[],
+                "clients/a.json:/per_model/quick: is the model \"fast\", whose limits stand here under another name too",
+            ),
+            (
                 vec![("clients/a.json", with("")), ("clients/b.json", with(""))],
                 &[],
                 "clients/b.json:/key_sha256: is the key of the client \"a\" too",
@@ -419,7 +465,7 @@ mod tests {
         }
         for (rest, says) in [
             (r#","models":["fats"]"#, "/models/0: warning: there is no model \"fats\"; did you mean \"fast\"?"),
-            (r#","per_model":{"quick":{}}"#, "/per_model/quick: warning: there is no model \"quick\""),
+            (r#","per_model":{"quack":{}}"#, "/per_model/quack: warning: there is no model \"quack\""),
             (r#","name":"other""#, "/name: warning: is named \"other\", unlike its file"),
         ] {
             let (_, told) = read(&[("clients/a.json", &with(rest))], &[]).unwrap();

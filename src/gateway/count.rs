@@ -61,6 +61,7 @@ impl Gateway {
 
     async fn tally(&self, inbound: &Inbound, ticket: &mut Ticket) -> Result<Count, Box<Failure>> {
         let (head, resolved) = self.open(inbound, ticket)?;
+        ticket.hold(self.unlimited(inbound, &head, &resolved));
         let on_lossy = resolved.model.on_lossy;
         let waited_us = AtomicU64::new(0);
         let request =
@@ -206,6 +207,7 @@ impl Count {
             headers::attempts(&mut headers, ticket.record().attempts);
         }
         headers::json(&mut headers);
+        ticket.tell_limits(&mut headers);
         ticket.record().status = 200;
         ticket.record().counted = Some(self.tokens);
         let mut response = Response::new(Body::recorded(self.body, ticket, None));

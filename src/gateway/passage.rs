@@ -55,12 +55,6 @@ impl Gateway {
             Ok(opened) => opened,
             Err(failure) => return failure.respond(&inbound, ticket),
         };
-        // Four bytes of text are a token, more or less; what is no text is not counted by tokens.
-        let need = Need { input: inbound.body.len() as u64 / 4, output_max: head.max_tokens.or(Some(0)) };
-        match self.permit_for(&inbound, &resolved, need) {
-            Ok(permit) => ticket.hold(permit),
-            Err(failure) => return failure.respond(&inbound, ticket),
-        }
         let (waited_us, on_lossy) = (AtomicU64::new(0), OnLossy::Silent);
         let passing = Some(&passing);
         let request = Request {
@@ -78,7 +72,7 @@ impl Gateway {
         }
     }
 
-    /// Finds the routes it may take.
+    /// Finds the routes it may take, and lets it in.
     fn open_passage(
         &self,
         inbound: &Inbound,
@@ -111,6 +105,11 @@ impl Gateway {
         };
         let resolved = resolved?;
         ticket.record().found = Some(Arc::clone(&resolved.model));
+        // Four bytes of text are a token, more or less; what is no text is not counted by tokens.
+        let need = Need { input: inbound.body.len() as u64 / 4, output_max: head.max_tokens.or(Some(0)) };
+        let client = inbound.client.as_ref();
+        let place = client.and_then(|client| client.place(&resolved.model.name, asked));
+        ticket.hold(self.permit_for(inbound, place, need)?);
         Ok((head, resolved))
     }
 

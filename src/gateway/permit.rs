@@ -10,7 +10,7 @@ use crate::gateway::failure::Failure;
 use crate::gateway::forward::Inbound;
 use crate::gateway::ticket::{Ended, Record};
 use crate::gateway::{Gateway, headers};
-use crate::limit::{Entry, Limits, Moment, Need, Refusal, State, Which};
+use crate::limit::{Entry, Moment, Need, Refusal, State, Which};
 use crate::route::table::Resolved;
 use crate::time::{Clock, Rfc3339};
 use crate::wire::fault::{Fault, FaultKind};
@@ -22,6 +22,8 @@ use crate::wire::tokens;
 pub(super) struct Permit {
     client: Arc<Client>,
     entry: Option<Entry>,
+    /// Which of the client's limits by model hold for it.
+    place: Option<usize>,
     /// Tokens its request is guessed to have.
     input: u64,
     clock: Clock,
@@ -37,7 +39,7 @@ impl Permit {
 
     /// How the client stands now, in the words of both vendors.
     pub(super) fn tell(&self, into: &mut HeaderMap) {
-        tell(&self.client, moment(self.clock), into);
+        tell(&self.client, self.place, moment(self.clock), into);
     }
 }
 
@@ -81,7 +83,7 @@ impl Gateway {
         }
         let at = moment(self.clock);
         client.account.peek(&client.limits, at).map_err(|refusal| {
-            let (fault, headers) = refused(client, &refusal, "", at);
+            let (fault, headers) = refused(client, &refusal, None, at);
             Limited { fault, headers, kind: kind(refusal.which) }
         })
     }
@@ -96,34 +98,40 @@ impl Gateway {
         let Some(client) = inbound.client.as_ref().filter(|client| !client.is_free) else {
             return Ok(None);
         };
-        let model = &resolved.model.name;
-        let terms = client.terms(model);
+        let place = client.place(&resolved.model.name, &head.model);
+        let terms = client.terms(place);
         let counts = terms.limits.counts_tokens() || terms.model.is_some_and(|(_, limits)| limits.counts_tokens());
         // What is no text is refused further on, or passed on and counted by the upstream.
         let text = if counts { std::str::from_utf8(&inbound.body).unwrap_or_default() } else { "" };
         let input = if text.is_empty() { 0 } else { tokens::estimate(text, inbound.format) };
-        self.permit_for(inbound, resolved, Need { input, output_max: head.max_tokens })
+        self.permit_for(inbound, place, Need { input, output_max: head.max_tokens })
     }
 
-    /// The same, where it is known what is needed.
+    /// A permit that takes nothing: for what is not limited, and still tells how its client stands.
+    pub(super) fn unlimited(&self, inbound: &Inbound, head: &Head, resolved: &Resolved) -> Option<Permit> {
+        let client = inbound.client.as_ref().filter(|client| !client.is_free)?;
+        let place = client.place(&resolved.model.name, &head.model);
+        Some(Permit { client: Arc::clone(client), entry: None, place, input: 0, clock: self.clock })
+    }
+
+    /// The same as [`permit`](Self::permit), where it is known what is needed.
     pub(super) fn permit_for(
         &self,
         inbound: &Inbound,
-        resolved: &Resolved,
+        place: Option<usize>,
         need: Need,
     ) -> Result<Option<Permit>, Box<Failure>> {
         let Some(client) = inbound.client.as_ref().filter(|client| !client.is_free) else {
             return Ok(None);
         };
-        let model = &resolved.model.name;
         let at = moment(self.clock);
-        match client.account.admit(client.terms(model), need, at) {
+        match client.account.admit(client.terms(place), need, at) {
             Ok(entry) => {
                 let (client, input) = (Arc::clone(client), need.input);
-                Ok(Some(Permit { client, entry: Some(entry), input, clock: self.clock }))
+                Ok(Some(Permit { client, entry: Some(entry), place, input, clock: self.clock }))
             }
             Err(refusal) => {
-                let (fault, headers) = refused(client, &refusal, model, at);
+                let (fault, headers) = refused(client, &refusal, place, at);
                 Err(Box::new(Failure { headers, limited: Some(kind(refusal.which)), ..*Failure::local(*fault) }))
             }
         }
@@ -162,7 +170,7 @@ pub(super) fn forbidden(client: &Client, model: &str) -> Box<Failure> {
 const SHOWN_MAX: usize = 8;
 
 /// What a client is told that has met a limit of ours.
-fn refused(client: &Client, refusal: &Refusal, model: &str, at: Moment) -> (Box<Fault>, HeaderMap) {
+fn refused(client: &Client, refusal: &Refusal, place: Option<usize>, at: Moment) -> (Box<Fault>, HeaderMap) {
     let Refusal { which, limit, of_model, retry_after } = *refusal;
     let what = match which {
         Which::RequestsPerMinute => "requests a minute",
@@ -171,15 +179,16 @@ fn refused(client: &Client, refusal: &Refusal, model: &str, at: Moment) -> (Box<
         Which::TokensPerDay => "tokens a day",
         Which::TokensPerMonth => "tokens a month",
     };
-    let place = if of_model { format!(" of the model \"{model}\"") } else { String::new() };
+    let model = client.terms(place).model.filter(|_| of_model);
+    let whose = model.map_or_else(String::new, |(name, _)| format!(" of the model \"{name}\""));
     let seconds = retry_after.map(headers::whole_seconds);
     let then = match seconds {
         Some(seconds) => format!("retry in {seconds} s"),
         None => "this request alone is larger".to_owned(),
     };
-    let message = format!("the client \"{}\" may use {limit} {what}{place}; {then}", client.name);
+    let message = format!("the client \"{}\" may use {limit} {what}{whose}; {then}", client.name);
     let mut told = HeaderMap::new();
-    tell(client, at, &mut told);
+    tell(client, place, at, &mut told);
     match seconds {
         Some(seconds) => headers::retry_after(&mut told, seconds),
         None => headers::should_retry(&mut told, false),
@@ -192,18 +201,18 @@ fn refused(client: &Client, refusal: &Refusal, model: &str, at: Moment) -> (Box<
 
 /// Tells how a client stands with its limits of a minute, in both vendors' headers. What an upstream said of the proxy's own
 /// keys gives way: it is not the client's to reckon with.
-fn tell(client: &Client, at: Moment, into: &mut HeaderMap) {
-    let Client { limits, account, .. } = client;
-    let Limits { requests_per_minute: None, tokens_per_minute: None, .. } = limits else {
-        let standing = account.standing(limits, at);
-        headers::forget_limits(into);
-        for (state, names) in [(standing.requests, &REQUESTS), (standing.tokens, &TOKENS)] {
-            if let Some(state) = state {
-                write(&state, names, at, into);
-            }
-        }
+fn tell(client: &Client, place: Option<usize>, at: Moment, into: &mut HeaderMap) {
+    let terms = client.terms(place);
+    if !terms.limits.has_window() && !terms.model.is_some_and(|(_, limits)| limits.has_window()) {
         return;
-    };
+    }
+    let standing = client.account.standing(terms, at);
+    headers::forget_limits(into);
+    for (state, names) in [(standing.requests, &REQUESTS), (standing.tokens, &TOKENS)] {
+        if let Some(state) = state {
+            write(&state, names, at, into);
+        }
+    }
 }
 
 /// Limit, what is left, and when it is whole again: OpenAI's names, then Anthropic's.

@@ -93,8 +93,8 @@ pub(super) struct Ticket {
     drain: Arc<Drain>,
     /// Its place among those under way.
     _place: Option<Place>,
-    /// What it takes of what its client may.
-    permit: Option<Permit>,
+    /// What it takes of what its client may. In a box, for most clients are not limited.
+    permit: Option<Box<Permit>>,
 }
 
 impl Ticket {
@@ -121,7 +121,7 @@ impl Ticket {
 
     /// It was let in.
     pub(super) fn hold(&mut self, permit: Option<Permit>) {
-        self.permit = permit;
+        self.permit = permit.map(Box::new);
     }
 
     /// Tells how the client stands, where it is limited.

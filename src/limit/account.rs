@@ -172,31 +172,37 @@ impl Account {
         }
     }
 
-    /// How it stands now.
-    pub fn standing(&self, limits: &Limits, at: Moment) -> Standing {
+    /// How it stands now: of the client's own limits and those at the model, each time the one of which less is left.
+    pub fn standing(&self, terms: Terms<'_>, at: Moment) -> Standing {
         let ledger = &mut *self.0.lock();
         let at = ledger.meet(at);
-        let usage = &mut ledger.own;
-        usage.window.pass(at.now);
-        let whole_in = usage.window.empty_at().map_or(Duration::ZERO, |empty| at.now.until(empty));
-        let state = |limit: Option<u64>, used: u64| {
-            limit.map(|limit| State { limit, left: limit.saturating_sub(used), whole_in })
+        let own = ledger.own.standing(terms.limits, at);
+        let Some((name, limits)) = terms.model else {
+            return own;
         };
-        Standing {
-            requests: state(limits.requests_per_minute, usage.window.requests()),
-            tokens: state(limits.tokens_per_minute, usage.window.tokens()),
-        }
+        let (_, usage) = at_model(&mut ledger.models, name);
+        let of_model = usage.standing(limits, at);
+        Standing { requests: tighter(own.requests, of_model.requests), tokens: tighter(own.tokens, of_model.tokens) }
     }
 
     /// What was spent of the client's own budgets, for who keeps it.
     pub fn spent(&self) -> Spent {
-        let Usage { day, month, .. } = &self.0.lock().own;
-        Spent { day: (day.number, day.tokens), month: (month.number, month.tokens) }
+        self.0.lock().own.spent()
     }
 
-    /// Takes over what was kept. What is known already wins where it is of a later period, and is added to in the same.
-    pub fn restore(&self, spent: Spent) {
-        let usage = &mut self.0.lock().own;
+    /// What was spent of its budgets at each model.
+    pub fn spent_by_model(&self) -> Vec<(Box<str>, Spent)> {
+        self.0.lock().models.iter().map(|(name, usage)| (name.clone(), usage.spent())).collect()
+    }
+
+    /// Takes over what was kept, of its own or at a model. What is known already wins where it is of a later period, and is
+    /// added to in the same.
+    pub fn restore(&self, model: Option<&str>, spent: Spent) {
+        let ledger = &mut *self.0.lock();
+        let usage = match model {
+            None => &mut ledger.own,
+            Some(name) => at_model(&mut ledger.models, name).1,
+        };
         for (budget, (number, tokens)) in [(&mut usage.day, spent.day), (&mut usage.month, spent.month)] {
             budget.pass(number);
             budget.add(tokens);
@@ -295,6 +301,23 @@ impl Usage {
         Mark { is_in_window, day: self.day.round(), month: self.month.round() }
     }
 
+    fn standing(&mut self, limits: &Limits, at: Moment) -> Standing {
+        self.window.pass(at.now);
+        let whole_in = self.window.empty_at().map_or(Duration::ZERO, |empty| at.now.until(empty));
+        let state = |limit: Option<u64>, used: u64| {
+            limit.map(|limit| State { limit, left: limit.saturating_sub(used), whole_in })
+        };
+        Standing {
+            requests: state(limits.requests_per_minute, self.window.requests()),
+            tokens: state(limits.tokens_per_minute, self.window.tokens()),
+        }
+    }
+
+    fn spent(&self) -> Spent {
+        let Self { day, month, .. } = self;
+        Spent { day: (day.number, day.tokens), month: (month.number, month.tokens) }
+    }
+
     fn settle(&mut self, entry: &Entry, mark: Mark, used: u64) {
         self.open = self.open.saturating_sub(1);
         if mark.is_in_window {
@@ -307,6 +330,11 @@ impl Usage {
 
 /// Nobody knows when one that is under way will end; a second is soon enough, and not at once.
 const AT_ONCE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Of two limits the one of which less is left, and then the smaller.
+fn tighter(a: Option<State>, b: Option<State>) -> Option<State> {
+    [a, b].into_iter().flatten().min_by_key(|state| (state.left, state.limit))
+}
 
 /// Of two limits the one that keeps out longer; that it is for ever is longest.
 fn longer(a: Option<Refusal>, b: Option<Refusal>) -> Option<Refusal> {

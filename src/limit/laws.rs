@@ -206,7 +206,7 @@ pub fn limit(data: &[u8]) {
             },
             _ => {
                 model.met = model.met.max(now);
-                look(&account, &mut model, &own, now, unix);
+                look(&account, &mut model, (&own, &at_models), now, unix);
             }
         }
     }
@@ -277,7 +277,7 @@ fn comes_back(
 }
 
 /// What is told of an account, without a request.
-fn look(account: &Account, model: &mut Model, own: &Limits, now: u64, unix: u64) {
+fn look(account: &Account, model: &mut Model, (own, at_models): (&Limits, &[Limits; 2]), now: u64, unix: u64) {
     let at = Moment { now: Millis(now), unix_seconds: unix };
     model.meet(None, unix);
     let expected = model.verdict(None, own, (0, 1), now, unix);
@@ -285,19 +285,34 @@ fn look(account: &Account, model: &mut Model, own: &Limits, now: u64, unix: u64)
         Ok(()) => assert!(expected.is_empty(), "peeked, though {expected:?}"),
         Err(refusal) => assert!(expected.contains(&refusal), "{refusal:?}, not {expected:?}"),
     }
-    let standing = account.standing(own, at);
-    let counts = [
-        (standing.requests, own.requests_per_minute, model.window(None, now).count() as u64),
-        (standing.tokens, own.tokens_per_minute, model.window(None, now).map(Seen::tokens).sum()),
-    ];
-    let whole = model.window(None, now).map(|seen| seen.at + MINUTE - now).max().unwrap_or(0);
-    for (state, limit, used) in counts {
-        let told = state.map(|state| (state.limit, state.left, state.whole_in));
-        let truth = limit.map(|limit| (limit, limit.saturating_sub(used), Duration::from_millis(whole)));
-        assert_eq!(told, truth, "what headers tell");
+    for scope in [None, Some(0), Some(1)] {
+        let limits = scope.and_then(|place: usize| Some((*MODELS.get(place)?, at_models.get(place)?)));
+        let standing = account.standing(Terms { limits: own, model: limits }, at);
+        let (own, of_model) = (stands(model, None, own, now), limits.map(|(_, at)| stands(model, scope, at, now)));
+        for (kind, told) in [standing.requests, standing.tokens].into_iter().enumerate() {
+            // Less left, then less allowed: never more than one of the two says.
+            let both = [own[kind], of_model.and_then(|states| states[kind])].into_iter().flatten();
+            let truth = both.min_by_key(|(limit, left, _)| (*left, *limit));
+            assert_eq!(told.map(|state| (state.limit, state.left, state.whole_in)), truth, "what headers tell");
+        }
     }
-    let spent = account.spent();
-    let current = |kind: usize| model.days[0][kind].last().map_or(0, |period| period.number);
-    assert_eq!(spent.day, (current(0), model.spent(None, 0)), "the day");
-    assert_eq!(spent.month, (current(1), model.spent(None, 1)), "the month");
+    let by_model = account.spent_by_model();
+    for scope in [None, Some(0), Some(1)] {
+        let name = scope.and_then(|place: usize| MODELS.get(place).copied());
+        let of_model = by_model.iter().find(|(known, _)| Some(&**known) == name);
+        let spent = of_model.map_or_else(|| account.spent(), |(_, spent)| *spent);
+        let slot = scope.map_or(0, |place| place + 1);
+        let current = |kind: usize| model.days[slot][kind].last().map_or(0, |period| period.number);
+        assert_eq!(spent.day, (current(0), model.spent(scope, 0)), "the day");
+        assert_eq!(spent.month, (current(1), model.spent(scope, 1)), "the month");
+    }
+}
+
+/// How a scope stands with its limits of a minute, requests and then tokens: the limit, what is left, and until it is whole.
+fn stands(model: &Model, scope: Scope, limits: &Limits, now: u64) -> [Option<(u64, u64, Duration)>; 2] {
+    let whole = model.window(scope, now).map(|seen| seen.at + MINUTE - now).max().unwrap_or(0);
+    let (count, tokens) = (model.window(scope, now).count() as u64, model.window(scope, now).map(Seen::tokens).sum());
+    [(limits.requests_per_minute, count), (limits.tokens_per_minute, tokens)].map(|(limit, used): (_, u64)| {
+        limit.map(|limit: u64| (limit, limit.saturating_sub(used), Duration::from_millis(whole)))
+    })
 }

@@ -46,13 +46,21 @@ impl Limits {
         *self == Self::default()
     }
 
+    /// Whether it gives a day or a month to spend.
+    #[must_use]
+    pub fn has_budget(&self) -> bool {
+        self.tokens_per_day.or(self.tokens_per_month).is_some()
+    }
+
     /// Whether it takes a count of tokens to know who may pass.
     #[must_use]
     pub fn counts_tokens(&self) -> bool {
         self.tokens_per_minute.or(self.tokens_per_day).or(self.tokens_per_month).is_some()
     }
 
-    fn has_window(&self) -> bool {
+    /// Whether it limits a minute.
+    #[must_use]
+    pub fn has_window(&self) -> bool {
         self.requests_per_minute.or(self.tokens_per_minute).is_some()
     }
 }

@@ -54,7 +54,7 @@ fn nonsense_leaves_with_its_minute() {
     for millis in [63_000, 64_000] {
         account.settle(&ask(&account, &limits, 900, millis).unwrap(), 100);
     }
-    assert_eq!(account.standing(&limits, at(64_000)).tokens.unwrap().left, 800);
+    assert_eq!(account.standing(Terms { limits: &limits, model: None }, at(64_000)).tokens.unwrap().left, 800);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn what_is_held_gives_way_to_what_was_used() {
     account.settle(&second, 5000);
     let late = ask(&account, &limits, 1, 3000).unwrap_err();
     assert_eq!(late.retry_after, Some(Duration::from_millis(59_000)), "more than was held is owed");
-    assert_eq!(account.standing(&limits, at(3000)).tokens.unwrap().left, 0);
+    assert_eq!(account.standing(Terms { limits: &limits, model: None }, at(3000)).tokens.unwrap().left, 0);
     let never = ask(&account, &limits, 1001, 200_000).unwrap_err();
     assert_eq!((never.which, never.retry_after), (Which::TokensPerMinute, None), "it never fits");
     let greedy = Need { input: 10, output_max: Some(1_000_000) };
@@ -92,7 +92,11 @@ fn what_is_refused_costs_nothing_and_all_limits_agree_or_none() {
     account.settle(&a, 0);
     account.settle(&b, 0);
     let c = ask("c").unwrap();
-    assert_eq!(account.standing(&own, at(1000)).requests.unwrap().left, 2, "three were let in");
+    assert_eq!(
+        account.standing(Terms { limits: &own, model: None }, at(1000)).requests.unwrap().left,
+        2,
+        "three were let in"
+    );
     account.settle(&c, 7);
 }
 
@@ -126,7 +130,7 @@ fn days_and_months_are_the_calendars() {
         "what belongs to yesterday is yesterday's"
     );
     let other = Account::default();
-    other.restore(kept);
+    other.restore(None, kept);
     assert!(
         other
             .admit(

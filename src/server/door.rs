@@ -153,12 +153,15 @@ async fn enter(
     match endpoint {
         // No box of its own: its place is made with the connection, and a box of this size is dear to make for each request.
         Endpoint::Answer(format, always_stream) => {
-            let inbound = inbound(worker, (parts.headers, body), id, client).await?;
+            let place = admitted(worker, client.as_deref())?;
+            let inbound = inbound(worker, (parts.headers, body), id, (client, place)).await?;
             Ok(worker.gateway.forward(Inbound { format, always_stream, ..inbound }).await)
         }
         Endpoint::Count(format) => {
+            // Counting is not limited, so whoever has nothing left may count.
+            let place = place(worker)?;
             Box::pin(async {
-                let inbound = inbound(worker, (parts.headers, body), id, client).await?;
+                let inbound = inbound(worker, (parts.headers, body), id, (client, place)).await?;
                 Ok(worker.gateway.count(Inbound { format, ..inbound }).await)
             })
             .await
@@ -237,14 +240,13 @@ fn host(parts: &http::request::Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Collects a request, once it has a place. Whoever has used up what it may is told before it has sent all of it.
+/// Collects a request that has a place. Whoever has used up what it may has been told before it has sent all of it.
 async fn inbound(
     worker: &Worker,
     (headers, mut body): (HeaderMap, Incoming),
     id: &RequestId,
-    client: Option<Arc<Client>>,
+    (client, place): (Option<Arc<Client>>, Place),
 ) -> Result<Inbound, Refusal> {
-    let place = admitted(worker, client.as_deref())?;
     let Taken { body, room } = intake::collect(worker, &headers, &mut body).await?;
     Ok(Inbound { id: id.clone(), headers, body, client, place: Some(place), room: Some(room), ..Inbound::default() })
 }
@@ -265,6 +267,11 @@ fn admitted(worker: &Worker, client: Option<&Client>) -> Result<Place, Refusal> 
             Refusal::from(*fault).with(headers).limiting(&client.name, kind)
         })?;
     }
+    place(worker)
+}
+
+/// A place for a request.
+fn place(worker: &Worker) -> Result<Place, Refusal> {
     worker.gateway.capacity.enter().ok_or_else(|| {
         let message = "as many requests are under way as there may be (requests_in_flight); try again soon";
         Refusal::from(Fault::new(503, FaultKind::Unavailable, message)).retry_after(1)
@@ -297,11 +304,11 @@ async fn pass(
     let is_json = headers.get(CONTENT_TYPE).is_some_and(|kind| intake::says_json(kind.as_bytes()));
     let (path, query) = (uri.path().into(), uri.query().map(Into::into));
     let mut passing = Passing { method, path, query, upload: None };
+    let place = admitted(worker, client.as_deref())?;
     if is_empty || is_json && !headers.contains_key(CONTENT_ENCODING) {
-        let inbound = inbound(worker, (headers, body), id, client).await?;
+        let inbound = inbound(worker, (headers, body), id, (client, place)).await?;
         return Ok(worker.gateway.pass(Inbound { format, ..inbound }, passing).await);
     }
-    let place = admitted(worker, client.as_deref())?;
     passing.upload = Some(intake::upload(worker, &headers, body)?);
     let inbound = Inbound { id: id.clone(), format, headers, client, place: Some(place), ..Inbound::default() };
     Ok(worker.gateway.pass(inbound, passing).await)

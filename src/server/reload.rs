@@ -93,11 +93,12 @@ impl Registered {
         Self { clients, accounts, made }
     }
 
-    /// Those that were read; without any it stays as it was, for somebody must be able to ask.
+    /// Those that were read. Where none is left, nobody may ask: whoever takes the last key away means it.
     fn read(&self, all: &[Client]) {
         if all.is_empty() && self.made.is_none() {
-            log::warn("no client is left: those that were there before may go on asking");
-            return;
+            log::warn(
+                "no client is left, so every request is refused; make a key with `model-proxy keys new NAME`, or set CLIENT_API_KEY",
+            );
         }
         let all = if all.is_empty() { self.made.as_slice() } else { all };
         self.clients.store(Arc::new(Clients::new(all, &self.accounts)));

@@ -89,6 +89,8 @@ pub fn read_any(body: &[u8]) -> Result<Head, JsonError> {
     if u32::try_from(body.len()).is_err() {
         return Err(JsonError::new(0, "the body is longer than 4 GiB"));
     }
+    // JSON between machines is UTF-8 (RFC 8259 8.1), whoever is to read it: said here, with the byte, and not left to upstreams.
+    std::str::from_utf8(body).map_err(|e| JsonError::new(e.valid_up_to(), "not UTF-8"))?;
     scan.expect(b'{', "expected a JSON object")?;
     let inside = scan.at;
     let mut members: SmallVec<[Member; 16]> = SmallVec::new();
