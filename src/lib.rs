@@ -9,9 +9,9 @@
 //!                server          sockets, the door (routes), auth, health, models, drain
 //!                  │
 //!                gateway         one request, end to end: the only room where all meet
-//!       ┌──────────┼──────────┐
-//!    upstream    config    metrics  effects, each alone, none knows another
-//!       └────┬─────┴─────┬────┘
+//!       ┌──────────┼──────────┬─────────┐
+//!    upstream    config    metrics   journal   effects, each alone, none knows another
+//!       └────┬─────┴─────┬────┴─────────┘
 //!          route        limit    PURE decisions: what to try next, what an outcome means; who may pass. Given `now`
 //!            └─────┬──────┘
 //!                wire            PURE meaning of bytes: formats, SSE, JSON leaves, converters
@@ -31,6 +31,7 @@ pub mod limit;
 pub mod route;
 
 pub mod config;
+pub mod journal;
 pub mod metrics;
 pub mod upstream;
 

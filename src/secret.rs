@@ -43,6 +43,12 @@ impl Secret {
         data_encoding::HEXLOWER.encode(self.digest.get(..4).unwrap_or_default())
     }
 
+    /// The same as a number: the first four bytes.
+    #[must_use]
+    pub fn short(&self) -> u32 {
+        self.digest.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
+    }
+
     /// A number made of the SHA-256: the same on every machine, and as useless to whoever sees it as the fingerprint.
     #[must_use]
     pub fn ordinal(&self) -> u64 {

@@ -68,6 +68,15 @@ impl Clock {
     }
 }
 
+impl Clock {
+    /// Milliseconds since 1970, by the wall clock.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the one reader")]
+    pub fn unix_millis() -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
 /// Seconds since 1970 as RFC 3339 in UTC: `2026-11-23T15:18:00Z`.
 #[derive(Clone, Copy, Debug)]
 pub struct Rfc3339(pub u64);

@@ -175,7 +175,7 @@ fn health_tells_whether_and_detailed_tells_why() {
     assert_eq!(json["components"]["providers"]["p"]["status"], "healthy");
     assert_eq!(json["components"]["providers"]["p"]["keys_total"], 1);
     assert_eq!(json["components"]["providers"]["unkeyed"]["status"], "unconfigured");
-    assert_eq!(json["components"]["database"]["status"], "disabled");
+    assert_eq!(json["components"]["database"]["status"], "healthy");
     assert_eq!(json["components"]["model_config"]["models_count"], 4);
     assert!(json["components"]["model_config"]["hash"].is_string() && json["uptime_seconds"].is_u64(), "{json}");
     assert_eq!(

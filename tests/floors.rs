@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     &["time", "secret"],
     &["wire"],
     &["route", "limit"],
-    &["config", "metrics", "upstream"],
+    &["config", "journal", "metrics", "upstream"],
     &["gateway"],
     &["server"],
     &["cli"],

@@ -33,6 +33,7 @@ mod floors;
 mod fuzz;
 mod hold;
 mod hostile_h2;
+mod journal;
 mod load;
 mod lossy;
 mod metrics;

@@ -183,7 +183,7 @@ fn no_key_is_shown_whatever_goes_wrong() {
     let mut heard = Heard::default();
     for side in SIDES {
         let upstream = Upstream::answering(answer);
-        let gateway = setup(&side, &upstream).env("KEY_COOLDOWN_SECONDS", "0").start();
+        let mut gateway = setup(&side, &upstream).env("KEY_COOLDOWN_SECONDS", "0").start();
         let mark = if side.format == Format::OpenaiChat { "chat-upstream" } else { "messages-upstream" };
         for client in SIDES {
             for fault in FAULTS.iter().chain(&["in-stream", "late in-stream"]) {
@@ -221,6 +221,8 @@ fn no_key_is_shown_whatever_goes_wrong() {
         wait_until("the complaint", || gateway.stderr().contains("not reloaded"));
         heard.0.push(("the log".to_owned(), gateway.stderr().into_bytes()));
         assert!(gateway.stderr().contains("sk-…cdef"), "keys were there to be hidden: {}", gateway.stderr());
+        // The journal's last rows too.
+        assert_eq!(gateway.terminate(), Some(0));
         let mut written = Vec::new();
         files(gateway.home.path(), &mut written);
         heard.0.extend(written);

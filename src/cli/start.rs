@@ -45,6 +45,7 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
     let cors = env.get("CORS_ORIGINS").map_or_else(|| Cors::parse("*"), Cors::parse);
     let cors = cors.map_err(|why| Unready::Usage(format!("CORS_ORIGINS: {why}")))?;
     let budgets = state_file(&env, "budgets.json");
+    let journal = journal(&env)?;
     Ok(Settings {
         listen,
         metrics,
@@ -58,6 +59,7 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
         drain,
         cooldowns,
         budgets,
+        journal,
         cors,
     })
 }
@@ -125,6 +127,19 @@ fn cooldowns(env: &Env) -> Result<Option<PathBuf>, Unready> {
     state_file(env, "cooldowns.json")
         .map(Some)
         .ok_or_else(|| Unready::Usage(format!("{NAME}: name a file, for there is no HOME to keep one in")))
+}
+
+/// The file of the journal; `None` if none is kept.
+pub(crate) fn journal(env: &Env) -> Result<Option<PathBuf>, Unready> {
+    const NAME: &str = "MODEL_PROXY_JOURNAL";
+    if let Some(said) = env.text(NAME) {
+        return Ok((!said.eq_ignore_ascii_case("off")).then(|| PathBuf::from(said)));
+    }
+    if let Some(url) = env.text("DATABASE_URL") {
+        let wrong = |why| Unready::Usage(format!("DATABASE_URL {why}; or turn the journal off with {NAME}=off"));
+        return crate::journal::path_of_url(url).map(Some).map_err(wrong);
+    }
+    Ok(state_file(env, crate::journal::FILE))
 }
 
 /// A file in the state directory, if there is one.

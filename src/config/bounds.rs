@@ -84,6 +84,8 @@ const MIB: f64 = 1024.0 * KIB;
 const TIME: (f64, f64) = (0.01, 86_400.0);
 /// Counts of things that cost a descriptor or a task each.
 const COUNT: (f64, f64) = (1.0, 1_000_000.0);
+/// Days: up to a hundred years.
+const DAYS: (f64, f64) = (1.0, 36_500.0);
 /// Sizes of what is held in memory as a whole.
 const SIZE: (f64, f64) = (KIB, 2048.0 * MIB);
 
@@ -138,6 +140,10 @@ bounds! {
         "How long a connection to an upstream rests before it is closed: shorter than the keep-alive of any provider worth the name, so that we close first. Node servers close after 5 s.";
     upstream_age: Duration, "upstream_age_seconds", "UPSTREAM_AGE_SECONDS", 600.0, TIME,
         "How old a connection to an upstream may grow: providers move, and one that never ends would never see the new address.";
+    journal_days: u32, "journal_days", "JOURNAL_DAYS", 30.0, DAYS,
+        "Days that the journal's rows and sums are kept. Last month's bill can be looked into.";
+    journal_bytes: usize, "journal_bytes", "JOURNAL_BYTES", 1024.0 * MIB, (MIB, 1_048_576.0 * MIB),
+        "Largest size of the journal; beyond it the oldest rows go first, and the sums stay. A million plain requests take 130 MB.";
     upstream_resting: usize, "upstream_idle_connections", "UPSTREAM_IDLE_CONNECTIONS", 256.0, (0.0, 100_000.0),
         "Most connections that rest for one upstream, in each worker. 32 are usual; with 64 requests at once half of them then connected anew, at a third of a request's whole cost. Never more than an eighth of what the descriptor limit leaves, by all workers.";
 }

@@ -62,8 +62,14 @@ pub const VARS: &[Var] = &[
     var(
         "XDG_STATE_HOME",
         "~/.local/state",
-        "the state directory: model-proxy/ in it keeps what clients have spent of a day and month",
+        "the state directory: model-proxy/ in it keeps the journal, and what clients have spent of a day and month",
     ),
+    once(
+        "MODEL_PROXY_JOURNAL",
+        "",
+        "the file of the journal, or off; unset, DATABASE_URL, or else model-proxy/journal.db in the state directory",
+    ),
+    once("DATABASE_URL", "", "the file of the journal as the seed names it: sqlite:///./sql_app.db"),
     once("MODEL_PROXY_DRAIN_SECONDS", "30", "how long open requests may go on after SIGTERM, as --drain-seconds"),
     once("LOG_LEVEL", "info", "the same, under the seed's name"),
     once("MODEL_PROXY_CA_FILE", "", "a PEM file with further certificate authorities to trust"),

@@ -14,9 +14,9 @@ use smallvec::SmallVec;
 
 use crate::gateway::attempt::{cut, model_edit, never_sent, outgoing, path_of, refused, unread, unsent};
 use crate::gateway::body::Body;
-use crate::gateway::failure::{Failure, word};
+use crate::gateway::failure::{Failure, how_ended};
 use crate::gateway::forward::{Inbound, Request, clip, plan, stopping};
-use crate::gateway::ticket::{Ticket, Tried};
+use crate::gateway::ticket::Ticket;
 use crate::gateway::{Gateway, headers};
 use crate::route::plan::Step;
 use crate::route::table::{Address, Route, Slot};
@@ -92,13 +92,12 @@ impl Gateway {
             };
             ticket.record().attempts = plan.attempts();
             ticket.record().route = Arc::clone(route.label());
-            let begun = self.clock.micros();
+            let (begun, begun_us) = (self.clock.micros(), ticket.micros());
             let counted = self.counted(request, route, slot, counts).await;
             request.waited(begun, self.clock);
             ticket.record().upstream_us = request.waited_us.load(Ordering::Relaxed);
-            let outcome = counted.as_ref().map_or_else(|failure| word(failure), |_| "ok");
-            let (provider, key) = (Arc::clone(&route.provider), Arc::clone(&slot.key));
-            ticket.record().tries.push(Tried { provider, key, outcome });
+            let (outcome, status) = how_ended(&counted, |_| 200);
+            ticket.tried((route, slot), (outcome, status), begun_us);
             let mut failure = match counted {
                 Ok(count) => return Ok(Asked::Told(count)),
                 Err(failure) => failure,
@@ -108,7 +107,7 @@ impl Gateway {
                 return Err(failure);
             };
             let why = failure.detail.take().unwrap_or_else(|| failure.fault.to_string());
-            ticket.record().failures.push(format!("{} {}: {}", route.label(), slot.key.name, clip(&why)));
+            ticket.failed(&clip(&why));
             // A path that is not there is the upstream's lack, as a model would be: not the client's mistake.
             if let Some(404 | 405) = outcome.status {
                 (outcome.status, outcome.fault) = (Some(404), Some(FaultKind::ModelNotFound));

@@ -55,6 +55,14 @@ pub const OUTCOMES: [&str; 11] = [
     "local",
 ];
 
+/// How an attempt ended, in a word, and the upstream's status; 0 if there was none.
+pub(super) fn how_ended<T>(tried: &Result<T, Box<Failure>>, status: impl FnOnce(&T) -> u16) -> (&'static str, u16) {
+    match tried {
+        Ok(answer) => ("ok", status(answer)),
+        Err(failure) => (word(failure), failure.outcome.as_ref().and_then(|outcome| outcome.status).unwrap_or(0)),
+    }
+}
+
 /// In a word how an attempt ended: `not_sayable`, it was not made, for it cannot be said in the route's format; `local`, it came
 /// to its end here, for want of room say, or because the client's upload broke.
 pub(super) fn word(failure: &Failure) -> &'static str {

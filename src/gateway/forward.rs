@@ -21,12 +21,12 @@ use crate::gateway::attempt::Delivery;
 use crate::gateway::body::Body;
 use crate::gateway::capacity::{Place, Room};
 use crate::gateway::early::Opened;
-use crate::gateway::failure::{Failure, last_word, word};
+use crate::gateway::failure::{Failure, how_ended, last_word};
 use crate::gateway::headers::{self, RequestId};
 use crate::gateway::passage::Passing;
 use crate::gateway::permit;
 use crate::gateway::session;
-use crate::gateway::ticket::{Ticket, Tried};
+use crate::gateway::ticket::Ticket;
 use crate::route::keys::Share;
 use crate::route::plan::{GiveUp, Plan, Step};
 use crate::route::table::{OnLossy, Resolved, Table, Terms};
@@ -170,11 +170,11 @@ impl Gateway {
             };
             ticket.record().attempts = plan.attempts();
             ticket.record().route = Arc::clone(route.label());
+            let begun_us = ticket.micros();
             let tried = self.attempt(request, route, slot, std::mem::take(&mut repair)).await;
             ticket.record().upstream_us = request.waited_us.load(Ordering::Relaxed);
-            let outcome = tried.as_ref().map_or_else(|failure| word(failure), |_| "ok");
-            let (provider, key) = (Arc::clone(&route.provider), Arc::clone(&slot.key));
-            ticket.record().tries.push(Tried { provider, key, outcome });
+            let (outcome, status) = how_ended(&tried, |delivery| delivery.status.as_u16());
+            ticket.tried((route, slot), (outcome, status), begun_us);
             let mut failure = match tried {
                 Ok(delivery) => {
                     // When it was begun will do: success is not timed.
@@ -196,7 +196,7 @@ impl Gateway {
                 continue;
             };
             let why = failure.detail.take().unwrap_or_else(|| failure.fault.to_string());
-            ticket.record().failures.push(format!("{} {}: {}", route.label(), slot.key.name, clip(&why)));
+            ticket.failed(&clip(&why));
             match plan.observe(&outcome, now).then {
                 Then::Refuse | Then::Deliver => return Err(failure),
                 Then::Repair => repair = true,

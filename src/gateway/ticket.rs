@@ -12,7 +12,7 @@ use crate::gateway::drain::Drain;
 use crate::gateway::forward::Inbound;
 use crate::gateway::headers::RequestId;
 use crate::gateway::permit::Permit;
-use crate::route::table::{Key, Model, Provider};
+use crate::route::table::{Key, Model, Provider, Route, Slot};
 use crate::time::{Clock, Millis};
 use crate::wire::Format;
 use crate::wire::event::Usage;
@@ -38,8 +38,6 @@ pub struct Record {
     /// What the client was told.
     pub status: u16,
     pub attempts: u32,
-    /// Why each attempt that failed did, in order.
-    pub failures: Vec<String>,
     /// Why nothing was tried; empty if something was.
     pub untried: String,
     /// Paths of what did not arrive as the client set it, joined by commas.
@@ -66,10 +64,19 @@ pub struct Record {
 /// One attempt at a request.
 #[derive(Clone, Debug)]
 pub struct Tried {
+    /// `provider/model`.
+    pub route: Arc<str>,
     pub provider: Arc<Provider>,
     pub key: Arc<Key>,
     /// How it ended: a word of [`crate::gateway::OUTCOMES`].
     pub outcome: &'static str,
+    /// The upstream's status; 0 if there was none.
+    pub status: u16,
+    /// Microseconds from the request's arrival to its beginning, and from there to its first output or its failure.
+    pub begun_us: u64,
+    pub took_us: u64,
+    /// Why it failed; empty if it did not.
+    pub why: Box<str>,
 }
 
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -131,13 +138,34 @@ impl Ticket {
         }
     }
 
+    /// Microseconds since the request came.
+    pub(super) fn micros(&self) -> u64 {
+        self.clock.micros().saturating_sub(self.started_us)
+    }
+
+    /// An attempt has ended: in a word, and with which status.
+    pub(super) fn tried(
+        &mut self,
+        (route, slot): (&Route, &Slot),
+        (outcome, status): (&'static str, u16),
+        begun_us: u64,
+    ) {
+        let took_us = self.micros().saturating_sub(begun_us);
+        let (label, provider, key) = (Arc::clone(route.label()), Arc::clone(&route.provider), Arc::clone(&slot.key));
+        let tried = Tried { route: label, provider, key, outcome, status, begun_us, took_us, why: Box::default() };
+        self.record().tries.push(tried);
+    }
+
+    /// Why the last attempt failed.
+    pub(super) fn failed(&mut self, why: &str) {
+        if let Some(last) = self.record().tries.last_mut() {
+            last.why = why.into();
+        }
+    }
+
     /// When the request came.
     pub(super) fn started(&self) -> Millis {
         Clock::millis_of(self.started_us)
-    }
-
-    fn micros(&self) -> u64 {
-        self.clock.micros().saturating_sub(self.started_us)
     }
 
     /// Output is on its way.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::gateway::Gateway;
+use crate::journal::{Journal, Standing};
 use crate::route::table::{Address, Route, Table};
 use crate::server::resting;
 use crate::server::worker::Worker;
@@ -35,8 +36,9 @@ pub(super) fn detailed(worker: &Worker) -> Vec<u8> {
     w.object().key("status").str(status);
     w.key("timestamp").str(&Rfc3339(Clock::unix_seconds()).to_string());
     w.key("version").str(env!("CARGO_PKG_VERSION")).key("uptime_seconds").int(now.0 / 1000);
-    // Nothing is written to a database: the seed's key says so rather than being left out.
-    w.key("components").object().key("database").object().key("status").str("disabled").end_object();
+    // The journal, under the seed's name.
+    w.key("components").object().key("database");
+    database(&mut w, worker.journal.as_deref());
     w.key("providers").object();
     for provider in &providers {
         w.key(&provider.name).object().key("status").str(provider.status());
@@ -60,6 +62,20 @@ pub(super) fn detailed(worker: &Worker) -> Vec<u8> {
     resting::write(w.key("resting"), &table, now);
     w.end_object();
     out
+}
+
+/// How the journal fares. Nobody is sent away because it cannot be written.
+fn database(w: &mut Writer<'_>, journal: Option<&Journal>) {
+    let Some(Standing { waiting, written, dropped, failing }) = journal.map(Journal::standing) else {
+        w.object().key("status").str("disabled").end_object();
+        return;
+    };
+    w.object().key("status").str(if failing.is_some() { "unhealthy" } else { "healthy" });
+    if let Some(why) = &failing {
+        w.key("error").str(why);
+    }
+    w.key("rows_written").int(written).key("rows_waiting").int(waiting as u64);
+    w.key("rows_dropped").int(dropped).end_object();
 }
 
 /// What must be so for requests to be sent here.

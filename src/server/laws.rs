@@ -52,7 +52,7 @@ impl Alone {
             table: Arc::new(Snapshot::new(Arc::new(Table::new(Vec::new(), String::new())))),
             upstream: Upstream::new(upstream::Settings { tls, spawn: tasks::aside(), clock, keep }),
             clock,
-            recorder: log.recorder(Arc::clone(&metrics)),
+            recorder: log.recorder(Arc::clone(&metrics), None),
             drain: Arc::default(),
             capacity: Capacity::new(bounds.requests, bounds.held_bytes),
             bounds,
@@ -74,6 +74,7 @@ impl Alone {
             metrics,
             metrics_at: None,
             log,
+            journal: None,
             refusals: Refusals::default(),
         };
         Some(Self { runtime, worker: Arc::new(worker), _stop: stop })

@@ -10,10 +10,13 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use crate::config::clients::DEFAULT;
-use crate::gateway::{Ended, Record, Recorder};
+use crate::gateway::{Ended, Record, Recorder, Tried};
+use crate::journal::{self, Journal, Row};
 use crate::metrics::{Metrics, Seen, Try};
+use crate::secret::Secret;
 use crate::time::{Clock, Rfc3339};
 use crate::wire::event::Usage;
 
@@ -134,14 +137,17 @@ impl Log {
     }
 
     /// Takes the record of every request: counts it, and queues its line if its outcome is worth one at this level.
-    pub(super) fn recorder(&self, metrics: Arc<Metrics>) -> Recorder {
+    pub(super) fn recorder(&self, metrics: Arc<Metrics>, journal: Option<Arc<Journal>>) -> Recorder {
         let Self { level, sink } = *self;
         Arc::new(move |record: Box<Record>| {
             observe(&record, &metrics);
+            if let Some(journal) = &journal {
+                keep(&record, journal);
+            }
             let at = match (&record.ended, record.status) {
                 (Ended::Broken(_), _) | (_, 500..) => LogLevel::Error,
                 (_, 400..) => LogLevel::Warn,
-                _ if !record.failures.is_empty() => LogLevel::Warn,
+                _ if record.tries.iter().any(|tried| !tried.why.is_empty()) => LogLevel::Warn,
                 _ => LogLevel::Info,
             };
             if level < at {
@@ -199,6 +205,51 @@ fn observe(record: &Record, metrics: &Metrics) {
         outcome: tried.outcome,
     });
     metrics.observe(&seen, tries);
+}
+
+/// Puts a request into the journal.
+fn keep(record: &Record, journal: &Journal) {
+    let last_why = || record.tries.last().map_or("", |tried| &*tried.why);
+    let (ended, error) = match &record.ended {
+        Ended::Complete if !record.untried.is_empty() => ("complete", record.untried.as_str()),
+        Ended::Complete => ("complete", last_why()),
+        Ended::Broken(why) => ("broken", why.as_str()),
+        Ended::ClientClosed => ("client_closed", last_why()),
+    };
+    let row = Row {
+        id: record.id.as_str(),
+        at_ms: Clock::unix_millis().saturating_sub(record.total_us / 1000),
+        client: &record.client,
+        format: record.format.as_str(),
+        path: &record.path,
+        asked: &record.model,
+        model: record.found.as_ref().map_or("", |model| &model.name),
+        route: &record.route,
+        stream: record.stream,
+        status: record.status,
+        ended,
+        attempts: record.attempts,
+        usage: record.usage,
+        output_guess: record.output_guess,
+        counted: record.counted,
+        first_output_us: record.first_output_us.filter(|_| !record.tries.is_empty()),
+        total_us: record.total_us,
+        waited_us: record.upstream_us,
+        dropped: &record.dropped,
+        limited: record.limited.unwrap_or_default(),
+        error,
+    };
+    let tries = record.tries.iter().map(|tried| journal::Try {
+        route: &tried.route,
+        key: &tried.key.name,
+        fingerprint: tried.key.secret.as_ref().map(Secret::short),
+        outcome: tried.outcome,
+        status: tried.status,
+        begun_us: tried.begun_us,
+        took_us: tried.took_us,
+        error: &tried.why,
+    });
+    journal.log(&row, &tries.collect::<SmallVec<[_; 2]>>());
 }
 
 impl Lines {
@@ -298,8 +349,8 @@ fn line(record: &Record, out: &mut String) {
         Ended::Broken(why) => quoted(" broken=", why, out),
         Ended::ClientClosed => out.push_str(" client_closed"),
     }
-    for failure in &record.failures {
-        quoted(" failed=", failure, out);
+    for Tried { route, key, why, .. } in record.tries.iter().filter(|tried| !tried.why.is_empty()) {
+        quoted(" failed=", &format!("{route} {}: {why}", key.name), out);
     }
     if !record.untried.is_empty() {
         quoted(" untried=", &record.untried, out);

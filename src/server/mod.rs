@@ -63,6 +63,7 @@ use crate::config::clients::{Client, Clients};
 use crate::config::env::Env;
 use crate::config::snapshot::Snapshot;
 use crate::gateway::{Capacity, Drain, Gateway, RequestIds};
+use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::route::keys::Registry;
 use crate::secret::Secret;
@@ -103,6 +104,8 @@ pub struct Settings {
     pub cooldowns: Option<PathBuf>,
     /// Where it is kept what clients have spent of a day and a month, if there is a place for it.
     pub budgets: Option<PathBuf>,
+    /// The journal's file; none is kept if nobody has a place for it, or wants it.
+    pub journal: Option<PathBuf>,
 }
 
 /// Why the server cannot start.
@@ -165,8 +168,7 @@ fn serve(settings: Settings) -> Result<(), ServeError> {
     let certificate = settings.certificate.clone().map(|files| Shown::read(files).map(Arc::new));
     let certificate = certificate.transpose().map_err(ServeError::Certificate)?;
     let doors = bind(&settings)?;
-    let metrics_door = settings.metrics.as_ref().map(|listen| listen.open(1, false)).transpose()?;
-    let metrics_door = metrics_door.into_iter().flatten().next();
+    let metrics_door = metrics_door(&settings)?;
     let places: Vec<Listen> = settings.listen.iter().chain(&settings.metrics).cloned().collect();
     let _leavings = Leavings::of(&places);
     let urls: Vec<String> = doors.first().into_iter().flatten().map(Opened::url).collect();
@@ -178,6 +180,7 @@ fn serve(settings: Settings) -> Result<(), ServeError> {
     // Before anybody can know that we are here: a signal that nobody waits for ends the process.
     let signals = runtime.block_on(async { Signals::listen() }).map_err(ServeError::Start)?;
     let budgets = restored(&settings, &registered);
+    let journal = journal(&settings).map_err(ServeError::Start)?;
     let clock = Clock::start();
     let registry = Arc::clone(&settings.registry);
     let keeper = settings.cooldowns.clone().map(|path| Keeper::restore(path, registry, clock));
@@ -190,6 +193,7 @@ fn serve(settings: Settings) -> Result<(), ServeError> {
         counted: (0..settings.workers.max(1)).map(|_| Metrics::new()).collect(),
         metrics_at: metrics_door.as_ref().map(|opened| opened.url().into()),
         log,
+        journal: journal.clone(),
         clients: Arc::clone(&registered.clients),
         seed: random()?,
         capacity: Capacity::new(shares.requests, bounds.held_bytes),
@@ -228,6 +232,9 @@ fn serve(settings: Settings) -> Result<(), ServeError> {
     // Threads that still run end with the process.
     runtime.shutdown_background();
     upkeep.end();
+    if let Some(journal) = journal {
+        journal.end();
+    }
     log::info(&last_word);
     Ok(())
 }
@@ -274,6 +281,24 @@ fn restored(settings: &Settings, registered: &Registered) -> Option<Budgets> {
     Some(Budgets::restore(path, Arc::clone(&registered.clients), &registered.accounts))
 }
 
+/// Opens the port of metrics, if they have one of their own.
+fn metrics_door(settings: &Settings) -> Result<Option<Opened>, ServeError> {
+    let opened = settings.metrics.as_ref().map(|listen| listen.open(1, false)).transpose()?;
+    Ok(opened.into_iter().flatten().next())
+}
+
+/// Starts the journal, if one is kept.
+fn journal(settings: &Settings) -> io::Result<Option<Arc<Journal>>> {
+    let bounds = &settings.loaded.bounds;
+    let keep = journal::Keep {
+        age: Duration::from_secs(u64::from(bounds.journal_days) * 86_400),
+        bytes: bounds.journal_bytes as u64,
+    };
+    let say = |is_bad: bool, words: &str| if is_bad { log::error(words) } else { log::info(words) };
+    let start = |path: &PathBuf| Journal::start(path.clone(), keep, Box::new(say)).map(Arc::new);
+    settings.journal.as_ref().map(start).transpose()
+}
+
 /// Connections to the port of metrics: a few scrapers, and some that hang.
 const WATCHERS_MAX: usize = 16;
 
@@ -285,6 +310,7 @@ struct Started {
     counted: Arc<[Arc<Metrics>]>,
     metrics_at: Option<Arc<str>>,
     log: log::Log,
+    journal: Option<Arc<Journal>>,
     clients: Arc<ArcSwap<Clients>>,
     seed: u64,
     drain: Arc<Drain>,
@@ -323,7 +349,7 @@ impl Started {
             table: Arc::clone(&self.table),
             upstream: Upstream::new(settings),
             clock: self.clock,
-            recorder: self.log.recorder(Arc::clone(&metrics)),
+            recorder: self.log.recorder(Arc::clone(&metrics), self.journal.clone()),
             drain: Arc::clone(&self.drain),
             bounds: Arc::clone(&self.bounds),
             capacity: Arc::clone(&self.capacity),
@@ -345,6 +371,7 @@ impl Started {
             counted: Arc::clone(&self.counted),
             metrics_at: self.metrics_at.clone(),
             log: self.log,
+            journal: self.journal.clone(),
             refusals: Refusals::default(),
         });
         let runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;

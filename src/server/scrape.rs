@@ -5,6 +5,7 @@ use std::fs;
 use ahash::AHashMap;
 
 use crate::gateway::Gateway;
+use crate::journal::Standing;
 use crate::metrics::Scraped;
 use crate::route::table::Table;
 use crate::server::accept;
@@ -28,6 +29,13 @@ pub(super) fn scraped(worker: &Worker) -> Scraped {
     all.say("open_connections", &[], number(worker.crowd.open() as u64));
     all.say("log_queue_depth", &[], number(worker.log.lines_waiting() as u64));
     all.say("log_dropped_total", &[], number(worker.log.lines_left_out()));
+    if let Some(journal) = &worker.journal {
+        let Standing { waiting, written, dropped, failing } = journal.standing();
+        all.say("journal_rows_total", &[], number(written));
+        all.say("journal_dropped_total", &[], number(dropped));
+        all.say("journal_queue_depth", &[], number(waiting as u64));
+        all.say("journal_failing", &[], if failing.is_some() { 1.0 } else { 0.0 });
+    }
     all.say("process_start_time_seconds", &[], number(worker.started));
     process(&mut all);
     all

@@ -23,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::clients::Clients;
 use crate::gateway::{Gateway, RequestIds};
+use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::server::accept::{Arrived, Crowd, Listener, Member};
 use crate::server::auth::Known;
@@ -63,6 +64,7 @@ pub(super) struct Worker {
     /// Where metrics are served, if not here.
     pub(super) metrics_at: Option<Arc<str>>,
     pub(super) log: Log,
+    pub(super) journal: Option<Arc<Journal>>,
     pub(super) refusals: Refusals,
 }
 

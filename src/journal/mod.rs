@@ -1,0 +1,22 @@
+//! The journal: one row for every request that was let in, and one for each of its tries, in SQLite.
+//!
+//! ```text
+//!  a request ends ─▶ Journal::log: spelled into one buffer, within bounds ─▶ (thread) one transaction each tenth of a second
+//!                       └▶ no room: counted, and the request goes on            └▶ it fails: kept and tried again, each second
+//! ```
+//!
+//! `row.rs` is what waits, `writer.rs` the thread, `store.rs` the file; `schema.sql` says what is in it. No prompt and no answer is
+//! kept, and no key but the name of its variable and its fingerprint.
+
+mod row;
+mod spread;
+mod store;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use row::{Row, Try};
+pub use spread::{middle_of, percentile};
+pub use store::{Keep, Store, StoreError, VERSION};
+pub use writer::{FILE, Journal, Say, Standing, path_of_url};

@@ -1,0 +1,270 @@
+//! One request that is over, and the bytes it waits in until it is written.
+//!
+//! It is spelled on its worker into one buffer that all share, and read by the writer out of it: nothing is allocated for it,
+//! and nothing that one thread made is dropped by another.
+
+use crate::wire::event::Usage;
+
+/// One request that is over.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Row<'r> {
+    pub id: &'r str,
+    /// When it came, in milliseconds since 1970.
+    pub at_ms: u64,
+    pub client: &'r str,
+    /// The client's format.
+    pub format: &'r str,
+    /// The path of what is passed through; empty otherwise.
+    pub path: &'r str,
+    /// The model as the client named it.
+    pub asked: &'r str,
+    /// The logical model that was found; empty if none was.
+    pub model: &'r str,
+    /// `provider/model` that answered, or was tried last.
+    pub route: &'r str,
+    pub stream: bool,
+    /// What the client was told.
+    pub status: u16,
+    /// `complete`, `broken` or `client_closed`.
+    pub ended: &'r str,
+    pub attempts: u32,
+    pub usage: Usage,
+    /// Tokens of output, guessed by what passed.
+    pub output_guess: u64,
+    pub counted: Option<u64>,
+    pub first_output_us: Option<u64>,
+    pub total_us: u64,
+    pub waited_us: u64,
+    pub dropped: &'r str,
+    /// The limit of ours that kept it out; empty if none did.
+    pub limited: &'r str,
+    /// What went wrong in the end; empty if nothing did.
+    pub error: &'r str,
+}
+
+/// One try at an upstream.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Try<'r> {
+    pub route: &'r str,
+    /// The variable the key came from.
+    pub key: &'r str,
+    /// The first four bytes of the key's digest; `None` where there is no key.
+    pub fingerprint: Option<u32>,
+    pub outcome: &'r str,
+    /// The upstream's status; 0 if there was none.
+    pub status: u16,
+    /// Since the request came.
+    pub begun_us: u64,
+    pub took_us: u64,
+    /// Why it failed; empty if it did not.
+    pub error: &'r str,
+}
+
+/// Longest text that is kept of anything: an error's words are, a page of HTML is not.
+const TEXT_MAX: usize = 1000;
+
+impl<'r> Row<'r> {
+    /// Whether it was turned away without any upstream being asked.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.attempts == 0 && 400 <= self.status
+    }
+
+    /// Spells it and its tries behind what is there.
+    pub(super) fn write(&self, tries: &[Try<'_>], out: &mut Vec<u8>) {
+        let Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning } = self.usage;
+        for text in [self.id, self.client, self.format, self.path, self.asked, self.model, self.route, self.ended] {
+            put_text(text, out);
+        }
+        for text in [self.dropped, self.limited, self.error] {
+            put_text(text, out);
+        }
+        for n in [self.at_ms, u64::from(self.stream), u64::from(self.status), u64::from(self.attempts)] {
+            put(n, out);
+        }
+        for n in [self.output_guess, self.total_us, self.waited_us, tries.len() as u64] {
+            put(n, out);
+        }
+        for n in [input, cache_read, cache_write, cache_write_1h, output, reasoning] {
+            put_known(n, out);
+        }
+        put_known(self.counted, out);
+        put_known(self.first_output_us, out);
+        for one in tries {
+            for text in [one.route, one.key, one.outcome, one.error] {
+                put_text(text, out);
+            }
+            put_known(one.fingerprint.map(u64::from), out);
+            for n in [u64::from(one.status), one.begun_us, one.took_us] {
+                put(n, out);
+            }
+        }
+    }
+
+    /// Takes the next one off the front. `None`: there is none.
+    pub(super) fn read(from: &mut &'r [u8]) -> Option<(Self, Vec<Try<'r>>)> {
+        let mut text = || take_text(from);
+        let [id, client, format, path] = [text()?, text()?, text()?, text()?];
+        let [asked, model, route, ended] = [text()?, text()?, text()?, text()?];
+        let [dropped, limited, error] = [text()?, text()?, text()?];
+        let [at_ms, stream, status, attempts] = [take(from)?, take(from)?, take(from)?, take(from)?];
+        let [output_guess, total_us, waited_us, tries] = [take(from)?, take(from)?, take(from)?, take(from)?];
+        let mut known = || take_known(from);
+        let usage = Usage {
+            input: known()?,
+            cache_read: known()?,
+            cache_write: known()?,
+            cache_write_1h: known()?,
+            output: known()?,
+            reasoning: known()?,
+        };
+        let [counted, first_output_us] = [known()?, known()?];
+        let row = Self {
+            id,
+            at_ms,
+            client,
+            format,
+            path,
+            asked,
+            model,
+            route,
+            stream: stream != 0,
+            status: u16::try_from(status).ok()?,
+            ended,
+            attempts: u32::try_from(attempts).ok()?,
+            usage,
+            output_guess,
+            counted,
+            first_output_us,
+            total_us,
+            waited_us,
+            dropped,
+            limited,
+            error,
+        };
+        let tries = (0..tries).map(|_| Try::read(from)).collect::<Option<_>>()?;
+        Some((row, tries))
+    }
+}
+
+impl<'r> Try<'r> {
+    fn read(from: &mut &'r [u8]) -> Option<Self> {
+        let mut text = || take_text(from);
+        let [route, key, outcome, error] = [text()?, text()?, text()?, text()?];
+        let fingerprint = take_known(from)?.map(u32::try_from).transpose().ok()?;
+        let status = u16::try_from(take(from)?).ok()?;
+        let [begun_us, took_us] = [take(from)?, take(from)?];
+        Some(Self { route, key, fingerprint, outcome, status, begun_us, took_us, error })
+    }
+}
+
+/// Seven bits a byte, the lowest first, the top bit where more follow.
+fn put(mut n: u64, out: &mut Vec<u8>) {
+    while 0x80 <= n {
+        out.push(n.to_le_bytes()[0] | 0x80);
+        n >>= 7;
+    }
+    out.push(n.to_le_bytes()[0]);
+}
+
+/// One more than it is, and 0 for what nobody said.
+fn put_known(n: Option<u64>, out: &mut Vec<u8>) {
+    put(n.map_or(0, |n| n.saturating_add(1)), out);
+}
+
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    let text = text.get(..text.floor_char_boundary(TEXT_MAX)).unwrap_or_default();
+    put(text.len() as u64, out);
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn take(from: &mut &[u8]) -> Option<u64> {
+    let mut n = 0;
+    for shift in (0..u64::BITS).step_by(7) {
+        let (byte, rest) = from.split_first()?;
+        *from = rest;
+        n |= u64::from(byte & 0x7f) << shift;
+        if *byte < 0x80 {
+            return Some(n);
+        }
+    }
+    None
+}
+
+fn take_known(from: &mut &[u8]) -> Option<Option<u64>> {
+    take(from).map(|n| n.checked_sub(1))
+}
+
+fn take_text<'r>(from: &mut &'r [u8]) -> Option<&'r str> {
+    let length = usize::try_from(take(from)?).ok()?;
+    let (text, rest) = from.split_at_checked(length)?;
+    *from = rest;
+    std::str::from_utf8(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_spelled_is_read_again() {
+        let usage = Usage { input: Some(0), output: Some(u64::MAX - 1), cache_read: Some(127), ..Usage::default() };
+        let row = Row {
+            id: "req_1",
+            at_ms: 1_795_000_000_123,
+            client: "ci",
+            format: "anthropic",
+            path: "/v1/embeddings",
+            asked: "é😀",
+            model: "m",
+            route: "p/m",
+            stream: true,
+            status: 503,
+            ended: "broken",
+            attempts: 2,
+            usage,
+            output_guess: 128,
+            counted: Some(7),
+            first_output_us: None,
+            total_us: u64::MAX,
+            waited_us: 16_384,
+            dropped: "a, b",
+            limited: "",
+            error: "no",
+        };
+        let tries = [
+            Try {
+                route: "p/m",
+                key: "P_API_KEY",
+                fingerprint: Some(0x0a1b_2c3d),
+                outcome: "timeout",
+                ..Try::default()
+            },
+            Try { route: "q/m", outcome: "ok", status: 200, begun_us: 5, took_us: 6, error: "x", ..Try::default() },
+        ];
+        let mut bytes = Vec::new();
+        for _ in 0..2 {
+            row.write(&tries, &mut bytes);
+        }
+        Row::default().write(&[], &mut bytes);
+        let mut from = bytes.as_slice();
+        for _ in 0..2 {
+            assert_eq!(Row::read(&mut from), Some((row.clone(), tries.to_vec())));
+        }
+        assert_eq!(Row::read(&mut from), Some((Row::default(), Vec::new())));
+        assert_eq!((Row::read(&mut from), from.len()), (None, 0));
+        for cut in 0..bytes.len() {
+            let mut from = &bytes[..cut];
+            while Row::read(&mut from).is_some() {}
+        }
+    }
+
+    #[test]
+    fn long_text_is_cut_at_a_letter() {
+        let long = "é".repeat(TEXT_MAX);
+        let mut bytes = Vec::new();
+        Row { error: &long, ..Row::default() }.write(&[], &mut bytes);
+        let (row, _) = Row::read(&mut bytes.as_slice()).unwrap();
+        assert_eq!(row.error, "é".repeat(TEXT_MAX / 2));
+    }
+}

@@ -1,0 +1,482 @@
+//! The journal's file: opened, brought up to date, written to and shortened.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ahash::AHashMap;
+use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Transaction, params};
+
+use crate::journal::row::{Row, Try};
+use crate::journal::spread::bucket_of;
+use crate::wire::event::Usage;
+
+/// What this build writes. Files of earlier versions are brought up to date; those of later ones are left alone.
+pub const VERSION: i64 = 1;
+
+const SCHEMA: &str = include_str!("schema.sql");
+
+/// The seed's columns of what this build keeps: prompts and answers are not.
+const VIEW: &str = "
+CREATE VIEW request_logs AS
+SELECT r.id, r.request_id, strftime('%Y-%m-%d %H:%M:%S', r.at_ms / 1000, 'unixepoch') AS timestamp,
+    coalesce(p.text, CASE f.text WHEN 'anthropic' THEN '/v1/messages' ELSE '/v1/chat/completions' END) AS endpoint,
+    'POST' AS method, NULL AS client_api_key_hash, coalesce(r.asked, m.text, '') AS requested_model,
+    coalesce(substr(t.text, 1, instr(t.text, '/') - 1), '') AS resolved_provider,
+    coalesce(substr(t.text, instr(t.text, '/') + 1), '') AS resolved_model,
+    '{}' AS parameters, '[]' AS messages, nullif(r.status, 0) AS response_status, r.total_us / 1000 AS response_time_ms,
+    NULL AS response_content,
+    CASE WHEN r.output IS NULL THEN NULL ELSE json_object(
+        'prompt_tokens', coalesce(r.input, 0) + coalesce(r.cache_read, 0) + coalesce(r.cache_write, 0),
+        'completion_tokens', r.output,
+        'total_tokens', coalesce(r.input, 0) + coalesce(r.cache_read, 0) + coalesce(r.cache_write, 0) + r.output) END
+        AS response_usage,
+    (SELECT k.text FROM attempts a JOIN names k ON k.id = a.key WHERE a.request = r.id ORDER BY a.number DESC LIMIT 1)
+        AS provider_api_key_used,
+    max(r.attempts - 1, 0) AS provider_retries, r.stream AS is_streaming, r.error AS error_message,
+    (SELECT o.text FROM attempts a JOIN names o ON o.id = a.outcome WHERE a.request = r.id AND o.text != 'ok'
+        ORDER BY a.number DESC LIMIT 1) AS error_type
+FROM requests r JOIN names f ON f.id = r.format LEFT JOIN names p ON p.id = r.path LEFT JOIN names m ON m.id = r.model
+    LEFT JOIN names t ON t.id = r.route";
+
+/// What the seed wrote into the same file is kept, under another name, and read beside ours.
+const SEED_TABLE: &str = "seed_request_logs";
+
+/// How long somebody else's lock is waited for.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// Rows that are removed in one transaction: some milliseconds.
+const PRUNE_ROWS: u64 = 2000;
+
+/// Pages that are given back at once, and that may be free for what comes next: two megabytes.
+const PRUNE_PAGES: i64 = 512;
+
+/// Names that are known by heart; beyond that they are looked up anew.
+const NAMES_MAX: usize = 4096;
+
+/// How long rows are kept, and how large the file may grow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Keep {
+    pub age: Duration,
+    pub bytes: u64,
+}
+
+/// The open file.
+pub struct Store {
+    connection: Connection,
+    names: AHashMap<Box<str>, i64>,
+    /// The second in which a refused request last got a row of its own.
+    sampled_s: u64,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("path", &self.connection.path()).finish_non_exhaustive()
+    }
+}
+
+/// Why the journal cannot be written.
+#[derive(Debug)]
+pub enum StoreError {
+    Folder(PathBuf, io::Error),
+    /// The file is no journal, or is no longer one.
+    Corrupt(rusqlite::Error),
+    /// A later version of this program made it.
+    Newer(i64),
+    Sql(rusqlite::Error),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Corrupt(error) => write!(f, "the file is damaged: {error}"),
+            Self::Newer(version) => {
+                write!(f, "a newer model-proxy has written it (version {version}, and this one knows {VERSION})")
+            }
+            Self::Sql(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt(error),
+            _ => Self::Sql(error),
+        }
+    }
+}
+
+impl Store {
+    /// Opens the file, and makes it and its folder if they are not there.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).map_err(|e| StoreError::Folder(folder.to_owned(), e))?;
+        }
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(BUSY)?;
+        // Before the first table, or it does nothing: so that room can be given back bit by bit.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        // Sound after a crash of the process; a power cut may take the last moments (sqlite.org/pragma.html#pragma_synchronous).
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
+        bring_up_to_date(&mut connection)?;
+        Ok(Self { connection, names: AHashMap::new(), sampled_s: 0 })
+    }
+
+    /// Writes rows as they were spelled, all of them or none. Gives how many requests were in them.
+    pub(super) fn write(&mut self, mut bytes: &[u8]) -> Result<u64, StoreError> {
+        let Self { connection, names, sampled_s } = self;
+        let transaction = connection.transaction()?;
+        let known_before = names.len();
+        let mut batch = Batch { transaction: &transaction, names, hours: AHashMap::new(), sampled_s: *sampled_s };
+        let written = batch.rows(&mut bytes).and_then(|count| batch.sums().map(|()| count));
+        let sampled = batch.sampled_s;
+        match written.and_then(|count| transaction.commit().map(|()| count)) {
+            Ok(count) => {
+                *sampled_s = sampled;
+                if NAMES_MAX < names.len() {
+                    names.clear();
+                }
+                Ok(count)
+            }
+            Err(error) => {
+                // Those of this batch are gone with it.
+                if names.len() != known_before {
+                    names.clear();
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Removes some of what is too old or too much. Gives whether there may be more.
+    pub fn prune(&mut self, keep: Keep, now_ms: u64) -> Result<bool, StoreError> {
+        let age_ms = u64::try_from(keep.age.as_millis()).unwrap_or(u64::MAX);
+        let oldest_ms = now_ms.saturating_sub(age_ms);
+        let too_much = keep.bytes < self.bytes()?;
+        let transaction = self.connection.transaction()?;
+        // The first rows ended first. Those that are to be removed are looked for among so many, and no further.
+        let chosen = "SELECT id FROM (SELECT id, at_ms FROM requests ORDER BY id LIMIT ?2) WHERE ?3 OR at_ms < ?1";
+        let which = params![signed(oldest_ms), signed(PRUNE_ROWS), too_much];
+        transaction.execute(&format!("DELETE FROM attempts WHERE request IN ({chosen})"), which)?;
+        let removed = transaction.execute(&format!("DELETE FROM requests WHERE id IN ({chosen})"), which)?;
+        let hour = signed(oldest_ms / HOUR_MS);
+        transaction.execute("DELETE FROM spread WHERE hours IN (SELECT id FROM hours WHERE hour < ?1)", [hour])?;
+        let hours = transaction.execute("DELETE FROM hours WHERE hour < ?1", [hour])?;
+        transaction.commit()?;
+        let free = self.number("freelist_count")?;
+        if PRUNE_PAGES < free {
+            // Each step gives back one page, so all of them have to be taken.
+            let mut vacuum = self.connection.prepare(&format!("PRAGMA incremental_vacuum({PRUNE_PAGES})"))?;
+            let mut steps = vacuum.query([])?;
+            while steps.next()?.is_some() {}
+        }
+        Ok(0 < removed + hours || 2 * PRUNE_PAGES < free)
+    }
+
+    fn number(&self, pragma: &str) -> rusqlite::Result<i64> {
+        self.connection.pragma_query_value(None, pragma, |row| row.get(0))
+    }
+
+    /// Lets the file grow no further, as a full disk would.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, pages: i64) {
+        let set = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+        self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], set).unwrap();
+    }
+
+    /// How large the file is, without what is free in it.
+    pub fn bytes(&self) -> Result<u64, StoreError> {
+        let pages = self.number("page_count")? - self.number("freelist_count")?;
+        Ok(u64::try_from(pages * self.number("page_size")?).unwrap_or(0))
+    }
+}
+
+/// As much of the write-ahead log as is kept after it was written back.
+const WAL_BYTES_KEPT: i64 = 4 * 1024 * 1024;
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// Moves a damaged file out of the way, with all that belongs to it. Gives where it lies now.
+pub(super) fn set_aside(path: &Path, unix_seconds: u64) -> io::Result<PathBuf> {
+    let aside = with_suffix(path, &format!(".damaged-{unix_seconds}"));
+    fs::rename(path, &aside)?;
+    for suffix in ["-wal", "-shm"] {
+        match fs::rename(with_suffix(path, suffix), with_suffix(&aside, suffix)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(aside)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn bring_up_to_date(connection: &mut Connection) -> Result<(), StoreError> {
+    // Whoever comes second finds it done.
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match version {
+        VERSION => return Ok(()),
+        0 => {}
+        newer => return Err(StoreError::Newer(newer)),
+    }
+    let is_seeds = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'request_logs'";
+    let is_seeds = transaction.query_row(is_seeds, [], |_| Ok(())).optional()?.is_some();
+    if is_seeds {
+        transaction.execute_batch(&format!("ALTER TABLE request_logs RENAME TO {SEED_TABLE}"))?;
+    }
+    transaction.execute_batch(SCHEMA)?;
+    transaction.execute_batch(VIEW)?;
+    if is_seeds {
+        let columns = "id, request_id, timestamp, endpoint, method, client_api_key_hash, requested_model, resolved_provider, \
+            resolved_model, parameters, messages, response_status, response_time_ms, response_content, response_usage, \
+            provider_api_key_used, provider_retries, is_streaming, error_message, error_type";
+        let both = format!("{VIEW} UNION ALL SELECT {columns} FROM {SEED_TABLE}");
+        transaction.execute_batch(&format!("DROP VIEW request_logs; {both}"))?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+const NO_TRY: Try<'static> =
+    Try { route: "", key: "", fingerprint: None, outcome: "", status: 0, begun_us: 0, took_us: 0, error: "" };
+
+/// Rows on their way into the file.
+struct Batch<'b> {
+    transaction: &'b Transaction<'b>,
+    names: &'b mut AHashMap<Box<str>, i64>,
+    hours: AHashMap<Hour, Sum>,
+    sampled_s: u64,
+}
+
+/// What is made ready once for all rows.
+struct Inserts<'b> {
+    request: CachedStatement<'b>,
+    attempt: CachedStatement<'b>,
+}
+
+const INSERT_REQUEST: &str = "INSERT INTO requests (request_id, at_ms, client, format, path, model, asked, route, stream, status, ended, attempts, \
+             input, cache_read, cache_write, cache_write_1h, output, reasoning, output_guess, counted, first_output_us, total_us, \
+             waited_us, dropped, limited, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, \
+             ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)";
+
+const INSERT_ATTEMPT: &str = "INSERT INTO attempts (request, number, route, key, outcome, status, begun_us, took_us, error) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+
+/// What is summed up together. Names are by their numbers.
+#[derive(Debug, Eq, Hash, PartialEq)]
+struct Hour {
+    hour: u64,
+    client: i64,
+    model: i64,
+    route: i64,
+    key: i64,
+    outcome: i64,
+}
+
+#[derive(Debug, Default)]
+struct Sum {
+    requests: u64,
+    attempts: u64,
+    uncounted: u64,
+    /// Input, cache read, cache write, of that for an hour, output, reasoning.
+    tokens: [u64; 6],
+    /// (bucket, requests), in no order.
+    spread: Vec<(u32, u64)>,
+}
+
+impl Batch<'_> {
+    fn rows(&mut self, bytes: &mut &[u8]) -> rusqlite::Result<u64> {
+        let mut count = 0;
+        let mut inserts = Inserts {
+            request: self.transaction.prepare_cached(INSERT_REQUEST)?,
+            attempt: self.transaction.prepare_cached(INSERT_ATTEMPT)?,
+        };
+        while let Some((row, tries)) = Row::read(bytes) {
+            count += 1;
+            self.sum(&row, &tries)?;
+            // Whoever is refused may come as often as it likes: all of them are counted, and one a second has a row.
+            let second = row.at_ms / 1000;
+            if row.is_refused() && std::mem::replace(&mut self.sampled_s, second) == second {
+                continue;
+            }
+            self.row(&row, &tries, &mut inserts)?;
+        }
+        Ok(count)
+    }
+
+    fn row(&mut self, row: &Row<'_>, tries: &[Try<'_>], inserts: &mut Inserts<'_>) -> rusqlite::Result<()> {
+        let Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning } = row.usage;
+        let known = |n: Option<u64>| n.map(signed);
+        let text = |text| -> Option<&str> { (!str::is_empty(text)).then_some(text) };
+        let request = inserts.request.insert(params![
+            row.id,
+            signed(row.at_ms),
+            self.name(row.client)?,
+            self.name(row.format)?,
+            self.name_if_any(row.path)?,
+            self.name_if_any(row.model)?,
+            text(row.asked).filter(|asked| *asked != row.model),
+            self.name_if_any(row.route)?,
+            row.stream,
+            row.status,
+            self.name(row.ended)?,
+            row.attempts,
+            known(input),
+            known(cache_read),
+            known(cache_write),
+            known(cache_write_1h),
+            known(output),
+            known(reasoning),
+            known(
+                Some(row.output_guess).filter(|guess| 0 < *guess && (row.usage.is_empty() || row.ended != "complete"))
+            ),
+            known(row.counted),
+            known(row.first_output_us),
+            signed(row.total_us),
+            signed(row.waited_us),
+            text(row.dropped),
+            self.name_if_any(row.limited)?,
+            text(row.error),
+        ])?;
+        for (number, one) in (1_u32..).zip(tries) {
+            let status = Some(one.status).filter(|status| 0 < *status);
+            let (route, key, outcome) = (self.name(one.route)?, self.key(one)?, self.name(one.outcome)?);
+            let times = (signed(one.begun_us), signed(one.took_us));
+            inserts.attempt.execute(params![
+                request,
+                number,
+                route,
+                key,
+                outcome,
+                status,
+                times.0,
+                times.1,
+                text(one.error)
+            ])?;
+        }
+        Ok(())
+    }
+
+    /// A key is known by its variable and its fingerprint: a variable may come to hold another.
+    fn key(&mut self, one: &Try<'_>) -> rusqlite::Result<i64> {
+        match one.fingerprint {
+            None => self.name(one.key),
+            Some(fingerprint) => self.name(&format!("{} {fingerprint:08x}", one.key)),
+        }
+    }
+
+    fn name_if_any(&mut self, text: &str) -> rusqlite::Result<Option<i64>> {
+        (!text.is_empty()).then(|| self.name(text)).transpose()
+    }
+
+    /// A name's number.
+    fn name(&mut self, text: &str) -> rusqlite::Result<i64> {
+        if let Some(id) = self.names.get(text) {
+            return Ok(*id);
+        }
+        let mut find = self.transaction.prepare_cached("SELECT id FROM names WHERE text = ?1")?;
+        let id = match find.query_row([text], |row| row.get(0)).optional()? {
+            Some(id) => id,
+            None => self.transaction.prepare_cached("INSERT INTO names (text) VALUES (?1)")?.insert([text])?,
+        };
+        self.names.insert(text.into(), id);
+        Ok(id)
+    }
+
+    /// Counts a request in its hour.
+    fn sum(&mut self, row: &Row<'_>, tries: &[Try<'_>]) -> rusqlite::Result<()> {
+        let outcome = match (row.ended, row.status) {
+            ("client_closed", _) => "client_closed",
+            ("broken", _) => "broken",
+            _ if row.is_refused() => "refused",
+            (_, 400..) => "failed",
+            _ => "ok",
+        };
+        let hour = Hour {
+            hour: row.at_ms / HOUR_MS,
+            client: self.name(row.client)?,
+            model: self.name(row.model)?,
+            route: self.name(row.route)?,
+            key: self.key(tries.last().unwrap_or(&NO_TRY))?,
+            outcome: self.name(outcome)?,
+        };
+        let Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning } = row.usage;
+        let sum = self.hours.entry(hour).or_default();
+        sum.requests += 1;
+        sum.attempts += u64::from(row.attempts);
+        sum.uncounted +=
+            u64::from(row.usage.is_empty() && row.counted.is_none() && outcome != "refused" && outcome != "failed");
+        let tokens = [input, cache_read, cache_write, cache_write_1h, output, reasoning];
+        for (sum, tokens) in sum.tokens.iter_mut().zip(tokens) {
+            *sum = sum.saturating_add(tokens.unwrap_or(0));
+        }
+        let bucket = bucket_of(row.total_us);
+        match sum.spread.iter_mut().find(|(known, _)| *known == bucket) {
+            Some((_, requests)) => *requests += 1,
+            None => sum.spread.push((bucket, 1)),
+        }
+        Ok(())
+    }
+
+    /// Adds what was counted to what is there: another process may count into the same file.
+    fn sums(&mut self) -> rusqlite::Result<()> {
+        let mut add = self.transaction.prepare_cached(
+            "INSERT INTO hours (hour, client, model, route, key, outcome, requests, attempts, uncounted, input, cache_read, \
+             cache_write, cache_write_1h, output, reasoning) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
+             ?15) ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, attempts = attempts + excluded.attempts, \
+             uncounted = uncounted + excluded.uncounted, input = input + excluded.input, \
+             cache_read = cache_read + excluded.cache_read, cache_write = cache_write + excluded.cache_write, \
+             cache_write_1h = cache_write_1h + excluded.cache_write_1h, output = output + excluded.output, \
+             reasoning = reasoning + excluded.reasoning RETURNING id",
+        )?;
+        let mut spread = self.transaction.prepare_cached(
+            "INSERT INTO spread (hours, bucket, requests) VALUES (?1, ?2, ?3) \
+             ON CONFLICT DO UPDATE SET requests = requests + excluded.requests",
+        )?;
+        for (hour, sum) in self.hours.drain() {
+            let Hour { hour, client, model, route, key, outcome } = hour;
+            let [input, cache_read, cache_write, cache_write_1h, output, reasoning] = sum.tokens.map(signed);
+            let row = params![
+                signed(hour),
+                client,
+                model,
+                route,
+                key,
+                outcome,
+                signed(sum.requests),
+                signed(sum.attempts),
+                signed(sum.uncounted),
+                input,
+                cache_read,
+                cache_write,
+                cache_write_1h,
+                output,
+                reasoning
+            ];
+            let id: i64 = add.query_row(row, |row| row.get(0))?;
+            for (bucket, requests) in sum.spread {
+                spread.execute(params![id, bucket, signed(requests)])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// SQLite's numbers have a sign; what is beyond them is no count of anything.
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}

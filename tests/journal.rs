@@ -1,0 +1,217 @@
+//! The journal: one row for every request that was let in, however it ended, and nobody waits for it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use model_proxy::wire::Format;
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+use serde_json::json;
+
+use crate::support::gateway::{Gateway, Setup};
+use crate::support::http::{Client, Request};
+use crate::support::samples::{CHAT, CHAT_REPLY, CHAT_REQUEST, MESSAGES, SIDES};
+use crate::support::upstream::{After, Script, Seen, Upstream};
+use crate::support::{comes_true, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn file(gateway: &Gateway) -> PathBuf {
+    gateway.home.path().join(".local/state/model-proxy/journal.db")
+}
+
+/// What a query says: values joined by `|`, rows by a line's end. Nothing, as long as there is no journal.
+fn ask(path: &Path, sql: &str) -> String {
+    let asked = || -> rusqlite::Result<String> {
+        let connection = Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let mut statement = connection.prepare(sql)?;
+        let width = statement.column_count();
+        let rows = statement.query_map([], |row| {
+            let value = |at| match row.get_ref(at) {
+                Ok(ValueRef::Integer(n)) => n.to_string(),
+                Ok(ValueRef::Text(text)) => String::from_utf8_lossy(text).into_owned(),
+                _ => "-".to_owned(),
+            };
+            Ok((0..width).map(value).collect::<Vec<_>>().join("|"))
+        })?;
+        Ok(rows.collect::<Result<Vec<_>, _>>()?.join("\n"))
+    };
+    asked().unwrap_or_default()
+}
+
+fn count(path: &Path) -> usize {
+    ask(path, "SELECT count(*) FROM requests").parse().unwrap_or(0)
+}
+
+#[track_caller]
+fn wait_for(gateway: &Gateway, rows: usize) {
+    let path = file(gateway);
+    assert!(comes_true(PATIENCE, || rows <= count(&path)), "{} of {rows}: {}", count(&path), gateway.stderr());
+}
+
+/// What the model's name asks for.
+fn scripted(seen: &Seen, _: usize) -> Script {
+    let half = || Script::stream(SIDES[0].stream).stop_at(SIDES[0].stream.find("day").unwrap(), After::Close);
+    match (seen.wants_stream(), seen.text()) {
+        (_, text) if text.contains("\"bad\"") => {
+            Script::json(400, r#"{"error":{"message":"no such thing","type":"x"}}"#)
+        }
+        (_, text) if text.contains("\"down\"") => Script::json(503, "{}"),
+        (true, text) if text.contains("\"torn\"") => half(),
+        (true, text) if text.contains("\"left\"") => half().then(After::Silence),
+        (true, _) => Script::stream(SIDES[0].stream),
+        (false, _) => Script::json(200, CHAT_REPLY),
+    }
+}
+
+#[test]
+fn every_request_has_a_row_however_it_ended() {
+    let upstream = Upstream::answering(scripted);
+    let setup = ["bad", "torn", "left"]
+        .iter()
+        .fold(Setup::simple(Format::OpenaiChat, &upstream), |s, name| s.model(name, &[("p", name)]));
+    let setup = setup.env("Q_API_KEY", "key-q");
+    let gateway = setup.provider("q", Format::OpenaiChat, &upstream).model("two", &[("q", "down"), ("p", "x")]).start();
+    let stream = |model: &str| SIDES[0].stream_request.replace("\"m\"", &format!("{model:?}"));
+    let whole = |model: &str| CHAT_REQUEST.replace("\"m\"", &format!("{model:?}"));
+    gateway.post(CHAT, CHAT_REQUEST);
+    gateway.post(MESSAGES, SIDES[1].stream_request);
+    gateway.post(CHAT, whole("two"));
+    gateway.post(CHAT, whole("bad"));
+    gateway.post(CHAT, stream("torn"));
+    let mut client: Client = gateway.connect();
+    client.start(&Request::post(CHAT, stream("left")).with_key());
+    client.leave();
+    gateway.post("/v1/messages/count_tokens", r#"{"model":"m","messages":[{"role":"user","content":"Hello"}]}"#);
+    gateway.post(CHAT, whole("nowhere"));
+    wait_for(&gateway, 8);
+    let rows = ask(
+        &file(&gateway),
+        "SELECT f.text, m.text, r.text, stream, status, e.text, attempts, input, output, counted IS NOT NULL, \
+         first_output_us IS NOT NULL, waited_us <= total_us FROM requests q JOIN names f ON f.id = format \
+         LEFT JOIN names m ON m.id = model LEFT JOIN names r ON r.id = route JOIN names e ON e.id = ended ORDER BY at_ms, q.id",
+    );
+    let mut found: Vec<&str> = rows.lines().collect();
+    found.sort_unstable();
+    let mut expected = [
+        "openai_chat|m|p/upstream-model|0|200|complete|1|9|4|0|1|1",
+        "anthropic|m|p/upstream-model|1|200|complete|1|9|4|0|1|1",
+        "openai_chat|two|p/x|0|200|complete|2|9|4|0|1|1",
+        "openai_chat|bad|p/bad|0|400|complete|1|-|-|0|1|1",
+        "openai_chat|torn|p/torn|1|200|broken|1|-|-|0|1|1",
+        "openai_chat|left|p/left|1|200|client_closed|1|-|-|0|1|1",
+        "anthropic|m|-|0|200|complete|0|-|-|1|0|1",
+        "openai_chat|-|-|0|404|complete|0|-|-|0|0|1",
+    ];
+    expected.sort_unstable();
+    assert_eq!(found, expected, "{}", gateway.stderr());
+    let tries = ask(
+        &file(&gateway),
+        "SELECT number, r.text, substr(k.text, 1, 10), o.text, a.status, a.begun_us + a.took_us <= q.total_us, a.error FROM attempts a \
+         JOIN requests q ON q.id = a.request JOIN names r ON r.id = a.route JOIN names k ON k.id = a.key \
+         JOIN names o ON o.id = a.outcome WHERE q.attempts = 2 OR q.status = 400 ORDER BY q.id, number",
+    );
+    let tries: Vec<&str> = tries.lines().collect();
+    assert!(tries[0].starts_with("1|q/down|Q_API_KEY |server_error|503|1|"), "{tries:?}");
+    assert_eq!(tries[1], "2|p/x|P_API_KEY |ok|200|1|-");
+    assert_eq!(tries[2], "1|p/bad|P_API_KEY |client_error|400|1|400: no such thing");
+    let words = ask(&file(&gateway), "SELECT error FROM requests WHERE status = 404");
+    assert!(words.contains("nowhere"), "{words}");
+    let health = gateway.send(&Request::get("/health/detailed").with_key()).json();
+    let database = &health["components"]["database"];
+    assert_eq!(*database, json!({ "status": "healthy", "rows_written": 8, "rows_waiting": 0, "rows_dropped": 0 }));
+    let metrics = gateway.send(&Request::get("/metrics").with_key());
+    for line in ["model_proxy_journal_rows_total 8\n", "model_proxy_journal_failing 0\n"] {
+        assert!(metrics.text().contains(line), "{}", metrics.text());
+    }
+}
+
+/// As `kill -9` does, again and again, while requests come from all sides.
+#[test]
+fn whoever_is_killed_leaves_a_sound_file_and_a_second_at_most_is_missing() {
+    let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
+    let setup = Setup::simple(Format::OpenaiChat, &upstream);
+    let keep = crate::support::TempDir::new();
+    let path = keep.path().join("kept.db");
+    let setup = setup.env("MODEL_PROXY_JOURNAL", &path.display().to_string());
+    let mut certain = 0;
+    for round in 0..4 {
+        let mut gateway = setup.start();
+        let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let early = thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut client = gateway.connect();
+                    let request = Request::post(CHAT, CHAT_REQUEST).with_key();
+                    while !stop.load(Ordering::Relaxed) {
+                        client.send(&request);
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            thread::sleep(Duration::from_millis(500));
+            let early = answered.load(Ordering::Relaxed);
+            // What ended more than a second ago is there, whatever happens now.
+            thread::sleep(Duration::from_millis(1000 + 70 * round));
+            stop.store(true, Ordering::Relaxed);
+            early
+        });
+        gateway.signal("KILL");
+        assert_eq!(gateway.ended(), None, "by a signal");
+        certain += early;
+        assert_eq!(ask(&path, "PRAGMA integrity_check"), "ok", "round {round}");
+        let found = count(&path);
+        assert!(0 < early && certain <= found, "round {round}: {found} of {certain}");
+        let sums: usize = ask(&path, "SELECT sum(requests) FROM hours").parse().unwrap();
+        assert_eq!(sums, found, "both or neither");
+        certain = found;
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_journal_that_cannot_be_written() {
+    let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
+    let setup = Setup::simple(Format::OpenaiChat, &upstream);
+    let keep = crate::support::TempDir::new();
+    let folder = keep.path().join("state");
+    fs::write(&folder, "no folder").unwrap();
+    let gateway = setup.env("DATABASE_URL", &format!("sqlite:///{}", folder.join("a.db").display())).start();
+    assert_eq!(gateway.post(CHAT, CHAT_REQUEST).status, 200);
+    wait_until("it is said", || gateway.stderr().contains("requests go on, and rows wait as long as there is room"));
+    let health = || gateway.send(&Request::get("/health/detailed").with_key()).json();
+    let told = health();
+    assert_eq!(told["components"]["database"]["status"], "unhealthy", "{told}");
+    assert!(told["components"]["database"]["error"].as_str().unwrap().contains("state"), "{told}");
+    assert_eq!(told["status"], "healthy", "requests are answered all the same");
+    assert!(gateway.send(&Request::get("/metrics").with_key()).text().contains("model_proxy_journal_failing 1\n"));
+    assert_eq!(gateway.send(&Request::get("/readyz")).status, 200);
+    assert_eq!(gateway.post(CHAT, CHAT_REQUEST).status, 200);
+    fs::remove_file(&folder).unwrap();
+    wait_until("it goes on", || count(&folder.join("a.db")) == 2);
+    wait_until("health says so", || health()["components"]["database"]["status"] == "healthy");
+}
+
+#[test]
+fn there_is_none_where_nobody_wants_it() {
+    let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
+    let mut gateway = Setup::simple(Format::OpenaiChat, &upstream).env("MODEL_PROXY_JOURNAL", "off").start();
+    assert_eq!(gateway.post(CHAT, CHAT_REQUEST).status, 200);
+    let health = gateway.send(&Request::get("/health/detailed").with_key()).json();
+    assert_eq!(health["components"]["database"], json!({ "status": "disabled" }));
+    assert_eq!(gateway.terminate(), Some(0));
+    assert!(!file(&gateway).exists());
+}
+
+#[test]
+fn the_last_rows_are_written_at_the_end() {
+    let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
+    let mut gateway = Setup::simple(Format::OpenaiChat, &upstream).start();
+    for _ in 0..20 {
+        assert_eq!(gateway.post(CHAT, CHAT_REQUEST).status, 200);
+    }
+    assert_eq!(gateway.terminate(), Some(0));
+    assert_eq!(count(&file(&gateway)), 20);
+}
