@@ -1,7 +1,9 @@
 //! The journal: one row for every request that was let in, however it ended, and nobody waits for it.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -214,4 +216,150 @@ fn the_last_rows_are_written_at_the_end() {
     }
     assert_eq!(gateway.terminate(), Some(0));
     assert_eq!(count(&file(&gateway)), 20);
+}
+
+/// Runs a command where a gateway has run: (exit code, stdout, stderr).
+fn run(gateway: &Gateway, words: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_model-proxy"))
+        .args(words)
+        .env_clear()
+        .env("HOME", gateway.home.path())
+        .current_dir(gateway.home.path())
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+/// Without what is another each time: times, and what is as wide as they are.
+fn masked(text: &str) -> String {
+    let word = |word: &str| match word {
+        _ if word.starts_with("20") && word.ends_with('Z') => "TIME".to_owned(),
+        _ if word.starts_with("req_") => "ID".to_owned(),
+        _ if word.ends_with("ms") => "MS".to_owned(),
+        _ => word.to_owned(),
+    };
+    let line = |line: &str| line.split_whitespace().map(word).collect::<Vec<_>>().join(" ");
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A gateway that has answered three, failed one, and refused one.
+fn asked() -> (Upstream, Gateway) {
+    let upstream = Upstream::answering(scripted);
+    let setup = Setup::simple(Format::OpenaiChat, &upstream).model("bad", &[("p", "bad")]);
+    let gateway = setup.start();
+    for body in [CHAT_REQUEST, SIDES[0].stream_request, &CHAT_REQUEST.replace("\"m\"", "\"bad\"")] {
+        gateway.post(CHAT, body);
+    }
+    gateway.post(MESSAGES, SIDES[1].request);
+    gateway.post(CHAT, CHAT_REQUEST.replace("\"m\"", "\"nowhere\""));
+    wait_for(&gateway, 5);
+    (upstream, gateway)
+}
+
+#[test]
+fn statistics_are_told_by_whatever_is_asked_for() {
+    let (_upstream, gateway) = asked();
+    let told = |words: &[&str]| {
+        let (code, out, said) = run(&gateway, words);
+        assert_eq!((code, said.as_str()), (0, ""), "{words:?}");
+        masked(&out)
+    };
+    let head = "REQUESTS FAILED BROKEN REFUSED TRIES INPUT OUTPUT P50 P95 P99";
+    assert_eq!(
+        told(&["db", "stats"]),
+        format!("MODEL {head}\nm 3 0 0 0 3 27 12 MS MS MS\n- 1 0 0 1 0 0 0 - - -\nbad 1 1 0 0 1 0 0 MS MS MS")
+    );
+    assert_eq!(
+        told(&["db", "stats", "--by", "provider", "--since", "24h"]),
+        format!("PROVIDER {head}\np 4 1 0 0 4 27 12 MS MS MS\n- 1 0 0 1 0 0 0 - - -")
+    );
+    for (by, says) in [("client", "default 5 1 0 1"), ("key", "P_API_KEY "), ("route", "p/bad 1 1"), ("day", "20")] {
+        let table = told(&["db", "stats", "--by", by]);
+        assert!(table.lines().any(|line| line.starts_with(says)), "{by}: {table}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&told(&["db", "stats", "--format", "json"])).unwrap();
+    let model = &json[0];
+    assert_eq!((&model["name"], &model["requests"], &model["client_closed"]), (&json!("m"), &json!(3), &json!(0)));
+    assert_eq!(
+        model["tokens"],
+        json!({ "input": 27, "cache_read": 0, "cache_write": 0, "cache_write_1h": 0, "output": 12, "reasoning": 0 })
+    );
+    assert!(0 < model["p50_us"].as_u64().unwrap() && model["p50_us"].as_u64() <= model["p99_us"].as_u64(), "{model}");
+    assert_eq!(json[1]["p50_us"], json!(null), "who is refused is not timed");
+}
+
+#[test]
+fn the_last_requests_are_shown_and_those_that_come() {
+    let (_upstream, gateway) = asked();
+    let (code, out, _) = run(&gateway, &["db", "tail", "-n", "4"]);
+    assert_eq!(code, 0);
+    assert_eq!(
+        masked(&out),
+        "TIME ID default openai_chat m → p/upstream-model 200 MS 9+4 tokens\n\
+         TIME ID default openai_chat bad → p/bad 400 MS \"400: no such thing\"\n\
+         TIME ID default anthropic m → p/upstream-model 200 MS 9+4 tokens\n\
+         TIME ID default openai_chat nowhere → - 404 MS \"the model \\\"nowhere\\\" does not exist; `GET /v1/models` lists those there are\""
+    );
+    let mut follow = Command::new(env!("CARGO_BIN_EXE_model-proxy"))
+        .args(["db", "tail", "-n", "1", "-f", "--format", "json"])
+        .env_clear()
+        .env("HOME", gateway.home.path())
+        .current_dir(gateway.home.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut next = || serde_json::from_str::<serde_json::Value>(&lines.next().unwrap()).unwrap();
+    assert_eq!(next()["status"], 404);
+    gateway.post(CHAT, CHAT_REQUEST);
+    let came = next();
+    assert_eq!((&came["asked"], &came["status"], &came["output_tokens"]), (&json!("m"), &json!(200), &json!(4)));
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+}
+
+#[test]
+fn the_journal_is_shortened_and_emptied_while_it_is_written() {
+    let (_upstream, gateway) = asked();
+    let (code, out, said) = run(&gateway, &["db", "prune", "--days", "1"]);
+    assert!(code == 0 && out.contains("bytes before"), "{out}{said}");
+    assert_eq!(count(&file(&gateway)), 5, "nothing is so old");
+    let (code, _, said) = run(&gateway, &["db", "reset"]);
+    assert!(code == 2 && said.contains("would be removed; say so with --confirm"), "{said}");
+    let (code, out, said) = run(&gateway, &["db", "reset", "-y"]);
+    assert!(code == 0 && out.starts_with("removed 5 requests"), "{out}{said}");
+    assert_eq!(ask(&file(&gateway), "SELECT (SELECT count(*) FROM attempts), (SELECT count(*) FROM hours)"), "0|0");
+    gateway.post(CHAT, CHAT_REQUEST);
+    wait_for(&gateway, 1);
+    assert!(masked(&run(&gateway, &["db", "tail"]).1).contains("→ p/upstream-model 200"), "its names are known");
+}
+
+#[test]
+fn what_cannot_be_read_is_told_with_its_reason() {
+    let upstream = Upstream::start();
+    let gateway = Setup::simple(Format::OpenaiChat, &upstream).start();
+    fs::write(gateway.home.path().join("text"), "no database at all, but long enough to be looked at").unwrap();
+    fs::write(gateway.home.path().join("empty"), "").unwrap();
+    for (words, exit, says) in [
+        (&["db", "stats"][..], 1, "nothing has been asked yet"),
+        (&["db", "tail", "--journal", "text"], 1, "text: the file is damaged"),
+        (&["db", "reset", "-y", "--journal", "text"], 1, "text: the file is damaged"),
+        (&["db", "reset", "-y", "--journal", "empty"], 1, "empty: is no journal of model-proxy"),
+        (
+            &["db", "stats", "--by", "modle"],
+            2,
+            "--by takes model, provider, route, key, client, day, not \"modle\" (did you mean \"model\"?)",
+        ),
+        (
+            &["db", "stats", "--since", "yesterday"],
+            2,
+            "--since takes a time like 90m, 24h or 7d, or all, not \"yesterday\"",
+        ),
+        (&["db", "stat"], 2, "stats"),
+    ] {
+        let (code, out, said) = run(&gateway, words);
+        assert!(code == exit && out.is_empty() && said.contains(says), "{words:?}: {code} {out} {said}");
+    }
+    assert_eq!(fs::metadata(gateway.home.path().join("empty")).unwrap().len(), 0, "nothing is made of it");
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::parse::Given;
 use crate::cli::{
-    Exit, config_explain, config_list, config_show, config_validate, convert, health, help, keys_list, keys_new,
+    Exit, config_explain, config_list, config_show, config_validate, convert, db, health, help, keys_list, keys_new,
     outcome, route_test, start, version,
 };
 
@@ -88,6 +88,10 @@ pub const COMMANDS: &[Command] = &[
     ROUTE_TEST,
     KEYS_LIST,
     KEYS_NEW,
+    DB_STATS,
+    DB_TAIL,
+    DB_PRUNE,
+    DB_RESET,
     CONVERT,
     Command {
         words: &["help"],
@@ -366,6 +370,98 @@ const KEYS_LIST: Command = Command {
         ("keys list --endpoint http://localhost:8000 --format json", "of a server elsewhere, for scripts"),
     ],
     run: keys_list::run,
+};
+
+const JOURNAL: Flag = Flag {
+    long: "journal",
+    short: Some('j'),
+    value: Some("FILE"),
+    default: "",
+    help: "the journal; else MODEL_PROXY_JOURNAL, DATABASE_URL, or model-proxy/journal.db in the state directory",
+};
+
+const DB_STATS: Command = Command {
+    words: &["db", "stats"],
+    does: "sum up the journal",
+    more: "Requests, failures, tokens as upstreams counted them, and the times within which 50, 95 and 99 of a hundred ended (to \
+           7 %). Sums are kept by the hour, in UTC.",
+    takes: "",
+    options: &[
+        Flag {
+            long: "by",
+            short: Some('b'),
+            value: Some("WHAT"),
+            default: "model",
+            help: "model, provider, route, key, client or day",
+        },
+        Flag {
+            long: "since",
+            short: Some('s'),
+            value: Some("TIME"),
+            default: "all",
+            help: "a time like 90m, 24h or 7d, or all",
+        },
+        TABLE_OR_JSON,
+        JOURNAL,
+        ENV_FILE,
+    ],
+    examples: &[
+        ("db stats", "what each model was asked, and how it went"),
+        ("db stats --by key --since 24h", "which keys fail today?"),
+        ("db stats --by day --format json", "for scripts"),
+    ],
+    run: db::stats,
+};
+
+const DB_TAIL: Command = Command {
+    words: &["db", "tail"],
+    does: "show the last requests of the journal",
+    more: "One line each: when, its id, the client and its format, the model it named, who answered, the status, how long it took, \
+           tokens in and out, and what went wrong.",
+    takes: "",
+    options: &[
+        Flag { long: "lines", short: Some('n'), value: Some("N"), default: "20", help: "how many" },
+        Flag { long: "follow", short: Some('f'), value: None, default: "", help: "go on, and show what comes" },
+        Flag {
+            long: "format",
+            short: None,
+            value: Some("FORMAT"),
+            default: "table",
+            help: "table, or json: an object a line",
+        },
+        JOURNAL,
+        ENV_FILE,
+    ],
+    examples: &[("db tail -f", "watch"), ("db tail -n 1000 --format json", "the last thousand, for scripts")],
+    run: db::tail,
+};
+
+const DB_PRUNE: Command = Command {
+    words: &["db", "prune"],
+    does: "remove what is older than so many days from the journal",
+    more: "A running server does so by itself, by journal_days and journal_bytes of config/server.json; this is for once.",
+    takes: "",
+    options: &[
+        Flag { long: "days", short: Some('d'), value: Some("N"), default: "30", help: "what is to be kept" },
+        JOURNAL,
+        ENV_FILE,
+    ],
+    examples: &[("db prune --days 7", "keep the last week")],
+    run: db::prune,
+};
+
+const DB_RESET: Command = Command {
+    words: &["db", "reset"],
+    does: "remove everything from the journal",
+    more: "Asks first, unless it is told beforehand. A running server goes on writing.",
+    takes: "",
+    options: &[
+        Flag { long: "confirm", short: Some('y'), value: None, default: "", help: "do not ask" },
+        JOURNAL,
+        ENV_FILE,
+    ],
+    examples: &[("db reset", "asks first"), ("db reset --confirm", "for scripts")],
+    run: db::reset,
 };
 
 const KEYS_NEW: Command = Command {

@@ -8,6 +8,7 @@ mod config_list;
 mod config_show;
 mod config_validate;
 mod convert;
+mod db;
 pub mod flags;
 mod health;
 pub mod help;

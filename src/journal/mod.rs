@@ -5,9 +5,10 @@
 //!                       └▶ no room: counted, and the request goes on            └▶ it fails: kept and tried again, each second
 //! ```
 //!
-//! `row.rs` is what waits, `writer.rs` the thread, `store.rs` the file; `schema.sql` says what is in it. No prompt and no answer is
+//! `row.rs` is what waits, `writer.rs` the thread, `store.rs` the file, `read.rs` what is asked of it; `schema.sql` says what is in it. No prompt and no answer is
 //! kept, and no key but the name of its variable and its fingerprint.
 
+mod read;
 mod row;
 mod spread;
 mod store;
@@ -16,6 +17,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use read::{By, Kept, Reader, Stat};
 pub use row::{Row, Try};
 pub use spread::{middle_of, percentile};
 pub use store::{Keep, Store, StoreError, VERSION};

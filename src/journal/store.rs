@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ FROM requests r JOIN names f ON f.id = r.format LEFT JOIN names p ON p.id = r.pa
 const SEED_TABLE: &str = "seed_request_logs";
 
 /// How long somebody else's lock is waited for.
-const BUSY: Duration = Duration::from_secs(2);
+pub(super) const BUSY: Duration = Duration::from_secs(2);
 
 /// Rows that are removed in one transaction: some milliseconds.
 const PRUNE_ROWS: u64 = 2000;
@@ -69,6 +70,8 @@ pub struct Store {
     names: AHashMap<Box<str>, i64>,
     /// The second in which a refused request last got a row of its own.
     sampled_s: u64,
+    /// Device and number of the file.
+    file: Option<(u64, u64)>,
 }
 
 impl fmt::Debug for Store {
@@ -85,6 +88,8 @@ pub enum StoreError {
     Corrupt(rusqlite::Error),
     /// A later version of this program made it.
     Newer(i64),
+    /// It is of no version that can be read.
+    Version(i64),
     Sql(rusqlite::Error),
 }
 
@@ -96,6 +101,8 @@ impl fmt::Display for StoreError {
             Self::Newer(version) => {
                 write!(f, "a newer model-proxy has written it (version {version}, and this one knows {VERSION})")
             }
+            Self::Version(0) => f.write_str("is no journal of model-proxy, or nothing has been written to it yet"),
+            Self::Version(version) => write!(f, "is of version {version}, and this model-proxy reads {VERSION}"),
             Self::Sql(error) => write!(f, "{error}"),
         }
     }
@@ -127,15 +134,26 @@ impl Store {
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
         bring_up_to_date(&mut connection)?;
-        Ok(Self { connection, names: AHashMap::new(), sampled_s: 0 })
+        Ok(Self { connection, names: AHashMap::new(), sampled_s: 0, file: file_at(path) })
+    }
+
+    /// Whether the file at a path is still the one that is open.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        self.file.is_some() && self.file == file_at(path)
     }
 
     /// Writes rows as they were spelled, all of them or none. Gives how many requests were in them.
     pub(super) fn write(&mut self, mut bytes: &[u8]) -> Result<u64, StoreError> {
-        let Self { connection, names, sampled_s } = self;
+        let Self { connection, names, sampled_s, .. } = self;
         let transaction = connection.transaction()?;
         let known_before = names.len();
-        let mut batch = Batch { transaction: &transaction, names, hours: AHashMap::new(), sampled_s: *sampled_s };
+        let mut batch = Batch {
+            transaction: &transaction,
+            names,
+            hours: AHashMap::new(),
+            sampled_s: *sampled_s,
+            spelled: String::new(),
+        };
         let written = batch.rows(&mut bytes).and_then(|count| batch.sums().map(|()| count));
         let sampled = batch.sampled_s;
         match written.and_then(|count| transaction.commit().map(|()| count)) {
@@ -192,6 +210,21 @@ impl Store {
         self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], set).unwrap();
     }
 
+    /// Removes all that was kept, the seed's too. Gives how many requests that were.
+    pub fn clear(&mut self) -> Result<usize, StoreError> {
+        let transaction = self.connection.transaction()?;
+        let mut removed = transaction.execute("DELETE FROM requests", [])?;
+        transaction.execute_batch("DELETE FROM attempts; DELETE FROM hours; DELETE FROM spread")?;
+        let seeds = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+        if transaction.query_row(seeds, [SEED_TABLE], |_| Ok(())).optional()?.is_some() {
+            removed += transaction.execute(&format!("DELETE FROM {SEED_TABLE}"), [])?;
+        }
+        transaction.commit()?;
+        // Names stay: whoever writes knows some of them by heart.
+        self.connection.execute_batch("VACUUM")?;
+        Ok(removed)
+    }
+
     /// How large the file is, without what is free in it.
     pub fn bytes(&self) -> Result<u64, StoreError> {
         let pages = self.number("page_count")? - self.number("freelist_count")?;
@@ -203,6 +236,10 @@ impl Store {
 const WAL_BYTES_KEPT: i64 = 4 * 1024 * 1024;
 
 const HOUR_MS: u64 = 3_600_000;
+
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|about| (about.dev(), about.ino()))
+}
 
 /// Moves a damaged file out of the way, with all that belongs to it. Gives where it lies now.
 pub(super) fn set_aside(path: &Path, unix_seconds: u64) -> io::Result<PathBuf> {
@@ -260,6 +297,8 @@ struct Batch<'b> {
     names: &'b mut AHashMap<Box<str>, i64>,
     hours: AHashMap<Hour, Sum>,
     sampled_s: u64,
+    /// Filled again and again.
+    spelled: String,
 }
 
 /// What is made ready once for all rows.
@@ -375,7 +414,18 @@ impl Batch<'_> {
     fn key(&mut self, one: &Try<'_>) -> rusqlite::Result<i64> {
         match one.fingerprint {
             None => self.name(one.key),
-            Some(fingerprint) => self.name(&format!("{} {fingerprint:08x}", one.key)),
+            Some(fingerprint) => {
+                // By hand and in one place: the standard formatting costs as much as writing the row.
+                let mut spelled = std::mem::take(&mut self.spelled);
+                spelled.clear();
+                spelled.push_str(one.key);
+                spelled.push(' ');
+                let digits = (0..u32::BITS).step_by(4).rev().map(|shift| fingerprint >> shift & 0xf);
+                spelled.extend(digits.filter_map(|digit| char::from_digit(digit, 16)));
+                let id = self.name(&spelled);
+                self.spelled = spelled;
+                id
+            }
         }
     }
 

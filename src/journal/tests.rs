@@ -304,11 +304,21 @@ fn what_keeps_it_from_being_written_is_waited_for() {
     until("it is locked", || journal.standing().failing.is_some_and(|why| why.contains("locked")));
     other.execute_batch("COMMIT").unwrap();
     until("it goes on", || journal.standing().written == 10_006);
+    // Somebody puts another in its place.
+    let older = inner.join("older.db");
+    drop(Store::open(&older).unwrap());
+    fs::rename(&older, &path).unwrap();
+    for suffix in ["-wal", "-shm"] {
+        drop(fs::remove_file(inner.join(format!("journal.db{suffix}"))));
+    }
+    log(&journal, 2);
+    until("the other is written to", || journal.standing().written == 10_008);
+    assert_eq!(ask(&path, "SELECT count(*) FROM requests"), "2");
     // Somebody takes the file away.
     drop(other);
     fs::remove_dir_all(&inner).unwrap();
     log(&journal, 1);
-    until("it is made anew", || journal.standing().written == 10_007);
+    until("it is made anew", || journal.standing().written == 10_009);
     assert_eq!(ask(&path, "SELECT count(*) FROM requests"), "1");
 }
 

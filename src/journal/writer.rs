@@ -202,10 +202,8 @@ impl Writer {
     }
 
     fn try_put(&mut self, bytes: &[u8]) -> Result<u64, StoreError> {
-        // Somebody may have taken the file away: it is made anew.
-        if !self.path.exists() {
-            self.store = None;
-        }
+        // Somebody may have taken the file away, or put another in its place.
+        self.store.take_if(|store| !store.is_at(&self.path));
         let store = match &mut self.store {
             Some(store) => store,
             none => none.insert(Store::open(&self.path)?),

@@ -1,0 +1,307 @@
+//! `db stats`, `db tail`, `db prune`, `db reset`: what the journal says, and what is left of it.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use crate::cli::flags::NAME;
+use crate::cli::parse::Given;
+use crate::cli::{Exit, Unready, environment, say, start, wants_json};
+use crate::journal::{By, Keep, Kept, Reader, Stat, Store, StoreError};
+use crate::route::near::near;
+use crate::time::{Clock, Rfc3339};
+use crate::wire::json::Writer;
+
+const HOUR: u64 = 3600;
+
+pub(crate) fn stats(given: &Given) -> Exit {
+    tell(given, |given, path| {
+        let json = wants_json(given)?;
+        let by = by(given.text_or_default("by")?)?;
+        let since = match given.text_or_default("since")? {
+            "all" => 0,
+            text => Clock::unix_seconds().saturating_sub(seconds(text)?) / HOUR,
+        };
+        let stats = Reader::open(path)?.stats(by, since)?;
+        say::out(&if json { stats_json(&stats) } else { stats_table(given.text_or_default("by")?, &stats) });
+        Ok(Exit::Fine)
+    })
+}
+
+pub(crate) fn tail(given: &Given) -> Exit {
+    tell(given, |given, path| {
+        let json = wants_json(given)?;
+        let most: u32 = given.number("lines", "a number of requests")?;
+        let reader = Reader::open(path)?;
+        let (mut behind, mut most) = (0, most);
+        loop {
+            let kept = reader.tail(behind, most)?;
+            for one in &kept {
+                behind = one.row;
+                say::out(&if json { line_json(one) } else { line(one) });
+            }
+            if !given.has("follow") {
+                return Ok(Exit::Fine);
+            }
+            most = u32::MAX;
+            thread::sleep(FOLLOW_PAUSE);
+        }
+    })
+}
+
+/// How often it is looked for more: the journal is written ten times a second.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(250);
+
+pub(crate) fn prune(given: &Given) -> Exit {
+    tell(given, |given, path| {
+        let days: u32 = given.number("days", "a number of days")?;
+        let keep = Keep { age: Duration::from_secs(u64::from(days) * 86_400), bytes: u64::MAX };
+        let mut store = open(path)?;
+        let before = store.bytes()?;
+        while store.prune(keep, Clock::unix_millis())? {}
+        let after = store.bytes()?;
+        say::out(&format!("{}: {before} bytes before, {after} now", path.display()));
+        Ok(Exit::Fine)
+    })
+}
+
+pub(crate) fn reset(given: &Given) -> Exit {
+    tell(given, |given, path| {
+        let mut store = open(path)?;
+        if !given.has("confirm") && !is_sure(path)? {
+            say::err(&format!("{NAME}: nothing was removed"));
+            return Ok(Exit::No);
+        }
+        let removed = store.clear()?;
+        say::out(&format!("removed {removed} requests, and all that was counted, from {}", path.display()));
+        Ok(Exit::Fine)
+    })
+}
+
+/// Why it was not done.
+enum Trouble {
+    /// It was not asked for rightly.
+    Unready(Unready),
+    Journal(StoreError),
+}
+
+impl<U: Into<Unready>> From<U> for Trouble {
+    fn from(unready: U) -> Self {
+        Self::Unready(unready.into())
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+/// Does it with the journal's file, if one is kept.
+fn tell(given: &Given, run: impl FnOnce(&Given, &Path) -> Result<Exit, Trouble>) -> Exit {
+    let found = environment(given).and_then(|env| match given.path("journal") {
+        Some(path) => Ok(Some(path)),
+        None => start::journal(&env),
+    });
+    let path = match found {
+        Ok(Some(path)) => path,
+        Ok(None) => return say::no("no journal is kept here; name its file with --journal"),
+        Err(unready) => return unready.tell(Exit::Wrong),
+    };
+    match run(given, &path) {
+        Ok(exit) => exit,
+        Err(Trouble::Unready(unready)) => unready.tell(Exit::Wrong),
+        Err(Trouble::Journal(_)) if !path.exists() => {
+            say::no(format!("there is no journal at {}: nothing has been asked yet", path.display()))
+        }
+        Err(Trouble::Journal(error)) => say::no(format!("{}: {error}", path.display())),
+    }
+}
+
+/// The journal to be changed; it must be there.
+fn open(path: &Path) -> Result<Store, StoreError> {
+    drop(Reader::open(path)?);
+    Store::open(path)
+}
+
+/// Whether somebody says so. Who cannot be asked has to say it beforehand.
+fn is_sure(path: &Path) -> Result<bool, Unready> {
+    if !io::stdin().is_terminal() {
+        let message = format!("all of {} would be removed; say so with --confirm", path.display());
+        return Err(Unready::Usage(message));
+    }
+    let mut to = io::stderr();
+    drop(write!(to, "all of {} will be removed; go on? [y/N] ", path.display()).and_then(|()| to.flush()));
+    let mut answer = String::new();
+    drop(io::stdin().lock().read_line(&mut answer));
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn by(name: &str) -> Result<By, Unready> {
+    if let Some((_, by)) = By::NAMES.iter().find(|(known, _)| *known == name) {
+        return Ok(*by);
+    }
+    let known = By::NAMES.map(|(known, _)| known);
+    let hint = near(name, known.iter().copied());
+    let hint = hint.first().map_or_else(String::new, |near| format!(" (did you mean {near:?}?)"));
+    Err(Unready::Usage(format!("--by takes {}, not {name:?}{hint}", known.join(", "))))
+}
+
+/// `90m`, `24h`, `7d`.
+fn seconds(text: &str) -> Result<u64, Unready> {
+    let read = || {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let unit = match unit {
+            "m" => 60,
+            "h" => HOUR,
+            "d" => 86_400,
+            _ => return None,
+        };
+        number.parse::<u64>().ok()?.checked_mul(unit)
+    };
+    read().ok_or_else(|| Unready::Usage(format!("--since takes a time like 90m, 24h or 7d, or all, not {text:?}")))
+}
+
+fn stats_table(by: &str, stats: &[Stat]) -> String {
+    let mut rows: Vec<[String; 11]> = vec![
+        [by, "requests", "failed", "broken", "refused", "tries", "input", "output", "p50", "p95", "p99"]
+            .map(str::to_uppercase),
+    ];
+    rows.extend(stats.iter().map(|stat| {
+        let Stat { requests, failed, broken, refused, attempts, tokens, within_us, .. } = stat;
+        let [input, read, written, _, output, _] = tokens;
+        let name = if stat.name.is_empty() { "-".to_owned() } else { stat.name.clone() };
+        let [p50, p95, p99] = within_us.map(|us| us.map_or_else(|| "-".to_owned(), millis));
+        let [requests, failed, broken, refused, tries, input, output] =
+            [*requests, *failed, *broken, *refused, *attempts, input + read + written, *output].map(|n| n.to_string());
+        [name, requests, failed, broken, refused, tries, input, output, p50, p95, p99]
+    }));
+    let width =
+        |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..11).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        for (at, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            match at {
+                0 => text.push_str(&format!("{cell:<width$}")),
+                _ => text.push_str(&format!("  {cell:>width$}")),
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Microseconds for people: `1.5ms`, `12s`.
+fn millis(us: u64) -> String {
+    match us {
+        0..10_000 => format!("{}.{}ms", us / 1000, us / 100 % 10),
+        10_000..10_000_000 => format!("{}ms", us / 1000),
+        _ => format!("{}s", us / 1_000_000),
+    }
+}
+
+fn stats_json(stats: &[Stat]) -> String {
+    let mut out = Vec::new();
+    let mut w = Writer::new(&mut out);
+    w.array();
+    for stat in stats {
+        w.object().key("name").str(&stat.name);
+        for (name, number) in [
+            ("requests", stat.requests),
+            ("failed", stat.failed),
+            ("broken", stat.broken),
+            ("client_closed", stat.left),
+            ("refused", stat.refused),
+            ("attempts", stat.attempts),
+            ("uncounted", stat.uncounted),
+        ] {
+            w.key(name).int(number);
+        }
+        w.key("tokens").object();
+        let names = ["input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning"];
+        for (name, tokens) in names.into_iter().zip(stat.tokens) {
+            w.key(name).int(tokens);
+        }
+        w.end_object();
+        for (name, us) in ["p50_us", "p95_us", "p99_us"].into_iter().zip(stat.within_us) {
+            match us {
+                Some(us) => w.key(name).int(us),
+                None => w.key(name).null(),
+            };
+        }
+        w.end_object();
+    }
+    w.end_array();
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn line(one: &Kept) -> String {
+    let Kept { id, client, format, asked, route, status, ended, attempts, total_us, error, .. } = one;
+    let at = Rfc3339(one.at_ms / 1000);
+    let route = if route.is_empty() { "-" } else { route };
+    let mut text = format!("{at} {id} {client} {format} {asked} → {route} {status} {}", millis(*total_us));
+    if let (Some(input), Some(output)) = (one.input, one.output) {
+        text.push_str(&format!(" {input}+{output} tokens"));
+    }
+    if 1 < *attempts {
+        text.push_str(&format!(" {attempts} tries"));
+    }
+    if ended != "complete" {
+        text.push_str(&format!(" {ended}"));
+    }
+    if !error.is_empty() {
+        text.push_str(&format!(" {error:?}"));
+    }
+    text
+}
+
+fn line_json(one: &Kept) -> String {
+    let mut out = Vec::new();
+    let mut w = Writer::new(&mut out);
+    w.object().key("at_ms").int(one.at_ms);
+    for (name, text) in [
+        ("request_id", &one.id),
+        ("client", &one.client),
+        ("format", &one.format),
+        ("asked", &one.asked),
+        ("model", &one.model),
+        ("route", &one.route),
+        ("ended", &one.ended),
+        ("error", &one.error),
+    ] {
+        w.key(name).str(text);
+    }
+    w.key("stream").bool(one.stream).key("status").int(u64::from(one.status));
+    w.key("attempts").int(u64::from(one.attempts)).key("total_us").int(one.total_us);
+    for (name, number) in
+        [("first_output_us", one.first_output_us), ("input_tokens", one.input), ("output_tokens", one.output)]
+    {
+        match number {
+            Some(number) => w.key(name).int(number),
+            None => w.key(name).null(),
+        };
+    }
+    w.end_object();
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_and_told() {
+        for (text, expect) in [("90m", 5400), ("24h", 86_400), ("7d", 604_800), ("0h", 0)] {
+            assert_eq!(seconds(text).unwrap_or_else(|e| panic!("{text}: {e:?}")), expect);
+        }
+        for text in ["", "h", "7", "7w", "-1h", "1.5h", "é", "99999999999999999999d", "9999999999999999999d"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+        for (us, text) in [(0, "0.0ms"), (1549, "1.5ms"), (10_000, "10ms"), (9_999_999, "9999ms"), (61_000_000, "61s")]
+        {
+            assert_eq!(millis(us), text);
+        }
+    }
+}

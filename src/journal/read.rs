@@ -1,0 +1,206 @@
+//! Reads the journal, beside whoever writes it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, params};
+
+use crate::journal::spread::percentile;
+use crate::journal::store::{BUSY, StoreError, VERSION};
+
+/// The journal, to be read only.
+pub struct Reader(Connection);
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Reader").field(&self.0.path()).finish()
+    }
+}
+
+/// What statistics are told by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum By {
+    Model,
+    Provider,
+    Route,
+    Key,
+    Client,
+    Day,
+}
+
+impl By {
+    /// Every way, by its name.
+    pub const NAMES: [(&'static str, Self); 6] = [
+        ("model", Self::Model),
+        ("provider", Self::Provider),
+        ("route", Self::Route),
+        ("key", Self::Key),
+        ("client", Self::Client),
+        ("day", Self::Day),
+    ];
+
+    fn column(self) -> &'static str {
+        match self {
+            Self::Model => "m.text",
+            Self::Provider => "substr(r.text, 1, max(instr(r.text, '/') - 1, 0))",
+            Self::Route => "r.text",
+            Self::Key => "k.text",
+            Self::Client => "c.text",
+            Self::Day => "date(h.hour * 3600, 'unixepoch')",
+        }
+    }
+}
+
+/// The sums of one model, provider, key, client or day.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Stat {
+    /// Empty where there is none: of what was refused before a model was found, say.
+    pub name: String,
+    pub requests: u64,
+    /// Those among them that were not answered, broke off, were left, or were never sent anywhere.
+    pub failed: u64,
+    pub broken: u64,
+    pub left: u64,
+    pub refused: u64,
+    pub attempts: u64,
+    /// Answers whose usage nobody told.
+    pub uncounted: u64,
+    /// Tokens: input (without those of caches), cache read, cache write, of that for an hour, output, reasoning.
+    pub tokens: [u64; 6],
+    /// Microseconds within which 50, 95 and 99 of a hundred ended, to 7 %; of those that were not refused.
+    pub within_us: [Option<u64>; 3],
+}
+
+/// One request, as it was kept.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Kept {
+    /// The number of its row.
+    pub row: i64,
+    pub id: String,
+    /// When it came, in milliseconds since 1970.
+    pub at_ms: u64,
+    pub client: String,
+    pub format: String,
+    pub asked: String,
+    pub model: String,
+    pub route: String,
+    pub stream: bool,
+    pub status: u16,
+    pub ended: String,
+    pub attempts: u32,
+    /// As an upstream counted them; with what caches read and wrote.
+    pub input: Option<u64>,
+    pub output: Option<u64>,
+    pub first_output_us: Option<u64>,
+    pub total_us: u64,
+    pub error: String,
+}
+
+const JOINS: &str = "FROM hours h JOIN names o ON o.id = h.outcome JOIN names m ON m.id = h.model JOIN names r ON r.id = h.route \
+    JOIN names k ON k.id = h.key JOIN names c ON c.id = h.client";
+
+impl Reader {
+    /// Opens a journal that is there.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(BUSY)?;
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        match version {
+            VERSION => Ok(Self(connection)),
+            other => Err(StoreError::Version(other)),
+        }
+    }
+
+    /// What was counted since an hour (since 1970), the most asked first; days in order.
+    pub fn stats(&self, by: By, since_hour: u64) -> Result<Vec<Stat>, StoreError> {
+        let column = by.column();
+        let since = i64::try_from(since_hour).unwrap_or(i64::MAX);
+        let mut all: BTreeMap<String, Stat> = BTreeMap::new();
+        let mut sums = self.0.prepare(&format!(
+            "SELECT {column}, o.text, sum(requests), sum(attempts), sum(uncounted), sum(input), sum(cache_read), sum(cache_write), \
+             sum(cache_write_1h), sum(output), sum(reasoning) {JOINS} WHERE h.hour >= ?1 GROUP BY 1, 2"
+        ))?;
+        let mut rows = sums.query([since])?;
+        while let Some(row) = rows.next()? {
+            let (name, outcome): (String, String) = (row.get(0)?, row.get(1)?);
+            let number = |at: usize| row.get::<_, i64>(at).map(|n| u64::try_from(n).unwrap_or(0));
+            let stat = all.entry(name.clone()).or_insert_with(|| Stat { name, ..Stat::default() });
+            let requests = number(2)?;
+            stat.requests += requests;
+            match outcome.as_str() {
+                "failed" => stat.failed += requests,
+                "broken" => stat.broken += requests,
+                "client_closed" => stat.left += requests,
+                "refused" => stat.refused += requests,
+                _ => {}
+            }
+            stat.attempts += number(3)?;
+            stat.uncounted += number(4)?;
+            for (at, tokens) in (5..).zip(&mut stat.tokens) {
+                *tokens += number(at)?;
+            }
+        }
+        self.spreads(column, since, &mut all)?;
+        let mut all: Vec<Stat> = all.into_values().collect();
+        if by != By::Day {
+            all.sort_by_key(|stat| std::cmp::Reverse(stat.requests));
+        }
+        Ok(all)
+    }
+
+    fn spreads(&self, column: &str, since: i64, all: &mut BTreeMap<String, Stat>) -> Result<(), StoreError> {
+        let mut spreads = self.0.prepare(&format!(
+            "SELECT {column}, s.bucket, sum(s.requests) {JOINS} JOIN spread s ON s.hours = h.id \
+             WHERE h.hour >= ?1 AND o.text != 'refused' GROUP BY 1, 2 ORDER BY 1, 2"
+        ))?;
+        let mut of_one: BTreeMap<String, Vec<(u32, u64)>> = BTreeMap::new();
+        let mut rows = spreads.query([since])?;
+        while let Some(row) = rows.next()? {
+            let requests = u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0);
+            of_one.entry(row.get(0)?).or_default().push((row.get(1)?, requests));
+        }
+        for (name, spread) in of_one {
+            if let Some(stat) = all.get_mut(&name) {
+                stat.within_us = [50, 95, 99].map(|percent| percentile(&spread, percent));
+            }
+        }
+        Ok(())
+    }
+
+    /// The last requests behind a row, at most so many, in order.
+    pub fn tail(&self, behind: i64, most: u32) -> Result<Vec<Kept>, StoreError> {
+        let mut last = self.0.prepare_cached(
+            "SELECT q.id, request_id, at_ms, c.text, f.text, coalesce(asked, m.text, ''), coalesce(m.text, ''), \
+             coalesce(r.text, ''), stream, status, e.text, attempts, \
+             CASE WHEN output IS NULL THEN NULL ELSE coalesce(input, 0) + coalesce(cache_read, 0) + coalesce(cache_write, 0) END, \
+             output, first_output_us, total_us, coalesce(error, '') FROM requests q JOIN names c ON c.id = client \
+             JOIN names f ON f.id = format JOIN names e ON e.id = ended LEFT JOIN names m ON m.id = model \
+             LEFT JOIN names r ON r.id = route WHERE q.id > ?1 ORDER BY q.id DESC LIMIT ?2",
+        )?;
+        let positive = |n: i64| u64::try_from(n).unwrap_or(0);
+        let kept = last.query_map(params![behind, most], |row| {
+            Ok(Kept {
+                row: row.get(0)?,
+                id: row.get(1)?,
+                at_ms: positive(row.get(2)?),
+                client: row.get(3)?,
+                format: row.get(4)?,
+                asked: row.get(5)?,
+                model: row.get(6)?,
+                route: row.get(7)?,
+                stream: row.get(8)?,
+                status: row.get(9)?,
+                ended: row.get(10)?,
+                attempts: row.get(11)?,
+                input: row.get::<_, Option<i64>>(12)?.map(positive),
+                output: row.get::<_, Option<i64>>(13)?.map(positive),
+                first_output_us: row.get::<_, Option<i64>>(14)?.map(positive),
+                total_us: positive(row.get(15)?),
+                error: row.get(16)?,
+            })
+        })?;
+        let mut kept = kept.collect::<Result<Vec<_>, _>>()?;
+        kept.reverse();
+        Ok(kept)
+    }
+}
