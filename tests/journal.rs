@@ -363,3 +363,41 @@ fn what_cannot_be_read_is_told_with_its_reason() {
     }
     assert_eq!(fs::metadata(gateway.home.path().join("empty")).unwrap().len(), 0, "nothing is made of it");
 }
+
+#[test]
+fn rows_are_given_to_whoever_reckons_elsewhere() {
+    let (_upstream, gateway) = asked();
+    let told = |words: &[&str]| {
+        let (code, out, said) = run(&gateway, words);
+        assert_eq!((code, said.as_str()), (0, ""), "{words:?}");
+        out
+    };
+    let sql = "SELECT model, status, count(*) AS n FROM log GROUP BY 1, 2 ORDER BY 3 DESC, 2";
+    assert_eq!(told(&["db", "query", sql]), "MODEL  STATUS  N\nm      200     3\nbad    400     1\n-      404     1\n");
+    assert_eq!(
+        told(&["db", "query", sql, "--format", "json"]).lines().next(),
+        Some(r#"{"model":"m","status":200,"n":3}"#)
+    );
+    assert_eq!(told(&["db", "query", sql, "--format", "csv"]), "model,status,n\r\nm,200,3\r\nbad,400,1\r\n,404,1\r\n");
+    assert_eq!(told(&["db", "query", "SELECT outcome FROM tries WHERE status = 400"]), "OUTCOME\nclient_error\n");
+    let rows = told(&["db", "export", "--since", "1h"]);
+    let rows: Vec<serde_json::Value> = rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 5);
+    assert_eq!((&rows[0]["asked"], &rows[0]["input"], &rows[4]["model"]), (&json!("m"), &json!(9), &json!(null)));
+    let csv = told(&["db", "export", "--format", "csv"]);
+    assert_eq!(csv.matches("\r\n").count(), 6, "{csv}");
+    assert!(csv.starts_with("id,request_id,at_ms,client,"), "{csv}");
+    for (sql, exit, says) in [
+        ("DELETE FROM requests", 1, "readonly"),
+        ("SELECT nosuch FROM log", 1, "no such column: nosuch"),
+        ("SELECT 1; SELECT 2", 1, ""),
+        ("", 1, ""),
+    ] {
+        let (code, out, said) = run(&gateway, &["db", "query", sql]);
+        assert!(code == exit && out.is_empty() && said.contains(says), "{sql}: {code} {out} {said}");
+    }
+    let (code, _, said) = run(&gateway, &["db", "query"]);
+    assert!(code == 2 && said.contains("takes one query"), "{said}");
+    let (code, _, said) = run(&gateway, &["db", "export", "--format", "table"]);
+    assert!(code == 2 && said.contains("--format takes ndjson, csv, not \"table\""), "{said}");
+}

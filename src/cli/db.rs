@@ -19,10 +19,7 @@ pub(crate) fn stats(given: &Given) -> Exit {
     tell(given, |given, path| {
         let json = wants_json(given)?;
         let by = by(given.text_or_default("by")?)?;
-        let since = match given.text_or_default("since")? {
-            "all" => 0,
-            text => Clock::unix_seconds().saturating_sub(seconds(text)?) / HOUR,
-        };
+        let since = since(given)? / HOUR;
         let stats = Reader::open(path)?.stats(by, since)?;
         say::out(&if json { stats_json(&stats) } else { stats_table(given.text_or_default("by")?, &stats) });
         Ok(Exit::Fine)
@@ -79,8 +76,16 @@ pub(crate) fn reset(given: &Given) -> Exit {
     })
 }
 
+/// The second since 1970 from which on something is asked for.
+pub(in crate::cli) fn since(given: &Given) -> Result<u64, Unready> {
+    match given.text_or_default("since")? {
+        "all" => Ok(0),
+        text => Ok(Clock::unix_seconds().saturating_sub(seconds(text)?)),
+    }
+}
+
 /// Why it was not done.
-enum Trouble {
+pub(in crate::cli) enum Trouble {
     /// It was not asked for rightly.
     Unready(Unready),
     Journal(StoreError),
@@ -99,7 +104,7 @@ impl From<StoreError> for Trouble {
 }
 
 /// Does it with the journal's file, if one is kept.
-fn tell(given: &Given, run: impl FnOnce(&Given, &Path) -> Result<Exit, Trouble>) -> Exit {
+pub(in crate::cli) fn tell(given: &Given, run: impl FnOnce(&Given, &Path) -> Result<Exit, Trouble>) -> Exit {
     let found = environment(given).and_then(|env| match given.path("journal") {
         Some(path) => Ok(Some(path)),
         None => start::journal(&env),

@@ -2,8 +2,8 @@
 
 use crate::cli::parse::Given;
 use crate::cli::{
-    Exit, config_explain, config_list, config_show, config_validate, convert, db, health, help, keys_list, keys_new,
-    outcome, route_test, start, version,
+    Exit, config_explain, config_list, config_show, config_validate, convert, db, db_rows, health, help, keys_list,
+    keys_new, outcome, route_test, start, version,
 };
 
 /// The name the program goes by.
@@ -90,6 +90,8 @@ pub const COMMANDS: &[Command] = &[
     KEYS_NEW,
     DB_STATS,
     DB_TAIL,
+    DB_QUERY,
+    DB_EXPORT,
     DB_PRUNE,
     DB_RESET,
     CONVERT,
@@ -380,6 +382,62 @@ const JOURNAL: Flag = Flag {
     help: "the journal; else MODEL_PROXY_JOURNAL, DATABASE_URL, or model-proxy/journal.db in the state directory",
 };
 
+const SINCE: Flag = Flag {
+    long: "since",
+    short: Some('s'),
+    value: Some("TIME"),
+    default: "all",
+    help: "a time like 90m, 24h or 7d, or all",
+};
+
+const DB_QUERY: Command = Command {
+    words: &["db", "query"],
+    does: "ask the journal in SQL",
+    more: "The views log (one row a request) and tries (one a try; request is log's id) have names where the tables have numbers; \
+           at_ms is milliseconds since 1970, _us microseconds. Nothing can be changed. SQLite's own tools read the file as well.",
+    takes: "SQL",
+    options: &[
+        Flag {
+            long: "format",
+            short: Some('f'),
+            value: Some("FORMAT"),
+            default: "table",
+            help: "table, json (an object a line) or csv",
+        },
+        JOURNAL,
+        ENV_FILE,
+    ],
+    examples: &[
+        ("db query \"SELECT model, count(*) FROM log WHERE status >= 500 GROUP BY 1\"", "what fails?"),
+        ("db query \"SELECT key, outcome, count(*) FROM tries GROUP BY 1, 2\"", "how each key fares"),
+    ],
+    run: db_rows::query,
+};
+
+const DB_EXPORT: Command = Command {
+    words: &["db", "export"],
+    does: "write out the requests of the journal",
+    more: "One row a request, in the order in which they ended.",
+    takes: "",
+    options: &[
+        SINCE,
+        Flag {
+            long: "format",
+            short: Some('f'),
+            value: Some("FORMAT"),
+            default: "ndjson",
+            help: "ndjson, an object a line, or csv",
+        },
+        JOURNAL,
+        ENV_FILE,
+    ],
+    examples: &[
+        ("db export --since 7d > week.ndjson", "the last week"),
+        ("db export --format csv > all.csv", "for a spreadsheet"),
+    ],
+    run: db_rows::export,
+};
+
 const DB_STATS: Command = Command {
     words: &["db", "stats"],
     does: "sum up the journal",
@@ -394,13 +452,7 @@ const DB_STATS: Command = Command {
             default: "model",
             help: "model, provider, route, key, client or day",
         },
-        Flag {
-            long: "since",
-            short: Some('s'),
-            value: Some("TIME"),
-            default: "all",
-            help: "a time like 90m, 24h or 7d, or all",
-        },
+        SINCE,
         TABLE_OR_JSON,
         JOURNAL,
         ENV_FILE,
@@ -622,7 +674,13 @@ mod tests {
     fn every_example_parses() {
         for command in COMMANDS {
             for (line, _) in command.examples {
-                let parsed = crate::cli::parse::parse(line.split(' '));
+                // As a shell would: what is in quotes is one word, and what follows `>` is none.
+                let line = line.split(" > ").next().unwrap();
+                let part = |(at, part): (usize, &'static str)| match at % 2 {
+                    0 => part.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>(),
+                    _ => vec![part],
+                };
+                let parsed = crate::cli::parse::parse(line.split('"').enumerate().flat_map(part));
                 assert!(parsed.is_ok(), "{line}: {parsed:?}");
             }
         }

@@ -9,6 +9,7 @@ mod config_show;
 mod config_validate;
 mod convert;
 mod db;
+mod db_rows;
 pub mod flags;
 mod health;
 pub mod help;

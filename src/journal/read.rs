@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, params};
 
 use crate::journal::spread::percentile;
@@ -96,6 +97,15 @@ pub struct Kept {
     pub error: String,
 }
 
+/// One value of an answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'v> {
+    Null,
+    Int(i64),
+    Real(f64),
+    Text(&'v str),
+}
+
 const JOINS: &str = "FROM hours h JOIN names o ON o.id = h.outcome JOIN names m ON m.id = h.model JOIN names r ON r.id = h.route \
     JOIN names k ON k.id = h.key JOIN names c ON c.id = h.client";
 
@@ -167,15 +177,44 @@ impl Reader {
         Ok(())
     }
 
+    /// Asks whatever is asked, and gives each row until nobody takes it (`false`). What would change the file is refused by SQLite.
+    pub fn query(
+        &self,
+        sql: &str,
+        with: &[u64],
+        each: &mut dyn FnMut(&[&str], &[Value<'_>]) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut statement = self.0.prepare(sql)?;
+        let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let with = with.iter().map(|n| i64::try_from(*n).unwrap_or(i64::MAX));
+        let mut rows = statement.query(rusqlite::params_from_iter(with))?;
+        while let Some(row) = rows.next()? {
+            let value = |at| {
+                Ok(match row.get_ref(at)? {
+                    ValueRef::Null => Value::Null,
+                    ValueRef::Integer(n) => Value::Int(n),
+                    ValueRef::Real(n) => Value::Real(n),
+                    ValueRef::Text(text) | ValueRef::Blob(text) => {
+                        Value::Text(std::str::from_utf8(text).unwrap_or("(no text)"))
+                    }
+                })
+            };
+            let values = (0..names.len()).map(value).collect::<rusqlite::Result<Vec<_>>>()?;
+            if !each(&names, &values) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// The last requests behind a row, at most so many, in order.
     pub fn tail(&self, behind: i64, most: u32) -> Result<Vec<Kept>, StoreError> {
         let mut last = self.0.prepare_cached(
-            "SELECT q.id, request_id, at_ms, c.text, f.text, coalesce(asked, m.text, ''), coalesce(m.text, ''), \
-             coalesce(r.text, ''), stream, status, e.text, attempts, \
+            "SELECT id, request_id, at_ms, client, format, coalesce(asked, ''), coalesce(model, ''), coalesce(route, ''), stream, status, \
+             ended, attempts, \
              CASE WHEN output IS NULL THEN NULL ELSE coalesce(input, 0) + coalesce(cache_read, 0) + coalesce(cache_write, 0) END, \
-             output, first_output_us, total_us, coalesce(error, '') FROM requests q JOIN names c ON c.id = client \
-             JOIN names f ON f.id = format JOIN names e ON e.id = ended LEFT JOIN names m ON m.id = model \
-             LEFT JOIN names r ON r.id = route WHERE q.id > ?1 ORDER BY q.id DESC LIMIT ?2",
+             output, first_output_us, total_us, coalesce(error, '') FROM log WHERE id > ?1 ORDER BY id DESC LIMIT ?2",
         )?;
         let positive = |n: i64| u64::try_from(n).unwrap_or(0);
         let kept = last.query_map(params![behind, most], |row| {

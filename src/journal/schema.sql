@@ -81,3 +81,17 @@ CREATE TABLE spread (
     requests INTEGER NOT NULL,
     PRIMARY KEY (hours, bucket)
 ) STRICT, WITHOUT ROWID;
+
+-- The same for people: names as they are.
+CREATE VIEW log AS
+SELECT q.id, q.request_id, q.at_ms, c.text AS client, f.text AS format, p.text AS path, coalesce(q.asked, m.text) AS asked,
+    m.text AS model, r.text AS route, q.stream, q.status, e.text AS ended, q.attempts, q.input, q.cache_read, q.cache_write,
+    q.cache_write_1h, q.output, q.reasoning, q.output_guess, q.counted, q.first_output_us, q.total_us, q.waited_us, q.dropped,
+    l.text AS limited, q.error
+FROM requests q JOIN names c ON c.id = q.client JOIN names f ON f.id = q.format JOIN names e ON e.id = q.ended
+    LEFT JOIN names p ON p.id = q.path LEFT JOIN names m ON m.id = q.model LEFT JOIN names r ON r.id = q.route
+    LEFT JOIN names l ON l.id = q.limited;
+
+CREATE VIEW tries AS
+SELECT a.request, a.number, r.text AS route, k.text AS key, o.text AS outcome, a.status, a.begun_us, a.took_us, a.error
+FROM attempts a JOIN names r ON r.id = a.route JOIN names k ON k.id = a.key JOIN names o ON o.id = a.outcome;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -124,6 +124,10 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|e| StoreError::Folder(folder.to_owned(), e))?;
+        }
+        // Who asks for what is nobody else's business. What SQLite puts beside the file is as the file is.
+        if let Ok(made) = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+            drop(made);
         }
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY)?;

@@ -1,4 +1,5 @@
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -251,6 +252,7 @@ fn the_end_waits_for_what_was_given() {
     assert!(!folder.file().exists(), "there is nothing to write");
     log(&journal, 500);
     journal.end();
+    assert_eq!(fs::metadata(folder.file()).unwrap().permissions().mode() & 0o777, 0o600, "nobody else's business");
     assert_eq!(ask(&folder.file(), "SELECT count(*) FROM requests"), "500");
     assert_eq!((journal.standing().written, journal.standing().waiting), (500, 0));
     assert_eq!(*said.lock(), [""; 0]);
