@@ -442,7 +442,8 @@ const DB_STATS: Command = Command {
     words: &["db", "stats"],
     does: "sum up the journal",
     more: "Requests, failures, tokens as upstreams counted them, and the times within which 50, 95 and 99 of a hundred ended (to \
-           7 %). Sums are kept by the hour, in UTC.",
+           7 %). Sums are kept by the hour, in UTC. By route and by key a request counts where it ended, with all its \
+           tries; `db query` on tries tells of each.",
     takes: "",
     options: &[
         Flag {

@@ -78,18 +78,20 @@ impl Gateway {
         }
         let model = request.resolved.upstream_model(route);
         let Outbound { parts, memory, dropped } = said(request, route, &model, repair)?;
-        let answer = match &route.address {
-            Address::Builtin => demo(route, parts),
+        // One reading before and one after all of it: each costs as much as finding the model.
+        let (answer, begun) = match &route.address {
+            Address::Builtin => (demo(route, parts), self.clock.micros()),
             Address::Http { origin, path, ready } => {
                 let path = ready.clone().map_or_else(|| path_of(path, &model), Ok)?;
                 let outgoing = outgoing(request, (route, slot), (origin, path), parts);
                 let begun = self.clock.micros();
-                let sent = self.upstream.send(outgoing).await;
-                request.waited(begun, self.clock);
-                sent.map_err(|error| unsent(route, &error))?
+                let sent = self.upstream.send(outgoing).await.map_err(|error| {
+                    request.waited(begun, self.clock);
+                    unsent(route, &error)
+                });
+                (sent?, begun)
             }
         };
-        let begun = self.clock.micros();
         if !answer.status.is_success() {
             let failure = Box::pin(refused(request, route, answer)).await;
             request.waited(begun, self.clock);

@@ -64,10 +64,11 @@ pub struct Try<'r> {
 const TEXT_MAX: usize = 1000;
 
 impl<'r> Row<'r> {
-    /// Whether it was turned away without any upstream being asked.
+    /// Whether it was turned away, for what it asked or how often, without any upstream being asked. That nobody could be asked,
+    /// since all keys rest say, is no refusal but a failure.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        self.attempts == 0 && 400 <= self.status
+        self.attempts == 0 && (400..500).contains(&self.status)
     }
 
     /// Spells it and its tries behind what is there.

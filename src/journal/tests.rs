@@ -144,18 +144,23 @@ fn sums_are_of_all_and_of_who_is_refused_one_a_second_has_a_row() {
             Row { ended: "broken", usage: Usage::default(), output_guess: 7, ..answered("a", at).0 },
             Vec::new(),
         ));
+        // Nobody could be asked: that is a failure, and each has its row.
+        rows.extend((0..2).map(|n| (Row { status: 503, ..refused(at + n) }, Vec::new())));
         store.write(&bytes_of(&rows)).unwrap();
     }
     let rows = "SELECT status, count(*), max(output_guess) FROM requests GROUP BY status";
     assert_eq!(
         ask(&folder.file(), rows),
-        "200|15|7\n404|6|-",
+        "200|15|7\n404|6|-\n503|6|-",
         "a row of the second that begins anew, twice in each round"
     );
     let sums = "SELECT o.text, sum(requests), sum(attempts), sum(uncounted), sum(input), sum(cache_read), sum(output), \
                 (SELECT sum(s.requests) FROM spread s WHERE s.hours = h.id) FROM hours h JOIN names o ON o.id = outcome \
                 GROUP BY o.text";
-    assert_eq!(ask(&folder.file(), sums), "broken|3|6|3|0|0|0|3\nok|12|24|0|108|36|48|12\nrefused|153|0|0|0|0|0|153");
+    assert_eq!(
+        ask(&folder.file(), sums),
+        "broken|3|6|3|0|0|0|3\nfailed|6|0|0|0|0|0|6\nok|12|24|0|108|36|48|12\nrefused|153|0|0|0|0|0|153"
+    );
 }
 
 #[test]
