@@ -120,6 +120,22 @@ fn where_the_last_client_is_removed_nobody_may_ask() {
 }
 
 #[test]
+fn the_key_of_this_run_ends_with_the_first_client_and_that_is_said() {
+    let upstream = upstream();
+    let gateway = Setup::simple(Format::OpenaiChat, &upstream).unset("CLIENT_API_KEY").start();
+    let banner = gateway.stderr();
+    let made = banner.split_once("Bearer ").unwrap().1.split('"').next().unwrap();
+    assert_eq!(ask(&gateway, made, &SIDES[0]).status, 200);
+    gateway.home.write("config/clients/ci.json", &file("key-ci", ""));
+    for times in 1..=2 {
+        gateway.signal("HUP");
+        wait_until("the reload", || gateway.stderr().matches("reloaded, ").count() == times);
+    }
+    assert_eq!((ask(&gateway, made, &SIDES[0]).status, ask(&gateway, "key-ci", &SIDES[0]).status), (401, 200));
+    assert_eq!(gateway.stderr().matches("made for this run is no longer taken").count(), 1, "once");
+}
+
+#[test]
 fn the_one_key_is_read_again_too() {
     let upstream = upstream();
     let gateway = Setup::simple(Format::OpenaiChat, &upstream)

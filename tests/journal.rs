@@ -315,8 +315,15 @@ fn the_last_requests_are_shown_and_those_that_come() {
     gateway.post(CHAT, CHAT_REQUEST);
     let came = next();
     assert_eq!((&came["asked"], &came["status"], &came["output_tokens"]), (&json!("m"), &json!(200), &json!(4)));
-    follow.kill().unwrap();
-    follow.wait().unwrap();
+    let (code, ..) = run(&gateway, &["db", "reset", "-y"]);
+    assert_eq!(code, 0);
+    gateway.post(MESSAGES, SIDES[1].request);
+    let came = next();
+    assert_eq!((&came["format"], &came["status"]), (&json!("anthropic"), &json!(200)), "from the beginning again");
+    // Whoever followed has left.
+    drop(lines);
+    gateway.post(CHAT, CHAT_REQUEST);
+    wait_until("its end", || follow.try_wait().unwrap().is_some());
 }
 
 #[test]

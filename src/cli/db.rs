@@ -36,13 +36,21 @@ pub(crate) fn tail(given: &Given) -> Exit {
             let kept = reader.tail(behind, most)?;
             for one in &kept {
                 behind = one.row;
-                say::out(&if json { line_json(one) } else { line(one) });
+                let text = if json { line_json(one) } else { line(one) };
+                // Nobody reads on: there is nothing left to follow for.
+                if writeln!(io::stdout(), "{text}").is_err() {
+                    return Ok(Exit::Fine);
+                }
             }
             if !given.has("follow") {
                 return Ok(Exit::Fine);
             }
             most = u32::MAX;
             thread::sleep(FOLLOW_PAUSE);
+            // Somebody has emptied it: rows are numbered from the beginning again.
+            if reader.last()? < behind {
+                behind = 0;
+            }
         }
     })
 }

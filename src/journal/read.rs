@@ -142,6 +142,7 @@ impl Reader {
                 "broken" => stat.broken += requests,
                 "client_closed" => stat.left += requests,
                 "refused" => stat.refused += requests,
+                // Answered: that is what the others leave of all.
                 _ => {}
             }
             stat.attempts += number(3)?;
@@ -206,6 +207,11 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// The number of the last row; 0 if there is none.
+    pub fn last(&self) -> Result<i64, StoreError> {
+        Ok(self.0.query_row("SELECT coalesce(max(id), 0) FROM requests", [], |row| row.get(0))?)
     }
 
     /// The last requests behind a row, at most so many, in order.

@@ -286,6 +286,17 @@ fn a_damaged_file_is_set_aside_and_said_so() {
 }
 
 #[test]
+fn what_the_end_cannot_write_is_counted_and_said() {
+    let folder = Folder::new("lost");
+    fs::write(folder.0.join("inner"), "a file where a folder should be").unwrap();
+    let (journal, said) = started(folder.0.join("inner/journal.db"));
+    log(&journal, 7);
+    journal.end();
+    assert_eq!(journal.standing().dropped, 7);
+    assert!(said.lock().join("\n").contains("7 rows are lost with the end"), "{:?}", said.lock());
+}
+
+#[test]
 fn what_keeps_it_from_being_written_is_waited_for() {
     let folder = Folder::new("wait");
     let inner = folder.0.join("inner");

@@ -182,6 +182,7 @@ impl Writer {
 
     /// Writes rows, however often that must be tried. Meanwhile others wait, as many as there is room for.
     fn put(&mut self, bytes: &[u8], rows: usize) {
+        let mut is_new = false;
         loop {
             match self.try_put(bytes) {
                 Ok(count) => {
@@ -189,12 +190,16 @@ impl Writer {
                     self.recovered();
                     return;
                 }
-                // There is a new file to be written to.
-                Err(error) if self.failed(&error) => continue,
+                // There is a new file to be written to. If that is damaged too, it is the disk's doing, and there is no hurry.
+                Err(error) if self.failed(&error) && !is_new => {
+                    is_new = true;
+                    continue;
+                }
                 Err(_) => {}
             }
             if self.shared.waiting.lock().is_over {
                 self.shared.dropped.fetch_add(rows as u64, Ordering::Relaxed);
+                (self.say)(true, &format!("journal {}: {rows} rows are lost with the end", self.path.display()));
                 return;
             }
             thread::park_timeout(RETRY_PAUSE);

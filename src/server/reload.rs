@@ -100,6 +100,11 @@ impl Registered {
                 "no client is left, so every request is refused; make a key with `model-proxy keys new NAME`, or set CLIENT_API_KEY",
             );
         }
+        let is_made =
+            |made: &Client| self.clients.load().iter().any(|known| known.fingerprints().eq(made.fingerprints()));
+        if !all.is_empty() && self.made.as_ref().is_some_and(is_made) {
+            log::warn("there are clients now: the key that was made for this run is no longer taken");
+        }
         let all = if all.is_empty() { self.made.as_slice() } else { all };
         self.clients.store(Arc::new(Clients::new(all, &self.accounts)));
     }
