@@ -394,6 +394,10 @@ fn rows_are_given_to_whoever_reckons_elsewhere() {
     let csv = told(&["db", "export", "--format", "csv"]);
     assert_eq!(csv.matches("\r\n").count(), 6, "{csv}");
     assert!(csv.starts_with("id,request_id,at_ms,client,"), "{csv}");
+    gateway.post(CHAT, CHAT_REQUEST.replace("\"m\"", "\"any/\\u001b[2J\""));
+    wait_for(&gateway, 6);
+    let screen = [told(&["db", "tail"]), told(&["db", "query", "SELECT char(27) || '[2J'"])].concat();
+    assert!(!screen.contains('\u{1b}') && screen.contains("\\u{1b}[2J"), "nothing moves the cursor: {screen}");
     for (sql, exit, says) in [
         ("DELETE FROM requests", 1, "readonly"),
         ("SELECT nosuch FROM log", 1, "no such column: nosuch"),

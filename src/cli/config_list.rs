@@ -32,9 +32,7 @@ fn json(loaded: &Loaded) -> String {
 fn table(loaded: &Loaded) -> String {
     let mut rows = vec![["MODEL", "KEYS", "ROUTES", "ALIASES"].map(str::to_owned)];
     rows.extend(loaded.table.models().map(|m| row(m)));
-    let width = |column: usize| rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0);
-    let widths = [width(0), width(1), width(2)];
-    rows.iter().map(|r| line(r, widths)).collect()
+    say::columns(&rows, 4)
 }
 
 fn row(model: &Model) -> [String; 4] {
@@ -52,10 +50,4 @@ fn row(model: &Model) -> [String; 4] {
     let keys = if free && keys.is_empty() { "none needed".to_owned() } else { keys.len().to_string() };
     let routes: Vec<String> = model.routes.iter().map(|r| r.label().to_string()).collect();
     [model.name.to_string(), keys, routes.join(", "), model.aliases.join(", ")]
-}
-
-fn line(row: &[String; 4], [a, b, c]: [usize; 3]) -> String {
-    let [name, keys, routes, aliases] = row;
-    let line = format!("{name:a$}  {keys:b$}  {routes:c$}  {aliases}");
-    format!("{}\n", line.trim_end())
 }

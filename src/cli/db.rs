@@ -190,20 +190,7 @@ fn stats_table(by: &str, stats: &[Stat]) -> String {
             [*requests, *failed, *broken, *refused, *attempts, input + read + written, *output].map(|n| n.to_string());
         [name, requests, failed, broken, refused, tries, input, output, p50, p95, p99]
     }));
-    let width =
-        |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..11).map(width).collect();
-    let mut text = String::new();
-    for row in &rows {
-        for (at, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            match at {
-                0 => text.push_str(&format!("{cell:<width$}")),
-                _ => text.push_str(&format!("  {cell:>width$}")),
-            }
-        }
-        text.push('\n');
-    }
-    text
+    say::columns(&rows, 1)
 }
 
 /// Microseconds for people: `1.5ms`, `12s`.
@@ -254,7 +241,8 @@ fn line(one: &Kept) -> String {
     let Kept { id, client, format, asked, route, status, ended, attempts, total_us, error, .. } = one;
     let at = Rfc3339(one.at_ms / 1000);
     let route = if route.is_empty() { "-" } else { route };
-    let mut text = format!("{at} {id} {client} {format} {asked} → {route} {status} {}", millis(*total_us));
+    let mut text =
+        format!("{at} {id} {client} {format} {} → {route} {status} {}", say::plain(asked), millis(*total_us));
     if let (Some(input), Some(output)) = (one.input, one.output) {
         text.push_str(&format!(" {input}+{output} tokens"));
     }

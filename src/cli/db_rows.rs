@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 
 use crate::cli::db::{Trouble, since, tell};
 use crate::cli::parse::Given;
-use crate::cli::{Exit, Unready};
+use crate::cli::{Exit, Unready, say};
 use crate::journal::{Reader, Value};
 use crate::wire::json::Writer;
 
@@ -90,15 +90,8 @@ impl Out {
 
     /// All was written, or nobody reads it any more.
     fn end(mut self) -> Exit {
-        let width = |at: usize| self.table.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
-        let widths: Vec<usize> = (0..).map_while(width).collect();
-        for row in &self.table {
-            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-            let line = cells.collect::<Vec<_>>().join("  ");
-            if writeln!(self.to, "{}", line.trim_end()).is_err() {
-                break;
-            }
-        }
+        // Nobody reads on: then there is nobody to be told.
+        drop(self.to.write_all(say::columns(&self.table, usize::MAX).as_bytes()));
         drop(self.to.flush());
         Exit::Fine
     }

@@ -142,14 +142,7 @@ impl Listing {
 fn table(listing: &Listing) -> String {
     let mut rows = vec![["KEY", "FINGERPRINT", "PROVIDER", "MODELS", "STATE"].map(str::to_owned)];
     rows.extend(listing.keys.iter().map(row));
-    let width = |column: usize| rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0);
-    let [a, b, c, d] = [width(0), width(1), width(2), width(3)];
-    let mut text = String::new();
-    for [key, print, provider, models, state] in &rows {
-        let line = format!("{key:a$}  {print:b$}  {provider:c$}  {models:d$}  {state}");
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
+    let mut text = say::columns(&rows, 5);
     for resting in &listing.resting {
         text.push_str(&format!("{} {}\n", who(resting), state(resting)));
     }

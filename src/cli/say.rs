@@ -27,6 +27,30 @@ pub(crate) fn err(text: &str) {
     write(&mut io::stderr(), text);
 }
 
+/// Rows as columns, those from `numbers` on to the right. What may not stand on a terminal (names come from clients) is spelled out.
+pub(crate) fn columns(rows: &[impl AsRef<[String]>], numbers: usize) -> String {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.as_ref().iter().map(|cell| plain(cell)).collect()).collect();
+    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..).map_while(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cell = |(at, (cell, width)): (usize, (&String, &usize))| match at < numbers {
+            true => format!("{cell:<width$}"),
+            false => format!("{cell:>width$}"),
+        };
+        let line = row.iter().zip(&widths).enumerate().map(cell).collect::<Vec<_>>().join("  ");
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// The text with its control characters spelled out: they would move a terminal's cursor, or worse.
+pub(crate) fn plain(text: &str) -> String {
+    let spell = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(spell).collect()
+}
+
 fn write(to: &mut impl Write, text: &str) {
     let newline = if text.ends_with('\n') { "" } else { "\n" };
     drop(write!(to, "{text}{newline}"));
@@ -42,4 +66,17 @@ pub(crate) fn wrong(message: impl fmt::Display) -> Exit {
 pub(crate) fn no(message: impl fmt::Display) -> Exit {
     err(&format!("{NAME}: {message}"));
     Exit::No
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_beneath_each_other_and_move_no_cursor() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned);
+        let rows = [row(["A", "LONG", "N"]), row(["é😀x", "b\u{1b}[2J\n", "12"]), row(["", "", "3"])];
+        assert_eq!(columns(&rows, 2), "A    LONG           N\né😀x  b\\u{1b}[2J\\n  12\n                    3\n");
+        assert_eq!(columns(&rows, 3).lines().next(), Some("A    LONG          N"));
+    }
 }
