@@ -265,14 +265,14 @@ fn statistics_are_told_by_whatever_is_asked_for() {
         assert_eq!((code, said.as_str()), (0, ""), "{words:?}");
         masked(&out)
     };
-    let head = "REQUESTS FAILED BROKEN REFUSED TRIES INPUT OUTPUT P50 P95 P99";
+    let head = "REQUESTS FAILED BROKEN REFUSED TRIES INPUT OUTPUT COST P50 P95 P99";
     assert_eq!(
         told(&["db", "stats"]),
-        format!("MODEL {head}\nm 3 0 0 0 3 27 12 MS MS MS\n- 1 0 0 1 0 0 0 - - -\nbad 1 1 0 0 1 0 0 MS MS MS")
+        format!("MODEL {head}\nm 3 0 0 0 3 27 12 ? MS MS MS\n- 1 0 0 1 0 0 0 $0 - - -\nbad 1 1 0 0 1 0 0 $0 MS MS MS")
     );
     assert_eq!(
         told(&["db", "stats", "--by", "provider", "--since", "24h"]),
-        format!("PROVIDER {head}\np 4 1 0 0 4 27 12 MS MS MS\n- 1 0 0 1 0 0 0 - - -")
+        format!("PROVIDER {head}\np 4 1 0 0 4 27 12 ? MS MS MS\n- 1 0 0 1 0 0 0 $0 - - -")
     );
     for (by, says) in [("client", "default 5 1 0 1"), ("key", "P_API_KEY "), ("route", "p/bad 1 1"), ("day", "20")] {
         let table = told(&["db", "stats", "--by", by]);
@@ -287,6 +287,44 @@ fn statistics_are_told_by_whatever_is_asked_for() {
     );
     assert!(0 < model["p50_us"].as_u64().unwrap() && model["p50_us"].as_u64() <= model["p99_us"].as_u64(), "{model}");
     assert_eq!(json[1]["p50_us"], json!(null), "who is refused is not timed");
+}
+
+/// A price that is mended has mended what was asked before.
+#[test]
+fn what_it_cost_is_reckoned_when_it_is_asked_for() {
+    let (_upstream, gateway) = asked();
+    let config = gateway.home.path().join("config");
+    fs::create_dir_all(config.join("models")).unwrap();
+    let put = |models: &serde_json::Value| {
+        fs::write(config.join("prices.json"), json!({ "models": models }).to_string()).unwrap()
+    };
+    let stats = || {
+        let (code, out, said) = run(&gateway, &["db", "stats", "--format", "json", "--by", "provider"]);
+        assert_eq!(code, 0, "{said}");
+        let all: serde_json::Value = serde_json::from_str(&out).unwrap();
+        (all[0]["cost_usd"].as_f64().unwrap(), all[0]["unpriced"].as_u64().unwrap(), said)
+    };
+    assert_eq!(stats(), (0.0, 3, String::new()));
+    put(&json!({ "p/upstream-model": { "input": 1000, "output": 10_000 } }));
+    let (cost, unpriced, said) = stats();
+    assert!((cost - (0.027 + 0.12)).abs() < 1e-9, "{cost}");
+    assert_eq!((unpriced, said.as_str()), (0, ""));
+    put(&json!({ "p/*": { "input": 0, "output": 100_000 } }));
+    assert!((stats().0 - 1.2).abs() < 1e-9, "by today's price");
+    let (_, out, _) = run(&gateway, &["db", "stats"]);
+    assert!(masked(&out).contains("m 3 0 0 0 3 27 12 $1.20 "), "{out}");
+    let (_, out, _) = run(&gateway, &["db", "tail", "-n", "2"]);
+    assert!(out.contains(" 9+4 tokens $0.4000\n"), "{out}");
+    let (_, out, _) = run(&gateway, &["db", "query", "-f", "csv", "SELECT sum(cost) FROM log"]);
+    assert_eq!(out, "sum(cost)\r\n1.2\r\n");
+    let (_, out, _) = run(&gateway, &["db", "export", "-f", "csv"]);
+    assert!(out.starts_with("id,request_id,") && out.lines().next().unwrap().ends_with(",cost"), "{out}");
+    put(&json!({ "p/*": { "input": 1 } }));
+    assert_eq!((stats().0, stats().1), (0.0, 3), "a kind of token without a price costs an unknown amount");
+    put(&json!({ "p/*": { "inptu": 1 } }));
+    let (cost, unpriced, said) = stats();
+    assert_eq!((cost, unpriced), (0.0, 3));
+    assert!(said.contains("prices.json:/models/p~1*/inptu: unknown field") && said.contains("\"input\""), "{said}");
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::cli::flags::NAME;
 use crate::cli::parse::Given;
-use crate::cli::{Exit, Unready, environment, say, start, wants_json};
+use crate::cli::{Exit, Unready, environment, lines, lookup, say, start, wants_json};
+use crate::config::Prices;
 use crate::journal::{By, Keep, Kept, Reader, Stat, Store, StoreError};
 use crate::route::near::near;
 use crate::time::{Clock, Rfc3339};
@@ -20,7 +21,7 @@ pub(crate) fn stats(given: &Given) -> Exit {
         let json = wants_json(given)?;
         let by = by(given.text_or_default("by")?)?;
         let since = since(given)? / HOUR;
-        let stats = Reader::open(path)?.stats(by, since)?;
+        let stats = reader(given, path)?.stats(by, since)?;
         say::out(&if json { stats_json(&stats) } else { stats_table(given.text_or_default("by")?, &stats) });
         Ok(Exit::Fine)
     })
@@ -30,7 +31,7 @@ pub(crate) fn tail(given: &Given) -> Exit {
     tell(given, |given, path| {
         let json = wants_json(given)?;
         let most: u32 = given.number("lines", "a number of requests")?;
-        let reader = Reader::open(path)?;
+        let reader = reader(given, path)?;
         let (mut behind, mut most) = (0, most);
         loop {
             let kept = reader.tail(behind, most)?;
@@ -92,6 +93,16 @@ pub(in crate::cli) fn since(given: &Given) -> Result<u64, Unready> {
     }
 }
 
+/// The journal to be read, with what its tokens cost today. What is wrong with the prices is said, and no reason not to
+/// read.
+pub(in crate::cli) fn reader(given: &Given, path: &Path) -> Result<Reader, Trouble> {
+    let (prices, found) = Prices::load(&lookup(given, &environment(given)?)?);
+    if !found.is_empty() {
+        say::err(&lines(&found.iter().collect::<Vec<_>>()));
+    }
+    Ok(Reader::open(path, Box::new(move |route, used| prices.cost(route, used)))?)
+}
+
 /// Why it was not done.
 pub(in crate::cli) enum Trouble {
     /// It was not asked for rightly.
@@ -134,7 +145,7 @@ pub(in crate::cli) fn tell(given: &Given, run: impl FnOnce(&Given, &Path) -> Res
 
 /// The journal to be changed; it must be there.
 fn open(path: &Path) -> Result<Store, StoreError> {
-    drop(Reader::open(path)?);
+    drop(Reader::open(path, Box::new(|_, _| None))?);
     Store::open(path)
 }
 
@@ -177,8 +188,8 @@ fn seconds(text: &str) -> Result<u64, Unready> {
 }
 
 fn stats_table(by: &str, stats: &[Stat]) -> String {
-    let mut rows: Vec<[String; 11]> = vec![
-        [by, "requests", "failed", "broken", "refused", "tries", "input", "output", "p50", "p95", "p99"]
+    let mut rows: Vec<[String; 12]> = vec![
+        [by, "requests", "failed", "broken", "refused", "tries", "input", "output", "cost", "p50", "p95", "p99"]
             .map(str::to_uppercase),
     ];
     rows.extend(stats.iter().map(|stat| {
@@ -188,9 +199,29 @@ fn stats_table(by: &str, stats: &[Stat]) -> String {
         let [p50, p95, p99] = within_us.map(|us| us.map_or_else(|| "-".to_owned(), millis));
         let [requests, failed, broken, refused, tries, input, output] =
             [*requests, *failed, *broken, *refused, *attempts, input + read + written, *output].map(|n| n.to_string());
-        [name, requests, failed, broken, refused, tries, input, output, p50, p95, p99]
+        [name, requests, failed, broken, refused, tries, input, output, cost(stat), p50, p95, p99]
     }));
     say::columns(&rows, 1)
+}
+
+/// What was spent, as far as that is known: a `+` where it is not known of all.
+fn cost(stat: &Stat) -> String {
+    let Stat { cost, unpriced, uncounted, .. } = *stat;
+    match (unpriced + uncounted, cost == 0.0) {
+        (0, _) => dollars(cost),
+        (_, true) => "?".to_owned(),
+        (_, false) => format!("{}+", dollars(cost)),
+    }
+}
+
+/// US dollars for people: cents where they say enough.
+fn dollars(cost: f64) -> String {
+    match cost {
+        0.0 => "$0".to_owned(),
+        _ if cost < 0.0001 => "<$0.0001".to_owned(),
+        _ if cost < 1.0 => format!("${cost:.4}"),
+        _ => format!("${cost:.2}"),
+    }
 }
 
 /// Microseconds for people: `1.5ms`, `12s`.
@@ -216,6 +247,7 @@ fn stats_json(stats: &[Stat]) -> String {
             ("refused", stat.refused),
             ("attempts", stat.attempts),
             ("uncounted", stat.uncounted),
+            ("unpriced", stat.unpriced),
         ] {
             w.key(name).int(number);
         }
@@ -225,6 +257,7 @@ fn stats_json(stats: &[Stat]) -> String {
             w.key(name).int(tokens);
         }
         w.end_object();
+        w.key("cost_usd").raw(&stat.cost.to_string());
         for (name, us) in ["p50_us", "p95_us", "p99_us"].into_iter().zip(stat.within_us) {
             match us {
                 Some(us) => w.key(name).int(us),
@@ -245,6 +278,9 @@ fn line(one: &Kept) -> String {
         format!("{at} {id} {client} {format} {} → {route} {status} {}", say::plain(asked), millis(*total_us));
     if let (Some(input), Some(output)) = (one.input, one.output) {
         text.push_str(&format!(" {input}+{output} tokens"));
+    }
+    if let Some(cost) = one.cost {
+        text.push_str(&format!(" {}", dollars(cost)));
     }
     if 1 < *attempts {
         text.push_str(&format!(" {attempts} tries"));
@@ -284,6 +320,11 @@ fn line_json(one: &Kept) -> String {
             None => w.key(name).null(),
         };
     }
+    w.key("cost_usd");
+    match one.cost {
+        Some(cost) => w.raw(&cost.to_string()),
+        None => w.null(),
+    };
     w.end_object();
     String::from_utf8_lossy(&out).into_owned()
 }
@@ -304,5 +345,13 @@ mod tests {
         {
             assert_eq!(millis(us), text);
         }
+        for (cost, text) in
+            [(0.0, "$0"), (0.000_01, "<$0.0001"), (0.012_34, "$0.0123"), (1.0, "$1.00"), (1234.567, "$1234.57")]
+        {
+            assert_eq!(dollars(cost), text);
+        }
+        let of = |cost, unpriced, uncounted| self::cost(&Stat { cost, unpriced, uncounted, ..Stat::default() });
+        let told = [of(0.0, 0, 0), of(2.0, 0, 0), of(2.0, 1, 0), of(2.0, 0, 1), of(0.0, 1, 0)];
+        assert_eq!(told, ["$0", "$2.00", "$2.00+", "$2.00+", "?"], "unknown is not nothing");
     }
 }

@@ -2,10 +2,10 @@
 
 use std::io::{self, BufWriter, Write};
 
-use crate::cli::db::{Trouble, since, tell};
+use crate::cli::db::{Trouble, reader, since, tell};
 use crate::cli::parse::Given;
 use crate::cli::{Exit, Unready, say};
-use crate::journal::{Reader, Value};
+use crate::journal::Value;
 use crate::wire::json::Writer;
 
 pub(crate) fn query(given: &Given) -> Exit {
@@ -17,7 +17,7 @@ pub(crate) fn query(given: &Given) -> Exit {
         };
         let sql = sql.to_str().ok_or_else(|| Unready::Usage("the query is not UTF-8".to_owned()))?;
         let mut out = Out::new(given.text_or_default("format")?, &["table", "json", "csv"])?;
-        Reader::open(path)?.query(sql, &[], &mut |names, values| out.row(names, values))?;
+        reader(given, path)?.query(sql, &[], &mut |names, values| out.row(names, values))?;
         Ok(out.end())
     })
 }
@@ -27,7 +27,7 @@ pub(crate) fn export(given: &Given) -> Exit {
         let since_ms = since(given)?.saturating_mul(1000);
         let mut out = Out::new(given.text_or_default("format")?, &["ndjson", "csv"])?;
         let sql = "SELECT * FROM log WHERE ?1 <= at_ms ORDER BY id";
-        Reader::open(path)?.query(sql, &[since_ms], &mut |names, values| out.row(names, values))?;
+        reader(given, path)?.query(sql, &[since_ms], &mut |names, values| out.row(names, values))?;
         Ok(out.end())
     })
 }

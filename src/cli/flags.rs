@@ -393,7 +393,7 @@ const SINCE: Flag = Flag {
 const DB_QUERY: Command = Command {
     words: &["db", "query"],
     does: "ask the journal in SQL",
-    more: "The views log (one row a request) and tries (one a try; request is log's id) have names where the tables have numbers; \
+    more: "The views log (one row a request) and tries (one a try; request is log's id) have names where the tables have numbers, and log has the cost in US dollars at today's prices; \
            at_ms is milliseconds since 1970, _us microseconds. Nothing can be changed. SQLite's own tools read the file as well.",
     takes: "SQL",
     options: &[
@@ -405,6 +405,7 @@ const DB_QUERY: Command = Command {
             help: "table, json (an object a line) or csv",
         },
         JOURNAL,
+        CONFIG,
         ENV_FILE,
     ],
     examples: &[
@@ -429,6 +430,7 @@ const DB_EXPORT: Command = Command {
             help: "ndjson, an object a line, or csv",
         },
         JOURNAL,
+        CONFIG,
         ENV_FILE,
     ],
     examples: &[
@@ -443,7 +445,9 @@ const DB_STATS: Command = Command {
     does: "sum up the journal",
     more: "Requests, failures, tokens as upstreams counted them, and the times within which 50, 95 and 99 of a hundred ended (to \
            7 %). Sums are kept by the hour, in UTC. By route and by key a request counts where it ended, with all its \
-           tries; `db query` on tries tells of each.",
+           tries; `db query` on tries tells of each. The cost is reckoned whenever it is asked for, with config/prices.json \
+           over the prices that are shipped: a + behind it means that something in it has no price or was counted by nobody, and ? \
+           that nothing has one.",
     takes: "",
     options: &[
         Flag {
@@ -456,6 +460,7 @@ const DB_STATS: Command = Command {
         SINCE,
         TABLE_OR_JSON,
         JOURNAL,
+        CONFIG,
         ENV_FILE,
     ],
     examples: &[
@@ -470,7 +475,7 @@ const DB_TAIL: Command = Command {
     words: &["db", "tail"],
     does: "show the last requests of the journal",
     more: "One line each: when, its id, the client and its format, the model it named, who answered, the status, how long it took, \
-           tokens in and out, and what went wrong.",
+           tokens in and out, what they cost where that is known, and what went wrong.",
     takes: "",
     options: &[
         Flag { long: "lines", short: Some('n'), value: Some("N"), default: "20", help: "how many" },
@@ -483,6 +488,7 @@ const DB_TAIL: Command = Command {
             help: "table, or json: an object a line",
         },
         JOURNAL,
+        CONFIG,
         ENV_FILE,
     ],
     examples: &[("db tail -f", "watch"), ("db tail -n 1000 --format json", "the last thousand, for scripts")],

@@ -15,6 +15,7 @@ use crate::config::env::Env;
 use crate::config::graph::Graph;
 use crate::config::lookup::{self, Kind, Lookup, Root, Text};
 use crate::config::passage;
+use crate::config::prices;
 use crate::config::provider::Spec;
 use crate::config::proxy;
 use crate::config::schema::{self, Schema};
@@ -78,6 +79,7 @@ pub fn load(env: &Env, lookup: &Lookup, registry: &Registry) -> Result<Loaded, V
     let (providers, models) = read(&texts, &mut report);
     let own: Vec<Sourced<ServerFile>> = read_all(&texts, Kind::Server, schema::SERVER, &mut report);
     let bounds = Bounds::new(own.first().map(|file| &file.value), env, &mut report);
+    prices::validate(&texts, &mut report);
     let specs = providers.into_iter().map(|p| Spec::new(p, env, registry, &mut report)).collect();
     let providers = Providers::new(specs, &mut report);
     let models: Vec<Sourced<ModelFile>> = models.into_iter().filter(|m| is_wanted(m, &providers)).collect();

@@ -119,10 +119,13 @@ pub(crate) enum Kind {
     Client,
     /// The one file of the server's own limits.
     Server,
+    /// The one file of what tokens cost.
+    Prices,
 }
 
 pub(crate) const CLIENTS: &str = "clients";
 const SERVER: &str = "server.json";
+const PRICES: &str = "prices.json";
 const MODELS: &str = "models";
 const PROVIDERS: &str = "providers";
 
@@ -145,7 +148,9 @@ pub(crate) fn texts(lookup: &Lookup, report: &mut Report) -> Vec<Text> {
             }
             texts.extend(files.iter().filter_map(|path| read(path, kind, report)));
         }
-        texts.extend(Some(root.join(SERVER)).filter(|f| f.exists()).and_then(|path| read(&path, Kind::Server, report)));
+        for (kind, name) in [(Kind::Server, SERVER), (Kind::Prices, PRICES)] {
+            texts.extend(Some(root.join(name)).filter(|f| f.exists()).and_then(|path| read(&path, kind, report)));
+        }
     }
     for path in &lookup.extra {
         if let Some(text) = read(path, kind_of(path), report) {
@@ -163,17 +168,29 @@ pub(crate) fn texts(lookup: &Lookup, report: &mut Report) -> Vec<Text> {
     texts
 }
 
+/// The text of the directory's own prices, if it has any.
+pub(crate) fn prices(lookup: &Lookup, report: &mut Report) -> Option<Text> {
+    match &lookup.root {
+        Root::Packaged => None,
+        Root::Directory(root) => {
+            Some(root.join(PRICES)).filter(|f| f.exists()).and_then(|path| read(&path, Kind::Prices, report))
+        }
+    }
+}
+
 /// Whether two paths lead to one file.
 #[must_use]
 pub fn is_same_file(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// What a file named alone is: the server's by its name, a provider or a client in a directory of that name, else a
+/// What a file named alone is: the server's or the prices' by its name, a provider or a client in a directory of that name, else a
 /// model.
 fn kind_of(path: &Path) -> Kind {
-    if path.file_name().is_some_and(|name| name == SERVER) {
-        return Kind::Server;
+    for (kind, name) in [(Kind::Server, SERVER), (Kind::Prices, PRICES)] {
+        if path.file_name().is_some_and(|own| own == name) {
+            return kind;
+        }
     }
     let directory = path.parent().and_then(Path::file_name);
     match directory.and_then(|directory| directory.to_str()) {

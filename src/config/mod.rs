@@ -22,6 +22,7 @@ mod load;
 pub mod lookup;
 mod packaged;
 mod passage;
+pub mod prices;
 mod provider;
 mod proxy;
 pub mod schema;
@@ -32,6 +33,7 @@ mod source;
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{Loaded, ProviderSummary, load};
 pub use lookup::{Lookup, Root, is_same_file};
+pub use prices::Prices;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -30,8 +30,8 @@ impl File {
         let directory = match self.kind {
             Kind::Provider => "providers",
             Kind::Model => "models",
-            // None is shipped: whose keys would they be, and what it would say are the defaults.
-            Kind::Client | Kind::Server => "",
+            // None is shipped: whose keys would they be, what it would say are the defaults, and prices are read elsewhere.
+            Kind::Client | Kind::Server | Kind::Prices => "",
         };
         Text {
             kind: self.kind,

@@ -18,6 +18,11 @@ pub const MODEL: &str = include_str!("../../schemas/model.schema.json");
 pub const PROVIDER: &str = include_str!("../../schemas/provider.schema.json");
 pub const CLIENT: &str = include_str!("../../schemas/client.schema.json");
 pub const SERVER: &str = include_str!("../../schemas/server.schema.json");
+pub const PRICES: &str = include_str!("../../schemas/prices.schema.json");
+
+/// Every schema, by what its files are called.
+pub const ALL: [(&str, &str); 5] =
+    [("model", MODEL), ("provider", PROVIDER), ("client", CLIENT), ("server", SERVER), ("prices", PRICES)];
 
 /// One compiled schema. Some hundred kilobytes: dropped when loading is over.
 #[derive(Debug)]
@@ -261,8 +266,8 @@ mod tests {
     use super::*;
     use crate::config::source;
 
-    fn schemas() -> [Value; 2] {
-        [MODEL, PROVIDER].map(|text| serde_json::from_str(text).unwrap())
+    fn schemas() -> [Value; 5] {
+        ALL.map(|(_, text)| serde_json::from_str(text).unwrap())
     }
 
     #[test]
@@ -292,7 +297,7 @@ mod tests {
 
     #[test]
     fn the_examples_and_defaults_of_the_schemas_fit_them() {
-        for (text, schema) in [MODEL, PROVIDER].into_iter().zip(schemas()) {
+        for ((_, text), schema) in ALL.into_iter().zip(schemas()) {
             let compiled = Schema::compile(text).unwrap();
             for example in schema.get("examples").and_then(Value::as_array).unwrap() {
                 assert!(compiled.validator.is_valid(example), "{example}");
@@ -307,7 +312,7 @@ mod tests {
             Value::Object(map) => {
                 if rule.get("title").is_some_and(Value::is_string) && rule.get("$schema").is_none() {
                     let mut alone = map.clone();
-                    alone.insert("$defs".into(), root.get("$defs").cloned().unwrap_or_default());
+                    alone.extend(root.get("$defs").map(|defs| ("$defs".to_owned(), defs.clone())));
                     let validator = jsonschema::draft202012::new(&Value::Object(alone)).unwrap();
                     let examples = map.get("examples").and_then(Value::as_array).into_iter().flatten();
                     for value in examples.chain(map.get("default")) {
@@ -352,7 +357,7 @@ mod tests {
     fn schemas_and_structs_know_the_same_fields() {
         /// What is only for people and editors, or came from older files.
         const PLAIN: [&str; 5] = ["$schema", "description", "id", "note", "provider_notes"];
-        let [model, provider] = schemas();
+        let [model, provider, _, _, prices] = schemas();
         let check = |root: &Value, pointer: &str, fields: BTreeSet<String>| {
             let rule = root.pointer(pointer).unwrap().get("properties").unwrap();
             let known: BTreeSet<String> =
@@ -372,6 +377,8 @@ mod tests {
         check(&provider, "/properties/error_handling/additionalProperties", fields::<source::ErrorAction>());
         check(&provider, "/properties/error_rules/items", fields::<source::ErrorRule>());
         check(&provider, "/properties/proxy_support", fields::<source::ProxySupport>());
+        check(&prices, "", fields::<source::PricesFile>());
+        check(&prices, "/properties/models/additionalProperties", fields::<source::PriceEntry>());
         for root in [&model, &provider] {
             check(root, "/$defs/capabilities", fields::<source::CapabilityFlags>());
             check(root, "/$defs/capabilities/properties/thinking", fields::<source::ThinkingFlags>());

@@ -102,6 +102,26 @@ pub(crate) struct LimitsEntry {
     pub(crate) tokens_per_month: Option<u64>,
 }
 
+/// `config/prices.json`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct PricesFile {
+    pub(crate) models: Option<BTreeMap<String, PriceEntry>>,
+}
+
+/// US dollars for a million tokens of each kind.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct PriceEntry {
+    pub(crate) input: Option<Num>,
+    pub(crate) cache_read: Option<Num>,
+    pub(crate) cache_write: Option<Num>,
+    pub(crate) cache_write_1h: Option<Num>,
+    pub(crate) output: Option<Num>,
+    pub(crate) as_of: Option<String>,
+    pub(crate) source: Option<String>,
+}
+
 /// `config/server.json`: a number for each of [`crate::config::bounds::BOUNDS`].
 pub(crate) type ServerFile = Map<String, Value>;
 

@@ -17,7 +17,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use read::{By, Kept, Reader, Stat, Value};
+pub use read::{By, Cost, Kept, Reader, Stat, Value};
 pub use row::{Row, Try};
 pub use spread::{middle_of, percentile};
 pub use store::{Keep, Store, StoreError, VERSION};

@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, params};
 
 use crate::journal::spread::percentile;
 use crate::journal::store::{BUSY, StoreError, VERSION};
+use crate::wire::event::Usage;
 
 /// The journal, to be read only.
 pub struct Reader(Connection);
+
+/// What the tokens of a route (`provider/model`) cost, in US dollars, where that is known.
+pub type Cost = Box<dyn Fn(&str, &Usage) -> Option<f64> + Send>;
 
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -53,7 +58,7 @@ impl By {
 }
 
 /// The sums of one model, provider, key, client or day.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stat {
     /// Empty where there is none: of what was refused before a model was found, say.
     pub name: String,
@@ -68,12 +73,16 @@ pub struct Stat {
     pub uncounted: u64,
     /// Tokens: input (without those of caches), cache read, cache write, of that for an hour, output, reasoning.
     pub tokens: [u64; 6],
+    /// US dollars, for what has a price.
+    pub cost: f64,
+    /// Requests whose tokens have none, all or some of them.
+    pub unpriced: u64,
     /// Microseconds within which 50, 95 and 99 of a hundred ended, to 7 %; of those that were not refused.
     pub within_us: [Option<u64>; 3],
 }
 
 /// One request, as it was kept.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Kept {
     /// The number of its row.
     pub row: i64,
@@ -94,6 +103,8 @@ pub struct Kept {
     pub output: Option<u64>,
     pub first_output_us: Option<u64>,
     pub total_us: u64,
+    /// US dollars; `None` if nobody counted, or there is no price.
+    pub cost: Option<f64>,
     pub error: String,
 }
 
@@ -109,16 +120,37 @@ pub enum Value<'v> {
 const JOINS: &str = "FROM hours h JOIN names o ON o.id = h.outcome JOIN names m ON m.id = h.model JOIN names r ON r.id = h.route \
     JOIN names k ON k.id = h.key JOIN names c ON c.id = h.client";
 
+const COST: &str = "cost(r.text, input, cache_read, cache_write, cache_write_1h, output)";
+
 impl Reader {
-    /// Opens a journal that is there.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    /// Opens a journal that is there. The view `log` has a column more, `cost`: it is reckoned with today's prices, whenever
+    /// a row is looked at.
+    pub fn open(path: &Path, cost: Cost) -> Result<Self, StoreError> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(BUSY)?;
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match version {
-            VERSION => Ok(Self(connection)),
-            other => Err(StoreError::Version(other)),
+            VERSION => {}
+            other => return Err(StoreError::Version(other)),
         }
+        let function = move |with: &mut Context<'_>| {
+            let route: Option<String> = with.get(0)?;
+            let tokens = |at| with.get::<Option<i64>>(at).map(|n| n.and_then(|n| u64::try_from(n).ok()));
+            let used = Usage {
+                input: tokens(1)?,
+                cache_read: tokens(2)?,
+                cache_write: tokens(3)?,
+                cache_write_1h: tokens(4)?,
+                output: tokens(5)?,
+                reasoning: None,
+            };
+            Ok(route.and_then(|route| cost(&route, &used)))
+        };
+        let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+        connection.create_scalar_function(c"cost", 6, flags, function)?;
+        let of = "route, input, cache_read, cache_write, cache_write_1h, output";
+        connection.execute_batch(&format!("CREATE TEMP VIEW log AS SELECT *, cost({of}) AS cost FROM main.log"))?;
+        Ok(Self(connection))
     }
 
     /// What was counted since an hour (since 1970), the most asked first; days in order.
@@ -128,7 +160,8 @@ impl Reader {
         let mut all: BTreeMap<String, Stat> = BTreeMap::new();
         let mut sums = self.0.prepare(&format!(
             "SELECT {column}, o.text, sum(requests), sum(attempts), sum(uncounted), sum(input), sum(cache_read), sum(cache_write), \
-             sum(cache_write_1h), sum(output), sum(reasoning) {JOINS} WHERE h.hour >= ?1 GROUP BY 1, 2"
+             sum(cache_write_1h), sum(output), sum(reasoning), total({COST}), \
+             sum(CASE WHEN 0 < input + cache_read + cache_write + output AND {COST} IS NULL THEN requests ELSE 0 END) {JOINS} WHERE h.hour >= ?1 GROUP BY 1, 2"
         ))?;
         let mut rows = sums.query([since])?;
         while let Some(row) = rows.next()? {
@@ -150,6 +183,8 @@ impl Reader {
             for (at, tokens) in (5..).zip(&mut stat.tokens) {
                 *tokens += number(at)?;
             }
+            stat.cost += row.get::<_, f64>(11)?;
+            stat.unpriced += number(12)?;
         }
         self.spreads(column, since, &mut all)?;
         let mut all: Vec<Stat> = all.into_values().collect();
@@ -220,7 +255,7 @@ impl Reader {
             "SELECT id, request_id, at_ms, client, format, coalesce(asked, ''), coalesce(model, ''), coalesce(route, ''), stream, status, \
              ended, attempts, \
              CASE WHEN output IS NULL THEN NULL ELSE coalesce(input, 0) + coalesce(cache_read, 0) + coalesce(cache_write, 0) END, \
-             output, first_output_us, total_us, coalesce(error, '') FROM log WHERE id > ?1 ORDER BY id DESC LIMIT ?2",
+             output, first_output_us, total_us, coalesce(error, ''), cost FROM log WHERE id > ?1 ORDER BY id DESC LIMIT ?2",
         )?;
         let positive = |n: i64| u64::try_from(n).unwrap_or(0);
         let kept = last.query_map(params![behind, most], |row| {
@@ -242,6 +277,7 @@ impl Reader {
                 first_output_us: row.get::<_, Option<i64>>(14)?.map(positive),
                 total_us: positive(row.get(15)?),
                 error: row.get(16)?,
+                cost: row.get(17)?,
             })
         })?;
         let mut kept = kept.collect::<Result<Vec<_>, _>>()?;
