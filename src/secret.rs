@@ -76,6 +76,59 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// What credentials of many makers begin with.
+const BEGINNINGS: [&str; 18] = [
+    "sk-",
+    "sk_",
+    "pk_",
+    "rk_",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "xoxp-",
+    "xapp-",
+    "AKIA",
+    "AIza",
+    "hf_",
+    "gsk_",
+    "npm_",
+    "eyJ",
+];
+
+/// A shorter word is none.
+const CREDENTIAL_BYTES_MIN: usize = 20;
+
+/// A text without what looks like somebody's credential; `None` if there is nothing of the kind. What it does not look like it
+/// cannot be known by: this is for bodies, beside the search for every key that is known.
+#[must_use]
+pub fn scrub(text: &str) -> Option<String> {
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let mut clean: Option<String> = None;
+    let (mut at, mut copied) = (0, 0);
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        let begin = at + rest.find(is_of_word).unwrap_or(rest.len());
+        let word = text.get(begin..).unwrap_or_default();
+        let word = word.get(..word.find(|c| !is_of_word(c)).unwrap_or(word.len())).unwrap_or_default();
+        at = begin + word.len();
+        let shown = BEGINNINGS.iter().find(|first| word.starts_with(**first)).map(|first| first.len());
+        let is_bearer = || text.get(..begin).is_some_and(|before| before.ends_with("Bearer "));
+        let shown = shown.or_else(|| is_bearer().then_some(0));
+        if let Some(shown) = shown.filter(|_| CREDENTIAL_BYTES_MIN <= word.len()) {
+            let clean = clean.get_or_insert_default();
+            clean.push_str(text.get(copied..begin + shown).unwrap_or_default());
+            clean.push('…');
+            copied = at;
+        }
+    }
+    if let Some(clean) = &mut clean {
+        clean.push_str(text.get(copied..).unwrap_or_default());
+    }
+    clean
+}
+
 /// The SHA-256 of what a client offers as its key.
 pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
@@ -94,6 +147,22 @@ mod tests {
         assert!(!shown.contains("canary"), "{shown}");
         assert_eq!(secret.redacted(), "sk-…cdef");
         assert_eq!(Secret::new("short").redacted(), "…");
+    }
+
+    #[test]
+    fn what_looks_like_a_credential_is_taken_out() {
+        let long = "0123456789abcdefghij";
+        for (text, expect) in [
+            ("nothing to see".to_owned(), None),
+            ("sk-short, task-sk-no and risk-free words that are quite long".to_owned(), None),
+            (format!("use sk-{long}, and ghp_{long}!"), Some("use sk-…, and ghp_…!")),
+            (format!("{{\"Authorization\":\"Bearer {long}\"}}"), Some("{\"Authorization\":\"Bearer …\"}")),
+            (format!("eyJ{long}.{long}.{long} é"), Some("eyJ… é")),
+            (format!("é{long}"), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(scrub(&text).as_deref(), expect, "{text}");
+        }
     }
 
     #[test]

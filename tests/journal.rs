@@ -131,6 +131,63 @@ fn every_request_has_a_row_however_it_ended() {
     }
 }
 
+/// Whatever lane an answer takes.
+#[test]
+fn what_was_asked_and_answered_is_kept_where_that_is_wanted() {
+    for (mode, rows) in [("all", "6"), ("errors", "2"), ("off", "0")] {
+        let upstream = Upstream::answering(scripted);
+        let setup = ["bad", "torn"]
+            .iter()
+            .fold(Setup::simple(Format::OpenaiChat, &upstream), |s, name| s.model(name, &[("p", name)]));
+        let setup = setup.env("MODEL_PROXY_LOG_BODIES", mode).env("MODEL_PROXY_JOURNAL_BODY_BYTES", "2000");
+        let gateway = setup.start();
+        let key = "sk-0123456789abcdefghijklmn";
+        let told = CHAT_REQUEST.replace("Hello", &format!("Hello {key}"));
+        assert_ne!(told, CHAT_REQUEST);
+        let same = gateway.post(CHAT, told);
+        let streamed = gateway.post(CHAT, SIDES[0].stream_request);
+        let other = gateway.post(MESSAGES, SIDES[1].stream_request);
+        let refused = gateway.post(CHAT, CHAT_REQUEST.replace("\"m\"", "\"bad\""));
+        let torn = gateway.post(CHAT, SIDES[0].stream_request.replace("\"m\"", "\"torn\""));
+        let long = "x".repeat(5000);
+        gateway.post(CHAT, CHAT_REQUEST.replace("Hello", &long));
+        wait_for(&gateway, 6);
+        let path = file(&gateway);
+        let kept = |of: &str| {
+            ask(
+                &path,
+                &format!(
+                    "SELECT answered FROM log l JOIN bodies b ON b.request = l.id WHERE {of} ORDER BY l.id LIMIT 1"
+                ),
+            )
+        };
+        assert_eq!(ask(&path, "SELECT count(*) FROM bodies"), rows, "{mode}");
+        if mode != "off" {
+            assert_eq!(kept("status = 400"), refused.text());
+            assert_eq!(kept("ended = 'broken'"), torn.text());
+            let fits = "SELECT min(asked_bytes >= length(asked) AND answered_bytes >= length(answered)) FROM bodies";
+            assert_eq!(ask(&path, fits), "1");
+        }
+        if mode == "all" {
+            assert_eq!(kept("status = 200 AND stream = 0"), same.text());
+            assert_eq!(kept("ended = 'complete' AND stream = 1 AND format = 'openai_chat'"), streamed.text());
+            assert_eq!(kept("format = 'anthropic'"), other.text());
+            let asked = ask(&path, "SELECT asked FROM bodies ORDER BY request LIMIT 1");
+            assert!(asked.contains("Hello sk-…") && !asked.contains(key), "{asked}");
+            let cut = ask(&path, "SELECT length(asked), asked_bytes > 5000 FROM bodies ORDER BY request DESC LIMIT 1");
+            assert_eq!(cut, "2000|1");
+        }
+    }
+    for (mode, journal, says) in [("everything", "j.db", "errors, all or off"), ("all", "off", "none is kept")] {
+        let outcome = crate::support::cli::Cli::new(&["start", "--port", "0"])
+            .env("MODEL_PROXY_LOG_BODIES", mode)
+            .env("MODEL_PROXY_JOURNAL", journal)
+            .run();
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
+        assert!(outcome.stderr.contains(says), "{outcome:?}");
+    }
+}
+
 /// As `kill -9` does, again and again, while requests come from all sides.
 #[test]
 fn whoever_is_killed_leaves_a_sound_file_and_a_second_at_most_is_missing() {
@@ -296,7 +353,7 @@ fn what_it_cost_is_reckoned_when_it_is_asked_for() {
     let config = gateway.home.path().join("config");
     fs::create_dir_all(config.join("models")).unwrap();
     let put = |models: &serde_json::Value| {
-        fs::write(config.join("prices.json"), json!({ "models": models }).to_string()).unwrap()
+        fs::write(config.join("prices.json"), json!({ "models": models }).to_string()).unwrap();
     };
     let stats = || {
         let (code, out, said) = run(&gateway, &["db", "stats", "--format", "json", "--by", "provider"]);

@@ -114,7 +114,8 @@ fn setup(side: &Side, upstream: &Upstream) -> Setup {
         "header_name": header.0, "header_format": header.1, "additional_headers": { "x-extra": "Token ${HEADER_SECRET}" } },
         "passthrough": ["/v1/audio/speech", { "path": "/v1/rerank", "upstream": "/v1/rerank?key=${QUERY_SECRET}" }] });
     let other = json!({ "passthrough": ["/v1/moderations"] });
-    let setup = CANARIES.iter().fold(Setup::new(), |setup, (name, key)| setup.env(name, key));
+    let setup = Setup::new().env("MODEL_PROXY_LOG_BODIES", "all");
+    let setup = CANARIES.iter().fold(setup, |setup, (name, key)| setup.env(name, key));
     setup
         .provider_with("p", side.format, upstream, &provider)
         .provider("q", side.format, upstream)

@@ -10,7 +10,7 @@ use crate::cli::{Exit, Unready, environment, lines, lookup, say};
 use crate::config::env::Env;
 use crate::config::{Diagnostic, Loaded, Lookup, Severity};
 use crate::route::keys::Registry;
-use crate::server::{CertificateFiles, Cors, Listen, LogLevel, Reloading, Settings, Source};
+use crate::server::{CertificateFiles, Cors, Listen, LogBodies, LogLevel, Reloading, Settings, Source};
 
 pub(crate) fn run(given: &Given) -> Exit {
     let settings = match settings(given) {
@@ -46,6 +46,7 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
     let cors = cors.map_err(|why| Unready::Usage(format!("CORS_ORIGINS: {why}")))?;
     let budgets = state_file(&env, "budgets.json");
     let journal = journal(&env)?;
+    let bodies = bodies(&env, journal.is_some())?;
     Ok(Settings {
         listen,
         metrics,
@@ -60,6 +61,7 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
         cooldowns,
         budgets,
         journal,
+        bodies,
         cors,
     })
 }
@@ -140,6 +142,20 @@ pub(crate) fn journal(env: &Env) -> Result<Option<PathBuf>, Unready> {
         return crate::journal::path_of_url(url).map(Some).map_err(wrong);
     }
     Ok(state_file(env, crate::journal::FILE))
+}
+
+/// Whose bodies are kept in the journal.
+fn bodies(env: &Env, has_journal: bool) -> Result<LogBodies, Unready> {
+    const NAME: &str = "MODEL_PROXY_LOG_BODIES";
+    let Some(word) = env.text(NAME) else {
+        return Ok(LogBodies::Off);
+    };
+    let bodies = LogBodies::parse(&word.to_ascii_lowercase())
+        .ok_or_else(|| Unready::Usage(format!("{NAME} takes errors, all or off, not {word:?}")))?;
+    if bodies != LogBodies::Off && !has_journal {
+        return Err(Unready::Usage(format!("{NAME}={word} keeps bodies in the journal, and none is kept")));
+    }
+    Ok(bodies)
 }
 
 /// A file in the state directory, if there is one.

@@ -142,6 +142,8 @@ bounds! {
         "How old a connection to an upstream may grow: providers move, and one that never ends would never see the new address.";
     journal_days: u32, "journal_days", "JOURNAL_DAYS", 30.0, DAYS,
         "Days that the journal's rows and sums are kept. Last month's bill can be looked into.";
+    journal_body_bytes: usize, "journal_body_bytes", "JOURNAL_BODY_BYTES", 64.0 * 1024.0, (1024.0, MIB),
+        "Bytes of a request's body and of its answer that are kept where MODEL_PROXY_LOG_BODIES asks for them: the beginning of each.";
     journal_bytes: usize, "journal_bytes", "JOURNAL_BYTES", 1024.0 * MIB, (MIB, 1_048_576.0 * MIB),
         "Largest size of the journal; beyond it the oldest rows go first, and the sums stay. A million plain requests take 130 MB.";
     upstream_resting: usize, "upstream_idle_connections", "UPSTREAM_IDLE_CONNECTIONS", 256.0, (0.0, 100_000.0),

@@ -69,6 +69,11 @@ pub const VARS: &[Var] = &[
         "",
         "the file of the journal, or off; unset, DATABASE_URL, or else model-proxy/journal.db in the state directory",
     ),
+    once(
+        "MODEL_PROXY_LOG_BODIES",
+        "off",
+        "keep in the journal what was asked and answered, without credentials: errors (of what failed or broke), all, or off",
+    ),
     once("DATABASE_URL", "", "the file of the journal as the seed names it: sqlite:///./sql_app.db"),
     once("MODEL_PROXY_DRAIN_SECONDS", "30", "how long open requests may go on after SIGTERM, as --drain-seconds"),
     once("LOG_LEVEL", "info", "the same, under the seed's name"),

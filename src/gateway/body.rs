@@ -98,6 +98,9 @@ impl Raw {
         let chunk = ready!(self.upstream.poll_chunk(cx));
         if let Some(Ok(bytes)) = &chunk {
             self.noted.note(bytes);
+            if let Some(ticket) = &mut self.ticket {
+                ticket.sent(bytes);
+            }
             self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
         }
         if let Some(ticket) = self.ticket.as_mut().filter(|_| !matches!(chunk, Some(Ok(_))) || self.left == Some(0)) {
@@ -128,8 +131,17 @@ impl Body {
         Self(Kind::Whole { bytes, ticket: None, room: None })
     }
 
-    pub(super) fn recorded(bytes: Bytes, ticket: Ticket, room: impl Into<Option<Room>>) -> Self {
+    pub(super) fn recorded(bytes: Bytes, mut ticket: Ticket, room: impl Into<Option<Room>>) -> Self {
+        ticket.sent(&bytes);
         Self(Kind::Whole { bytes, ticket: Some(ticket), room: room.into() })
+    }
+
+    /// The bytes, where all of them are here.
+    pub(super) fn here(&self) -> &[u8] {
+        match &self.0 {
+            Kind::Whole { bytes, .. } => bytes,
+            Kind::Stream(_) | Kind::Early(_) | Kind::Raw(_) => &[],
+        }
     }
 
     /// `left`: how long it is, if that is known.

@@ -165,6 +165,7 @@ impl Early {
                 Content::Whole { body, usage, room, .. } => {
                     let losses = self.losses(&ticket.record().dropped).unwrap_or_default();
                     ticket.record().usage = usage;
+                    ticket.sent(&body);
                     ticket.complete();
                     self.next = Some([losses.as_bytes(), &body].concat().into());
                     drop(room);
@@ -174,6 +175,7 @@ impl Early {
             Err(failure) => {
                 let mut event = Vec::new();
                 (inbound.format.codec().encode_fault_event)(&failure.fault, &mut event);
+                ticket.sent(&event);
                 self.next = Some(event.into());
                 ticket.broken(failure.fault.to_string());
                 State::Over

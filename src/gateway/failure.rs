@@ -242,6 +242,7 @@ impl Failure {
         }
         ticket.record().limited = self.limited;
         ticket.record().status = response.status().as_u16();
+        ticket.sent(response.body().here());
         ticket.complete();
         response
     }

@@ -8,6 +8,7 @@
 //! `rehearsal.rs` is for those who only ask what would happen.
 
 mod attempt;
+mod bodies;
 mod body;
 mod capacity;
 mod count;
@@ -25,6 +26,7 @@ mod retry_after;
 mod session;
 mod ticket;
 
+pub use bodies::Bodies;
 pub use body::{Body, Broken};
 pub use capacity::{Capacity, Place, Room};
 pub use drain::Drain;
@@ -57,6 +59,8 @@ pub struct Gateway {
     pub drain: Arc<Drain>,
     pub bounds: Arc<Bounds>,
     pub capacity: Arc<Capacity>,
+    /// So many bytes of what is asked and answered are kept for the record, if that is wanted.
+    pub bodies: Option<usize>,
 }
 
 impl fmt::Debug for Gateway {

@@ -176,6 +176,9 @@ impl Relay {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             if let Some(bytes) = self.ready.pop_front() {
+                if let Some(ticket) = &mut self.ticket {
+                    ticket.sent(&bytes);
+                }
                 return Poll::Ready(Some(bytes));
             }
             if self.over {

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use smallvec::SmallVec;
 
 use crate::gateway::Gateway;
+use crate::gateway::bodies::Bodies;
 use crate::gateway::capacity::Place;
 use crate::gateway::drain::Drain;
 use crate::gateway::forward::Inbound;
@@ -45,6 +46,8 @@ pub struct Record {
     pub usage: Usage,
     /// Tokens of output that went on, guessed by what passed: for where nobody has counted them, or not to the end.
     pub output_guess: u64,
+    /// What was asked and answered, if that is to be kept.
+    pub bodies: Option<Box<Bodies>>,
     /// The tokens told, where only these were asked for.
     pub counted: Option<u64>,
     pub ended: Ended,
@@ -108,8 +111,10 @@ impl Ticket {
     pub(super) fn open(inbound: &mut Inbound, gateway: &Gateway) -> Self {
         let (id, format) = (inbound.id.clone(), inbound.format);
         let client = inbound.client.as_ref().map(|client| Arc::clone(&client.name)).unwrap_or_default();
-        let record = Box::new(Record { id, format, client, ..Record::default() });
-        let Gateway { clock, recorder, drain, .. } = gateway;
+        let Gateway { clock, recorder, drain, bodies, .. } = gateway;
+        let bodies =
+            bodies.map(|bytes_max| Box::new(Bodies::new(&inbound.body, bytes_max, &gateway.table.load().secrets)));
+        let record = Box::new(Record { id, format, client, bodies, ..Record::default() });
         drain.enter();
         Self {
             open: Some(record),
@@ -166,6 +171,13 @@ impl Ticket {
     /// When the request came.
     pub(super) fn started(&self) -> Millis {
         Clock::millis_of(self.started_us)
+    }
+
+    /// A piece of the answer is on its way.
+    pub(super) fn sent(&mut self, piece: &[u8]) {
+        if let Some(bodies) = self.open.as_mut().and_then(|record| record.bodies.as_mut()) {
+            bodies.answer(piece);
+        }
     }
 
     /// Output is on its way.

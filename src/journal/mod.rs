@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `row.rs` is what waits, `writer.rs` the thread, `store.rs` the file, `read.rs` what is asked of it; `schema.sql` says what is in it. No prompt and no answer is
-//! kept, and no key but the name of its variable and its fingerprint.
+//! kept unless that is asked for (`MODEL_PROXY_LOG_BODIES`), and no key but the name of its variable and its fingerprint.
 
 mod read;
 mod row;
@@ -18,7 +18,7 @@ mod writer;
 mod tests;
 
 pub use read::{By, Cost, Kept, Reader, Stat, Value};
-pub use row::{Row, Try};
+pub use row::{Part, Row, Try};
 pub use spread::{middle_of, percentile};
 pub use store::{Keep, Store, StoreError, VERSION};
 pub use writer::{FILE, Journal, Say, Standing, path_of_url};

@@ -40,6 +40,16 @@ pub struct Row<'r> {
     pub limited: &'r str,
     /// What went wrong in the end; empty if nothing did.
     pub error: &'r str,
+    /// What was asked and what was answered, if that is to be kept.
+    pub bodies: Option<[Part<'r>; 2]>,
+}
+
+/// As much of a body as is kept.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Part<'r> {
+    pub text: &'r str,
+    /// How many bytes it had in all.
+    pub length: u64,
 }
 
 /// One try at an upstream.
@@ -91,6 +101,11 @@ impl<'r> Row<'r> {
         }
         put_known(self.counted, out);
         put_known(self.first_output_us, out);
+        put(u64::from(self.bodies.is_some()), out);
+        for Part { text, length } in self.bodies.iter().flatten() {
+            put_all(text, out);
+            put(*length, out);
+        }
         for one in tries {
             for text in [one.route, one.key, one.outcome, one.error] {
                 put_text(text, out);
@@ -120,6 +135,9 @@ impl<'r> Row<'r> {
             reasoning: known()?,
         };
         let [counted, first_output_us] = [known()?, known()?];
+        let has_bodies = take(from)?;
+        let mut part = || Some(Part { text: take_text(from)?, length: take(from)? });
+        let bodies = if has_bodies != 0 { Some([part()?, part()?]) } else { None };
         let row = Self {
             id,
             at_ms,
@@ -142,6 +160,7 @@ impl<'r> Row<'r> {
             dropped,
             limited,
             error,
+            bodies,
         };
         let tries = (0..tries).map(|_| Try::read(from)).collect::<Option<_>>()?;
         Some((row, tries))
@@ -175,6 +194,10 @@ fn put_known(n: Option<u64>, out: &mut Vec<u8>) {
 
 fn put_text(text: &str, out: &mut Vec<u8>) {
     let text = text.get(..text.floor_char_boundary(TEXT_MAX)).unwrap_or_default();
+    put_all(text, out);
+}
+
+fn put_all(text: &str, out: &mut Vec<u8>) {
     put(text.len() as u64, out);
     out.extend_from_slice(text.as_bytes());
 }
@@ -232,6 +255,7 @@ mod tests {
             dropped: "a, b",
             limited: "",
             error: "no",
+            bodies: Some([Part { text: "{é}", length: 1 << 40 }, Part::default()]),
         };
         let tries = [
             Try {

@@ -1,4 +1,4 @@
--- The journal, version 1. Rows are in the order in which requests ended: there is no index by time, for the number of a row will do, and
+-- Version 1. Rows are in the order in which requests ended: there is no index by time, for the number of a row will do, and
 -- no foreign key, for each would be looked up with every row. client, format, model, route, key, outcome and such are numbers in names.
 -- Times are in UTC; _ms is milliseconds since 1970, _us microseconds; NULL is "nobody said", which is not 0.
 

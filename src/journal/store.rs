@@ -15,11 +15,12 @@ use crate::journal::spread::bucket_of;
 use crate::wire::event::Usage;
 
 /// What this build writes. Files of earlier versions are brought up to date; those of later ones are left alone.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
-const SCHEMA: &str = include_str!("schema.sql");
+/// What makes of each version the next.
+const STEPS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema_2.sql")];
 
-/// The seed's columns of what this build keeps: prompts and answers are not.
+/// The seed's columns, of what is kept. Made anew with every version.
 const VIEW: &str = "
 CREATE VIEW request_logs AS
 SELECT r.id, r.request_id, strftime('%Y-%m-%d %H:%M:%S', r.at_ms / 1000, 'unixepoch') AS timestamp,
@@ -27,8 +28,10 @@ SELECT r.id, r.request_id, strftime('%Y-%m-%d %H:%M:%S', r.at_ms / 1000, 'unixep
     'POST' AS method, NULL AS client_api_key_hash, coalesce(r.asked, m.text, '') AS requested_model,
     coalesce(substr(t.text, 1, instr(t.text, '/') - 1), '') AS resolved_provider,
     coalesce(substr(t.text, instr(t.text, '/') + 1), '') AS resolved_model,
-    '{}' AS parameters, '[]' AS messages, nullif(r.status, 0) AS response_status, r.total_us / 1000 AS response_time_ms,
-    NULL AS response_content,
+    '{}' AS parameters,
+    CASE WHEN json_valid(b.asked) THEN coalesce(json_extract(b.asked, '$.messages'), '[]') ELSE '[]' END AS messages,
+    nullif(r.status, 0) AS response_status, r.total_us / 1000 AS response_time_ms,
+    b.answered AS response_content,
     CASE WHEN r.output IS NULL THEN NULL ELSE json_object(
         'prompt_tokens', coalesce(r.input, 0) + coalesce(r.cache_read, 0) + coalesce(r.cache_write, 0),
         'completion_tokens', r.output,
@@ -40,7 +43,7 @@ SELECT r.id, r.request_id, strftime('%Y-%m-%d %H:%M:%S', r.at_ms / 1000, 'unixep
     (SELECT o.text FROM attempts a JOIN names o ON o.id = a.outcome WHERE a.request = r.id AND o.text != 'ok'
         ORDER BY a.number DESC LIMIT 1) AS error_type
 FROM requests r JOIN names f ON f.id = r.format LEFT JOIN names p ON p.id = r.path LEFT JOIN names m ON m.id = r.model
-    LEFT JOIN names t ON t.id = r.route";
+    LEFT JOIN names t ON t.id = r.route LEFT JOIN bodies b ON b.request = r.id";
 
 /// What the seed wrote into the same file is kept, under another name, and read beside ours.
 const SEED_TABLE: &str = "seed_request_logs";
@@ -188,6 +191,7 @@ impl Store {
         let chosen = "SELECT id FROM (SELECT id, at_ms FROM requests ORDER BY id LIMIT ?2) WHERE ?3 OR at_ms < ?1";
         let which = params![signed(oldest_ms), signed(PRUNE_ROWS), too_much];
         transaction.execute(&format!("DELETE FROM attempts WHERE request IN ({chosen})"), which)?;
+        transaction.execute(&format!("DELETE FROM bodies WHERE request IN ({chosen})"), which)?;
         let removed = transaction.execute(&format!("DELETE FROM requests WHERE id IN ({chosen})"), which)?;
         let hour = signed(oldest_ms / HOUR_MS);
         transaction.execute("DELETE FROM spread WHERE hours IN (SELECT id FROM hours WHERE hour < ?1)", [hour])?;
@@ -218,9 +222,8 @@ impl Store {
     pub fn clear(&mut self) -> Result<usize, StoreError> {
         let transaction = self.connection.transaction()?;
         let mut removed = transaction.execute("DELETE FROM requests", [])?;
-        transaction.execute_batch("DELETE FROM attempts; DELETE FROM hours; DELETE FROM spread")?;
-        let seeds = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
-        if transaction.query_row(seeds, [SEED_TABLE], |_| Ok(())).optional()?.is_some() {
+        transaction.execute_batch("DELETE FROM attempts; DELETE FROM bodies; DELETE FROM hours; DELETE FROM spread")?;
+        if has_table(&transaction, SEED_TABLE)? {
             removed += transaction.execute(&format!("DELETE FROM {SEED_TABLE}"), [])?;
         }
         transaction.commit()?;
@@ -268,19 +271,22 @@ fn bring_up_to_date(connection: &mut Connection) -> Result<(), StoreError> {
     // Whoever comes second finds it done.
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match version {
-        VERSION => return Ok(()),
-        0 => {}
-        newer => return Err(StoreError::Newer(newer)),
+    if version == VERSION {
+        return Ok(());
     }
-    let is_seeds = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'request_logs'";
-    let is_seeds = transaction.query_row(is_seeds, [], |_| Ok(())).optional()?.is_some();
-    if is_seeds {
+    let steps = usize::try_from(version).ok().and_then(|version| STEPS.get(version..));
+    let Some(steps) = steps.filter(|_| version < VERSION) else {
+        return Err(StoreError::Newer(version));
+    };
+    if has_table(&transaction, "request_logs")? {
         transaction.execute_batch(&format!("ALTER TABLE request_logs RENAME TO {SEED_TABLE}"))?;
     }
-    transaction.execute_batch(SCHEMA)?;
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
+    transaction.execute_batch("DROP VIEW IF EXISTS request_logs")?;
     transaction.execute_batch(VIEW)?;
-    if is_seeds {
+    if has_table(&transaction, SEED_TABLE)? {
         let columns = "id, request_id, timestamp, endpoint, method, client_api_key_hash, requested_model, resolved_provider, \
             resolved_model, parameters, messages, response_status, response_time_ms, response_content, response_usage, \
             provider_api_key_used, provider_retries, is_streaming, error_message, error_type";
@@ -290,6 +296,11 @@ fn bring_up_to_date(connection: &mut Connection) -> Result<(), StoreError> {
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;
     Ok(())
+}
+
+fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    let wanted = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+    Ok(connection.query_row(wanted, [name], |_| Ok(())).optional()?.is_some())
 }
 
 const NO_TRY: Try<'static> =
@@ -309,6 +320,7 @@ struct Batch<'b> {
 struct Inserts<'b> {
     request: CachedStatement<'b>,
     attempt: CachedStatement<'b>,
+    bodies: CachedStatement<'b>,
 }
 
 const INSERT_REQUEST: &str = "INSERT INTO requests (request_id, at_ms, client, format, path, model, asked, route, stream, status, ended, attempts, \
@@ -318,6 +330,9 @@ const INSERT_REQUEST: &str = "INSERT INTO requests (request_id, at_ms, client, f
 
 const INSERT_ATTEMPT: &str = "INSERT INTO attempts (request, number, route, key, outcome, status, begun_us, took_us, error) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+
+const INSERT_BODIES: &str =
+    "INSERT INTO bodies (request, asked, asked_bytes, answered, answered_bytes) VALUES (?1, ?2, ?3, ?4, ?5)";
 
 /// What is summed up together. Names are by their numbers.
 #[derive(Debug, Eq, Hash, PartialEq)]
@@ -347,6 +362,7 @@ impl Batch<'_> {
         let mut inserts = Inserts {
             request: self.transaction.prepare_cached(INSERT_REQUEST)?,
             attempt: self.transaction.prepare_cached(INSERT_ATTEMPT)?,
+            bodies: self.transaction.prepare_cached(INSERT_BODIES)?,
         };
         while let Some((row, tries)) = Row::read(bytes) {
             count += 1;
@@ -395,6 +411,10 @@ impl Batch<'_> {
             self.name_if_any(row.limited)?,
             text(row.error),
         ])?;
+        if let Some([asked, answered]) = row.bodies {
+            let sizes = [asked, answered].map(|part| signed(part.length));
+            inserts.bodies.execute(params![request, asked.text, sizes[0], answered.text, sizes[1]])?;
+        }
         for (number, one) in (1_u32..).zip(tries) {
             let status = Some(one.status).filter(|status| 0 < *status);
             let (route, key, outcome) = (self.name(one.route)?, self.key(one)?, self.name(one.outcome)?);

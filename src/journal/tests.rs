@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
-use crate::journal::row::{Row, Try};
+use crate::journal::row::{Part, Row, Try};
 use crate::journal::store::{Keep, Store, StoreError, VERSION};
 use crate::journal::writer::{Journal, path_of_url};
 use crate::time::Clock;
@@ -213,6 +213,47 @@ fn what_the_seed_wrote_is_kept_and_read_beside_ours() {
     drop(Store::open(&folder.file()).unwrap());
     let both = "SELECT request_id, requested_model, response_content FROM request_logs ORDER BY timestamp";
     assert_eq!(ask(&folder.file(), both), "old|m|hi\nnew|quick|-");
+}
+
+#[test]
+fn a_file_of_the_first_version_is_brought_up_to_date() {
+    for with_seed in [false, true] {
+        let folder = Folder::new(if with_seed { "first-seed" } else { "first" });
+        let first = Connection::open(folder.file()).unwrap();
+        first.execute_batch(include_str!("schema.sql")).unwrap();
+        first
+            .execute_batch(
+                "CREATE VIEW request_logs AS SELECT id FROM requests; PRAGMA user_version = 1; \
+                 INSERT INTO names VALUES (1, 'openai_chat'); INSERT INTO requests (request_id, at_ms, client, format, stream, \
+                 status, ended, attempts, total_us, waited_us) VALUES ('old', 1, 1, 1, 0, 200, 1, 0, 5, 0);",
+            )
+            .unwrap();
+        if with_seed {
+            let columns = "id, request_id, timestamp, endpoint, method, client_api_key_hash, requested_model, resolved_provider, \
+                resolved_model, parameters, messages, response_status, response_time_ms, response_content, response_usage, \
+                provider_api_key_used, provider_retries, is_streaming, error_message, error_type";
+            first.execute_batch(&format!("CREATE TABLE seed_request_logs ({columns})")).unwrap();
+            first.execute("INSERT INTO seed_request_logs (request_id) VALUES ('older')", []).unwrap();
+        }
+        drop(first);
+        let mut store = Store::open(&folder.file()).unwrap();
+        let (mut row, tries) = answered("new", 1_795_000_000_000);
+        row.bodies = Some([
+            Part { text: r#"{"messages":[{"role":"user"}]}"#, length: 30 },
+            Part { text: "beginning", length: 70_000 },
+        ]);
+        store.write(&bytes_of(&[(row, tries)])).unwrap();
+        let all = ask(&folder.file(), "SELECT request_id FROM request_logs ORDER BY request_id");
+        assert_eq!(all, if with_seed { "new\nold\nolder" } else { "new\nold" });
+        let bodies =
+            "SELECT l.request_id, asked_bytes, answered, answered_bytes FROM log l JOIN bodies b ON b.request = l.id";
+        assert_eq!(ask(&folder.file(), bodies), "new|30|beginning|70000");
+        let seeds = "SELECT messages, response_content FROM request_logs WHERE request_id = 'new'";
+        assert_eq!(ask(&folder.file(), seeds), "[{\"role\":\"user\"}]|beginning");
+        let keep = Keep { age: Duration::ZERO, bytes: u64::MAX };
+        while store.prune(keep, u64::MAX / 2).unwrap() {}
+        assert_eq!(ask(&folder.file(), "SELECT count(*) FROM bodies"), "0", "they go with their rows");
+    }
 }
 
 #[test]

@@ -52,9 +52,10 @@ impl Alone {
             table: Arc::new(Snapshot::new(Arc::new(Table::new(Vec::new(), String::new())))),
             upstream: Upstream::new(upstream::Settings { tls, spawn: tasks::aside(), clock, keep }),
             clock,
-            recorder: log.recorder(Arc::clone(&metrics), None),
+            recorder: log.recorder(Arc::clone(&metrics), None, super::log::LogBodies::Off),
             drain: Arc::default(),
             capacity: Capacity::new(bounds.requests, bounds.held_bytes),
+            bodies: None,
             bounds,
         };
         let client = Client::of_key(&Secret::new(KEY), Limits::default());

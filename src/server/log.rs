@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use crate::config::clients::DEFAULT;
 use crate::gateway::{Ended, Record, Recorder, Tried};
-use crate::journal::{self, Journal, Row};
+use crate::journal::{self, Journal, Part, Row};
 use crate::metrics::{Metrics, Seen, Try};
 use crate::secret::Secret;
 use crate::time::{Clock, Rfc3339};
@@ -80,6 +80,28 @@ pub(super) struct Log {
     sink: &'static Sink,
 }
 
+/// Whose bodies are kept in the journal.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LogBodies {
+    #[default]
+    Off,
+    /// Of what failed or broke.
+    Errors,
+    All,
+}
+
+impl LogBodies {
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "off" => Some(Self::Off),
+            "errors" => Some(Self::Errors),
+            "all" => Some(Self::All),
+            _ => None,
+        }
+    }
+}
+
 /// The log's own thread, and what waits for it. There is one, as there is one stderr.
 #[derive(Debug)]
 struct Sink {
@@ -137,12 +159,12 @@ impl Log {
     }
 
     /// Takes the record of every request: counts it, and queues its line if its outcome is worth one at this level.
-    pub(super) fn recorder(&self, metrics: Arc<Metrics>, journal: Option<Arc<Journal>>) -> Recorder {
+    pub(super) fn recorder(&self, metrics: Arc<Metrics>, journal: Option<Arc<Journal>>, bodies: LogBodies) -> Recorder {
         let Self { level, sink } = *self;
         Arc::new(move |record: Box<Record>| {
             observe(&record, &metrics);
             if let Some(journal) = &journal {
-                keep(&record, journal);
+                keep(&record, journal, bodies);
             }
             let at = match (&record.ended, record.status) {
                 (Ended::Broken(_), _) | (_, 500..) => LogLevel::Error,
@@ -208,7 +230,7 @@ fn observe(record: &Record, metrics: &Metrics) {
 }
 
 /// Puts a request into the journal.
-fn keep(record: &Record, journal: &Journal) {
+fn keep(record: &Record, journal: &Journal, bodies: LogBodies) {
     let last_why = || record.tries.last().map_or("", |tried| &*tried.why);
     let (ended, error) = match &record.ended {
         Ended::Complete if !record.untried.is_empty() => ("complete", record.untried.as_str()),
@@ -216,6 +238,9 @@ fn keep(record: &Record, journal: &Journal) {
         Ended::Broken(why) => ("broken", why.as_str()),
         Ended::ClientClosed => ("client_closed", last_why()),
     };
+    let is_error = 400 <= record.status || matches!(record.ended, Ended::Broken(_));
+    let is_wanted = bodies == LogBodies::All || bodies == LogBodies::Errors && is_error;
+    let bodies = record.bodies.as_ref().filter(|_| is_wanted).map(|bodies| bodies.texts());
     let row = Row {
         id: record.id.as_str(),
         at_ms: Clock::unix_millis().saturating_sub(record.total_us / 1000),
@@ -238,6 +263,7 @@ fn keep(record: &Record, journal: &Journal) {
         dropped: &record.dropped,
         limited: record.limited.unwrap_or_default(),
         error,
+        bodies: bodies.as_ref().map(|both| both.each_ref().map(|(text, length)| Part { text, length: *length })),
     };
     let tries = record.tries.iter().map(|tried| journal::Try {
         route: &tried.route,

@@ -40,7 +40,7 @@ mod worker;
 pub use certificate::{CertificateError, Files as CertificateFiles};
 pub use cors::Cors;
 pub use listen::Listen;
-pub use log::LogLevel;
+pub use log::{LogBodies, LogLevel};
 pub use reload::{Reloading, Source};
 
 use std::fmt;
@@ -106,6 +106,8 @@ pub struct Settings {
     pub budgets: Option<PathBuf>,
     /// The journal's file; none is kept if nobody has a place for it, or wants it.
     pub journal: Option<PathBuf>,
+    /// What was asked and answered is kept in it too, of these requests.
+    pub bodies: LogBodies,
 }
 
 /// Why the server cannot start.
@@ -182,8 +184,7 @@ fn serve(settings: Settings) -> Result<(), ServeError> {
     let budgets = restored(&settings, &registered);
     let journal = journal(&settings).map_err(ServeError::Start)?;
     let clock = Clock::start();
-    let registry = Arc::clone(&settings.registry);
-    let keeper = settings.cooldowns.clone().map(|path| Keeper::restore(path, registry, clock));
+    let keeper = settings.cooldowns.clone().map(|path| Keeper::restore(path, Arc::clone(&settings.registry), clock));
     let bounds = &settings.loaded.bounds;
     let shares = shares(bounds, settings.workers);
     let started = Started {
@@ -194,6 +195,7 @@ fn serve(settings: Settings) -> Result<(), ServeError> {
         metrics_at: metrics_door.as_ref().map(|opened| opened.url().into()),
         log,
         journal: journal.clone(),
+        bodies: settings.bodies,
         clients: Arc::clone(&registered.clients),
         seed: random()?,
         capacity: Capacity::new(shares.requests, bounds.held_bytes),
@@ -311,6 +313,7 @@ struct Started {
     metrics_at: Option<Arc<str>>,
     log: log::Log,
     journal: Option<Arc<Journal>>,
+    bodies: LogBodies,
     clients: Arc<ArcSwap<Clients>>,
     seed: u64,
     drain: Arc<Drain>,
@@ -349,10 +352,11 @@ impl Started {
             table: Arc::clone(&self.table),
             upstream: Upstream::new(settings),
             clock: self.clock,
-            recorder: self.log.recorder(Arc::clone(&metrics), self.journal.clone()),
+            recorder: self.log.recorder(Arc::clone(&metrics), self.journal.clone(), self.bodies),
             drain: Arc::clone(&self.drain),
             bounds: Arc::clone(&self.bounds),
             capacity: Arc::clone(&self.capacity),
+            bodies: (self.journal.is_some() && self.bodies != LogBodies::Off).then_some(self.bounds.journal_body_bytes),
         };
         let mut phase = stop.clone();
         let worker = Arc::new(Worker {
