@@ -12,6 +12,7 @@
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests look into JSON from outside")]
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod supervised;
 mod support;
 
 mod browsers;

@@ -78,7 +78,13 @@ const ENV_FILE: Flag = Flag::value(
 const TABLE_OR_JSON: Flag =
     Flag::value("format", "FORMAT", "table, for people, or json, for scripts").short('f').default("table");
 
-const ENDPOINT: Flag = Flag::value("endpoint", "URL", "where it listens").short('e').default("http://127.0.0.1:9876");
+const ENDPOINT: Flag = Flag::value(
+    "endpoint",
+    "URL",
+    "where it listens; else where the server of this user has said it does, else the default",
+)
+.short('e')
+.default("http://127.0.0.1:9876");
 
 /// Options that work everywhere.
 pub const GLOBAL: &[Flag] =

@@ -7,16 +7,18 @@ use std::time::Duration;
 use http::Uri;
 
 use crate::cli::parse::Given;
-use crate::cli::{Exit, Unready, environment, say};
+use crate::cli::{Exit, Unready, environment, say, start};
+use crate::config::env::Env;
+use crate::server::{WHEREABOUTS, nearby};
 
 pub(crate) fn run(given: &Given) -> Exit {
     check(given).unwrap_or_else(|unready| unready.tell(Exit::No))
 }
 
 fn check(given: &Given) -> Result<Exit, Unready> {
-    let endpoint = given.text_or_default("endpoint")?;
-    let detailed = given.has("detailed");
     let env = environment(given)?;
+    let endpoint = &endpoint(given, &env)?;
+    let detailed = given.has("detailed");
     let key = env.text("CLIENT_API_KEY").filter(|_| detailed);
     let target = Target::parse(endpoint, if detailed { "/health/detailed" } else { "/health" })
         .ok_or_else(|| no_endpoint(endpoint))?;
@@ -35,6 +37,18 @@ fn check(given: &Given) -> Result<Exit, Unready> {
     }
     let hint = if answer.status == 401 { "; set CLIENT_API_KEY to the server's key" } else { "" };
     Ok(say::no(format_args!("{endpoint} is not healthy: it answered {}{hint}", answer.status)))
+}
+
+/// Where a server is asked: as was said, else where the one of this state directory has left word, else at the usual place.
+pub(super) fn endpoint(given: &Given, env: &Env) -> Result<String, Unready> {
+    if let Some(said) = given.text("endpoint")? {
+        return Ok(said.to_owned());
+    }
+    let nearby = start::state_file(env, WHEREABOUTS).and_then(|path| nearby(&path));
+    Ok(match nearby {
+        Some(url) => url,
+        None => given.text_or_default("endpoint")?.to_owned(),
+    })
 }
 
 pub(super) fn no_endpoint(endpoint: &str) -> Unready {

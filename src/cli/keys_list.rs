@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cli::flags::NAME;
-use crate::cli::health::{Target, no_endpoint};
+use crate::cli::health::{Target, endpoint, no_endpoint};
 use crate::cli::parse::Given;
 use crate::cli::{Exit, Unready, environment, load, say, wants_json};
 use crate::config::Loaded;
@@ -16,9 +16,9 @@ pub(crate) fn run(given: &Given) -> Exit {
 
 fn list(given: &Given) -> Result<Exit, Unready> {
     let json = wants_json(given)?;
-    let endpoint = given.text_or_default("endpoint")?;
-    let target = Target::parse(endpoint, "/health/detailed").ok_or_else(|| no_endpoint(endpoint))?;
     let env = environment(given)?;
+    let endpoint = &endpoint(given, &env)?;
+    let target = Target::parse(endpoint, "/health/detailed").ok_or_else(|| no_endpoint(endpoint))?;
     let loaded = load(given, &env, &Registry::default())?;
     let live = match ask(&target, &env) {
         Ok(resting) => Some(resting),

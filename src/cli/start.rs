@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::parse::Given;
-use crate::cli::{Exit, Unready, environment, lines, lookup, say};
+use crate::cli::{Exit, Unready, environment, lookup, say};
 use crate::config::env::Env;
 use crate::config::{Diagnostic, Loaded, Lookup, Severity};
 use crate::route::keys::Registry;
-use crate::server::{CertificateFiles, Cors, Listen, LogBodies, LogLevel, Reloading, Settings, Source};
+use crate::server::{
+    CertificateFiles, Cors, Listen, LogBodies, LogFormat, LogLevel, Reloading, Settings, Source, WHEREABOUTS, spelled,
+};
 
 pub(crate) fn run(given: &Given) -> Exit {
     let settings = match settings(given) {
@@ -30,6 +32,7 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
     let metrics = metrics(given, &env)?;
     let workers: NonZeroUsize = given.number("workers", "a number of threads, 1 or more")?;
     let log_level = log_level(given, &env)?;
+    let log_format = log_format(given, &env)?;
     let drain = drain(given, &env)?;
     let registry = Arc::new(Registry::default());
     let lookup = lookup(given, &env)?;
@@ -39,12 +42,13 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
     if loaded.clients.is_empty() {
         without_client_key(&listen, &env)?;
     }
-    tell(&loaded, &env)?;
+    tell(&loaded, &env, log_format)?;
     let (workers, cooldowns) = (workers.get(), cooldowns(&env)?);
     // What is empty is said on purpose.
     let cors = env.get("CORS_ORIGINS").map_or_else(|| Cors::parse("*"), Cors::parse);
     let cors = cors.map_err(|why| Unready::Usage(format!("CORS_ORIGINS: {why}")))?;
     let budgets = state_file(&env, "budgets.json");
+    let whereabouts = state_file(&env, WHEREABOUTS);
     let journal = journal(&env)?;
     let bodies = bodies(&env, journal.is_some())?;
     Ok(Settings {
@@ -53,6 +57,7 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
         certificate,
         workers,
         log_level,
+        log_format,
         loaded,
         env,
         registry,
@@ -62,6 +67,7 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
         budgets,
         journal,
         bodies,
+        whereabouts,
         cors,
     })
 }
@@ -83,7 +89,11 @@ fn listen(given: &Given, env: &Env) -> Result<Vec<Listen>, Unready> {
         let read = parts.map(Listen::parse).collect::<Result<_, _>>();
         return read.map_err(|why| Unready::Usage(format!("{NAME}: {why}")));
     }
-    let host = given.text_or_default("host")?.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let host = match given.text("host")?.or_else(|| env.text("MODEL_PROXY_HOST")) {
+        Some(host) => host,
+        None => given.text_or_default("host")?,
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     Ok(vec![Listen::Tcp { host, port: given.number("port", "a number up to 65535")?, tls: None }])
 }
 
@@ -159,7 +169,7 @@ fn bodies(env: &Env, has_journal: bool) -> Result<LogBodies, Unready> {
 }
 
 /// A file in the state directory, if there is one.
-fn state_file(env: &Env, name: &str) -> Option<PathBuf> {
+pub(crate) fn state_file(env: &Env, name: &str) -> Option<PathBuf> {
     let state = env.text("XDG_STATE_HOME").map(PathBuf::from);
     let state = state.or_else(|| env.text("HOME").map(|home| PathBuf::from(home).join(".local/state")));
     state.map(|folder| folder.join("model-proxy").join(name))
@@ -209,6 +219,16 @@ fn log_level(given: &Given, env: &Env) -> Result<LogLevel, Unready> {
         .ok_or_else(|| Unready::Usage(format!("{said_by} takes error, warn, info or debug, not {name:?}")))
 }
 
+/// For whom the log is: as on the command line, else as in the environment.
+fn log_format(given: &Given, env: &Env) -> Result<LogFormat, Unready> {
+    let (word, said_by) = match (given.text("log-format")?, env.text("MODEL_PROXY_LOG_FORMAT")) {
+        (Some(word), _) => (word, "--log-format"),
+        (None, Some(word)) => (word, "MODEL_PROXY_LOG_FORMAT"),
+        (None, None) => return Ok(LogFormat::Human),
+    };
+    LogFormat::parse(word).ok_or_else(|| Unready::Usage(format!("{said_by} takes human or json, not {word:?}")))
+}
+
 /// Where a server may do without a client key: only where nobody else can reach it.
 fn without_client_key(listen: &[Listen], env: &Env) -> Result<(), Unready> {
     if env.flag("REQUIRE_CLIENT_API_KEY") {
@@ -225,7 +245,7 @@ fn without_client_key(listen: &[Listen], env: &Env) -> Result<(), Unready> {
 }
 
 /// Says what was found; with `FAIL_ON_STARTUP_VALIDATION` a warning is reason enough not to start.
-fn tell(loaded: &Loaded, env: &Env) -> Result<(), Unready> {
+fn tell(loaded: &Loaded, env: &Env, format: LogFormat) -> Result<(), Unready> {
     let warnings = || loaded.diagnostics.iter().chain(&loaded.missing).filter(|d| d.severity == Severity::Warning);
     if env.flag("FAIL_ON_STARTUP_VALIDATION") && warnings().next().is_some() {
         return Err(Unready::Config(warnings().cloned().collect()));
@@ -235,14 +255,18 @@ fn tell(loaded: &Loaded, env: &Env) -> Result<(), Unready> {
     // A checkout's own configuration names every provider there is; nobody has a key for each.
     let (few, count) = if missing.len() <= MISSING_SHOWN_MAX { (missing, 0) } else { (Vec::new(), missing.len()) };
     let said: Vec<&Diagnostic> = found.chain(few).collect();
-    if !said.is_empty() {
-        say::err(&lines(&said));
-    }
+    let mut said: Vec<String> = said.iter().map(ToString::to_string).collect();
     if 0 < count {
-        say::err(&format!(
+        said.push(format!(
             "{count} models or routes lack a key or a variable and answer 503 until it is set \
-             (`model-proxy config list` shows which have keys)\n"
+             (`model-proxy config list` shows which have keys)"
         ));
+    }
+    for line in said {
+        say::err(&match format {
+            LogFormat::Human => line,
+            LogFormat::Json => spelled(format, LogLevel::Warn, &line),
+        });
     }
     Ok(())
 }

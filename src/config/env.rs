@@ -49,11 +49,14 @@ pub const VARS: &[Var] = &[
         "*",
         "whose pages may ask, parted by commas: origins as https://app.example.com, or *; empty, none",
     ),
+    // There is none for the port: Kubernetes sets MODEL_PROXY_PORT to something else for every service called model-proxy.
+    once("MODEL_PROXY_HOST", "127.0.0.1", "the address to listen on, as --host"),
     once("MODEL_PROXY_LISTEN", "", "addresses to listen on, parted by commas, each as --listen takes it"),
     once("MODEL_PROXY_METRICS_LISTEN", "", "an address for /metrics alone, as --metrics-listen"),
     once("MODEL_PROXY_TLS_CERT", "", "the certificate for TLS, as --tls-cert"),
     once("MODEL_PROXY_TLS_KEY", "", "its private key, as --tls-key"),
     once("MODEL_PROXY_LOG_LEVEL", "info", "error, warn, info or debug, as --log-level"),
+    once("MODEL_PROXY_LOG_FORMAT", "human", "human, or json: an object a line, as --log-format"),
     once(
         "MODEL_PROXY_PERSIST_COOLDOWNS",
         "false",
@@ -62,7 +65,7 @@ pub const VARS: &[Var] = &[
     var(
         "XDG_STATE_HOME",
         "~/.local/state",
-        "the state directory: model-proxy/ in it keeps the journal, and what clients have spent of a day and month",
+        "the state directory: model-proxy/ in it keeps the journal, what clients have spent of a day and month, and where a server listens",
     ),
     once(
         "MODEL_PROXY_JOURNAL",
@@ -85,6 +88,10 @@ pub const VARS: &[Var] = &[
     var("NO_PROXY", "", "hosts reached directly: names, .suffixes, addresses, networks, *; no_proxy wins over it"),
     var("XDG_CONFIG_HOME", "~/.config", "where the user's configuration directory lies"),
     var("HOME", "", "the same, where XDG_CONFIG_HOME is unset"),
+    once("NOTIFY_SOCKET", "", "where a supervisor is told that we serve and end (sd_notify); systemd sets it"),
+    once("WATCHDOG_USEC", "", "how often a supervisor wants to hear that every worker comes round; systemd sets it"),
+    once("WATCHDOG_PID", "", "for which process that holds; systemd sets it"),
+    var("NO_COLOR", "", "anything: nothing is coloured; otherwise what goes to a terminal may be"),
 ];
 
 const fn var(name: &'static str, default: &'static str, help: &'static str) -> Var {

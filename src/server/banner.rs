@@ -6,6 +6,7 @@ use std::io::Write as _;
 use crate::config::Loaded;
 use crate::config::clients::DEFAULT;
 use crate::secret::Secret;
+use crate::server::{LogFormat, LogLevel, spelled};
 
 pub(super) struct Banner<'b> {
     /// What it listens at; the first is what is shown how to use.
@@ -24,8 +25,26 @@ pub(super) struct Banner<'b> {
 
 impl Banner<'_> {
     /// Writes to stderr; a closed pipe is nobody's loss.
-    pub(super) fn print(&self) {
-        drop(std::io::stderr().write_all(self.text().as_bytes()));
+    pub(super) fn print(&self, format: LogFormat) {
+        let text = match format {
+            LogFormat::Human => self.text(),
+            LogFormat::Json => spelled(format, LogLevel::Info, &self.line()),
+        };
+        drop(std::io::stderr().write_all(text.as_bytes()));
+    }
+
+    /// The same for who collects lines.
+    fn line(&self) -> String {
+        let (version, models, root) = (env!("CARGO_PKG_VERSION"), self.loaded.table.len(), &self.loaded.root);
+        let mut line =
+            format!("model-proxy {version} listening on {}; {models} models from {root}", self.urls.join(", "));
+        if let Some(place) = self.metrics {
+            let _ = write!(line, "; metrics at {place}/metrics");
+        }
+        if let Some(key) = self.key {
+            let _ = write!(line, "; CLIENT_API_KEY is not set, and for this run it is {}", key.expose());
+        }
+        line
     }
 
     fn text(&self) -> String {

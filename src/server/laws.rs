@@ -42,7 +42,7 @@ impl Alone {
         let runtime = Builder::new_current_thread().enable_all().build().ok()?;
         let (stop, stopped) = watch::channel(Phase::Serving);
         let (clock, bounds, tasks) = (Clock::start(), Arc::new(Bounds::default()), Tasks::default());
-        let log = Log::start(LogLevel::Error).ok()?;
+        let log = Log::start(LogLevel::Error, super::log_line::LogFormat::Human).ok()?;
         let metrics = Metrics::new();
         let keep =
             upstream::Keep { resting: 0, rest_max: bounds.upstream_idle, age_max: bounds.upstream_age, origins: 1 };

@@ -1,9 +1,8 @@
-//! What the server says on stderr: one line per request, and why attempts failed. No prompts, no secrets.
+//! What the server says on stderr: one line per request, and why attempts failed. No prompts, no secrets. `log_line.rs` spells it.
 //!
 //! A line is written whole and its failure ignored: a closed pipe must not stop a request. Nor may one that nobody reads: once
 //! the log has been started, all that is said waits for its thread, within bounds, and what is beyond them is counted.
 
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
@@ -12,11 +11,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use crate::config::clients::DEFAULT;
-use crate::gateway::{Ended, Record, Recorder, Tried};
+use crate::gateway::{Ended, Record, Recorder};
 use crate::journal::{self, Journal, Part, Row};
 use crate::metrics::{Metrics, Seen, Try};
 use crate::secret::Secret;
+use crate::server::log_line::{self, LogFormat};
 use crate::time::{Clock, Rfc3339};
 use crate::wire::event::Usage;
 
@@ -107,6 +106,7 @@ impl LogBodies {
 struct Sink {
     waiting: Arc<Waiting>,
     writer: Thread,
+    format: LogFormat,
 }
 
 static SINK: OnceLock<Sink> = OnceLock::new();
@@ -131,7 +131,7 @@ struct Lines {
 
 impl Log {
     /// Starts the writer, unless it runs already.
-    pub(super) fn start(level: LogLevel) -> io::Result<Self> {
+    pub(super) fn start(level: LogLevel, format: LogFormat) -> io::Result<Self> {
         if let Some(sink) = SINK.get() {
             return Ok(Self { level, sink });
         }
@@ -145,7 +145,7 @@ impl Log {
             }
         })?;
         let writer = thread.thread().clone();
-        Ok(Self { level, sink: SINK.get_or_init(|| Sink { waiting, writer }) })
+        Ok(Self { level, sink: SINK.get_or_init(|| Sink { waiting, writer, format }) })
     }
 
     /// Lines that wait to be written.
@@ -175,7 +175,8 @@ impl Log {
             if level < at {
                 return;
             }
-            let is_first = sink.waiting.lines.lock().add(at, |out| line(&record, out));
+            let spell = |time: &str, out: &mut String| log_line::request(sink.format, (time, at), &record, out);
+            let is_first = sink.waiting.lines.lock().add(spell);
             if is_first {
                 sink.writer.unpark();
             }
@@ -185,7 +186,7 @@ impl Log {
 
 /// Waits until all that was said is written, if it is taken: before the process ends.
 pub(super) fn flush() {
-    let Some(Sink { waiting, writer }) = SINK.get() else {
+    let Some(Sink { waiting, writer, .. }) = SINK.get() else {
         return;
     };
     let is_written = || waiting.lines.lock().count == 0 && waiting.spare.try_lock().is_some();
@@ -280,7 +281,7 @@ fn keep(record: &Record, journal: &Journal, bodies: LogBodies) {
 
 impl Lines {
     /// Adds a line; whether it is the first that waits.
-    fn add(&mut self, level: LogLevel, spell: impl FnOnce(&mut String)) -> bool {
+    fn add(&mut self, spell: impl FnOnce(&str, &mut String)) -> bool {
         if WAITING_MAX <= self.count || WAITING_BYTES_MAX <= self.text.len() {
             self.left_out += 1;
             self.left_out_in_all += 1;
@@ -290,11 +291,7 @@ impl Lines {
         if self.time.0 != seconds {
             self.time = (seconds, Rfc3339(seconds).to_string());
         }
-        for word in [&self.time.1, " ", level.as_str(), " "] {
-            self.text.push_str(word);
-        }
-        spell(&mut self.text);
-        self.text.push('\n');
+        spell(&self.time.1, &mut self.text);
         self.count += 1;
         self.count == 1
     }
@@ -321,93 +318,12 @@ impl Waiting {
         let left_out = std::mem::take(&mut lines.left_out);
         drop(lines);
         if 0 < left_out {
-            let _ = writeln!(text, "{} warn {left_out} lines were left out", Rfc3339(Clock::unix_seconds()));
+            let (time, format) = (Rfc3339(Clock::unix_seconds()).to_string(), SINK.get().map(|sink| sink.format));
+            let words = format!("{left_out} lines were left out");
+            log_line::said(format.unwrap_or_default(), (&time, LogLevel::Warn), &words, &mut text);
         }
         text
     }
-}
-
-/// Appends a request's line. Every request has one, so numbers are spelled by hand: the standard formatting of one line
-/// cost as much as a tenth of a request.
-fn line(record: &Record, out: &mut String) {
-    let mut word = |name: &str, value: &str| {
-        out.push_str(name);
-        out.push_str(value);
-    };
-    word(record.id.as_str(), " ");
-    word(record.format.as_str(), "");
-    // The one client there is without files is not named.
-    if !record.client.is_empty() && *record.client != *DEFAULT {
-        word(" client=", &record.client);
-    }
-    if !record.path.is_empty() {
-        word(" path=", record.path.get(..200).unwrap_or(&record.path));
-    }
-    let plain = record.model.bytes().take(100).all(|b| b.is_ascii_graphic());
-    if plain {
-        word(" model=", record.model.get(..100).unwrap_or(&record.model));
-    } else {
-        word(
-            " model=",
-            &record.model.chars().take(100).flat_map(char::escape_default).collect::<String>().replace(' ', "\\x20"),
-        );
-    }
-    word(" route=", if record.route.is_empty() { "-" } else { &record.route });
-    number(" attempts=", u64::from(record.attempts), out);
-    number(" status=", u64::from(record.status), out);
-    out.push_str(if record.stream { " stream=true" } else { " stream=false" });
-    millis(" total_ms=", record.total_us, out);
-    if let Some(us) = record.first_output_us {
-        millis(" first_output_ms=", us, out);
-    }
-    if !record.usage.is_empty() {
-        number(" input_tokens=", record.usage.input_total(), out);
-        number(" output_tokens=", record.usage.output.unwrap_or(0), out);
-    }
-    if let Some(tokens) = record.counted {
-        number(" counted=", tokens, out);
-    }
-    if !record.dropped.is_empty() {
-        quoted(" dropped=", &record.dropped, out);
-    }
-    match &record.ended {
-        Ended::Complete => {}
-        Ended::Broken(why) => quoted(" broken=", why, out),
-        Ended::ClientClosed => out.push_str(" client_closed"),
-    }
-    for Tried { route, key, why, .. } in record.tries.iter().filter(|tried| !tried.why.is_empty()) {
-        quoted(" failed=", &format!("{route} {}: {why}", key.name), out);
-    }
-    if !record.untried.is_empty() {
-        quoted(" untried=", &record.untried, out);
-    }
-}
-
-fn quoted(name: &str, text: &str, out: &mut String) {
-    let text = text.escape_debug().to_string().replace("\\'", "'");
-    out.push_str(name);
-    out.push('"');
-    out.push_str(&text);
-    out.push('"');
-}
-
-fn number(name: &str, n: u64, out: &mut String) {
-    out.push_str(name);
-    let digit = |n: u64| char::from(b'0' + u8::try_from(n % 10).unwrap_or(0));
-    let mut unit = 1;
-    while unit <= n / 10 {
-        unit *= 10;
-    }
-    while 0 < unit {
-        out.push(digit(n / unit));
-        unit /= 10;
-    }
-}
-
-/// Microseconds as milliseconds, to a tenth.
-fn millis(name: &str, us: u64, out: &mut String) {
-    number(name, us / 1000, out);
-    number(".", us / 100 % 10, out);
 }
 
 pub(super) fn info(text: &str) {
@@ -423,18 +339,25 @@ pub(super) fn error(text: &str) {
 }
 
 fn say(level: LogLevel, text: &str) {
-    let Some(Sink { waiting, writer }) = SINK.get() else {
-        let line = format!("{} {} {text}\n", Rfc3339(Clock::unix_seconds()), level.as_str());
-        drop(io::stderr().write_all(line.as_bytes()));
+    let Some(Sink { waiting, writer, format }) = SINK.get() else {
+        drop(io::stderr().write_all(spelled(LogFormat::Human, level, text).as_bytes()));
         return;
     };
     // Not for ever: a panic is told of here, and might have come from here.
     let Some(mut lines) = waiting.lines.try_lock_for(FLUSH_MAX) else {
         return;
     };
-    if lines.add(level, |out| out.push_str(text)) {
+    if lines.add(|time, out| log_line::said(*format, (time, level), text, out)) {
         writer.unpark();
     }
+}
+
+/// A line as the log would write it, for what is said before there is one.
+#[must_use]
+pub fn spelled(format: LogFormat, level: LogLevel, text: &str) -> String {
+    let mut line = String::new();
+    log_line::said(format, (&Rfc3339(Clock::unix_seconds()).to_string(), level), text, &mut line);
+    line
 }
 
 #[cfg(test)]
@@ -445,26 +368,19 @@ mod tests {
     fn beyond_so_many_waiting_lines_they_are_counted_and_told() {
         let waiting = Waiting::default();
         for n in 0..WAITING_MAX + 3 {
-            let is_first = waiting.lines.lock().add(LogLevel::Info, |out| line(&Record::default(), out));
+            let is_first = waiting.lines.lock().add(|time, out| {
+                log_line::request(LogFormat::Human, (time, LogLevel::Info), &Record::default(), out);
+            });
             assert_eq!(is_first, n == 0, "the writer is woken once");
         }
         let text = waiting.taken(String::new());
         assert_eq!(text.lines().count(), WAITING_MAX + 1);
         assert!(text.ends_with(" warn 3 lines were left out\n"), "{:?}", text.lines().last());
         assert_eq!(waiting.taken(String::new()), "", "told once");
-        assert!(waiting.lines.lock().add(LogLevel::Info, |_| {}), "and it begins anew");
+        assert!(waiting.lines.lock().add(|_, _| {}), "and it begins anew");
         waiting.taken(String::new());
-        waiting.lines.lock().add(LogLevel::Info, |out| out.push_str(&"x".repeat(WAITING_BYTES_MAX)));
-        waiting.lines.lock().add(LogLevel::Info, |out| out.push('y'));
+        waiting.lines.lock().add(|_, out| out.push_str(&"x".repeat(WAITING_BYTES_MAX)));
+        waiting.lines.lock().add(|_, out| out.push('y'));
         assert!(!waiting.taken(String::new()).contains('y'), "nor without a bound in bytes");
-    }
-
-    #[test]
-    fn numbers_are_spelled_as_they_are() {
-        for n in [0, 9, 10, 105, u64::MAX] {
-            let mut out = String::new();
-            number("n=", n, &mut out);
-            assert_eq!(out, format!("n={n}"));
-        }
     }
 }

@@ -24,8 +24,10 @@ mod kept;
 pub mod laws;
 mod listen;
 mod log;
+mod log_line;
 mod malformed;
 mod models;
+mod notify;
 mod persist;
 mod refusal;
 mod reload;
@@ -35,13 +37,16 @@ mod seat;
 mod stream;
 mod tasks;
 mod upkeep;
+mod whereabouts;
 mod worker;
 
 pub use certificate::{CertificateError, Files as CertificateFiles};
 pub use cors::Cors;
 pub use listen::Listen;
-pub use log::{LogBodies, LogLevel};
+pub use log::{LogBodies, LogLevel, spelled};
+pub use log_line::LogFormat;
 pub use reload::{Reloading, Source};
+pub use whereabouts::{FILE as WHEREABOUTS, nearby};
 
 use std::fmt;
 use std::io;
@@ -71,11 +76,13 @@ use crate::server::accept::{Crowd, Shares};
 use crate::server::budgets::Budgets;
 use crate::server::certificate::Shown;
 use crate::server::listen::{Leavings, Opened};
+use crate::server::notify::{Beat, Supervisor};
 use crate::server::persist::Keeper;
 use crate::server::refusal::Refusals;
 use crate::server::reload::{Registered, Reloader, Standing};
 use crate::server::tasks::Tasks;
 use crate::server::upkeep::Upkeep;
+use crate::server::whereabouts::Whereabouts;
 use crate::server::worker::{Phase, Purpose, Worker};
 use crate::time::Clock;
 use crate::upstream::{self, Upstream};
@@ -91,6 +98,7 @@ pub struct Settings {
     pub certificate: Option<CertificateFiles>,
     pub workers: usize,
     pub log_level: LogLevel,
+    pub log_format: LogFormat,
     /// Without a client in it a random key is made for this run and shown (loopback only).
     pub loaded: Loaded,
     pub env: Env,
@@ -108,6 +116,8 @@ pub struct Settings {
     pub journal: Option<PathBuf>,
     /// What was asked and answered is kept in it too, of these requests.
     pub bodies: LogBodies,
+    /// The file that says where we listen, for commands on this machine.
+    pub whereabouts: Option<PathBuf>,
 }
 
 /// Why the server cannot start.
@@ -177,7 +187,7 @@ fn serve(settings: Settings) -> Result<(), ServeError> {
     let made_key = made_key(&settings)?;
     let registered = Registered::new(&settings.loaded.clients, made_key.as_ref());
     quiet_panics();
-    let log = log::Log::start(settings.log_level).map_err(ServeError::Start)?;
+    let log = log::Log::start(settings.log_level, settings.log_format).map_err(ServeError::Start)?;
     let runtime: Runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
     // Before anybody can know that we are here: a signal that nobody waits for ends the process.
     let signals = runtime.block_on(async { Signals::listen() }).map_err(ServeError::Start)?;
@@ -216,20 +226,18 @@ fn serve(settings: Settings) -> Result<(), ServeError> {
         loaded: &settings.loaded,
         workers: settings.workers,
     };
-    banner.print();
+    banner.print(settings.log_format);
+    let supervisor = Supervisor::of(&settings.env, settings.workers.max(1));
+    let _whereabouts = settings.whereabouts.as_deref().map(|path| Whereabouts::leave(path, &urls));
     let (stop, stopped) = watch::channel(Phase::Serving);
-    let mut threads = Vec::new();
-    let mut metrics_door = metrics_door.map(|opened| (opened, Purpose::Metrics));
-    for (index, doors) in doors.into_iter().enumerate() {
-        let doors = doors.into_iter().map(|opened| (opened, Purpose::Everything));
-        threads.push(started.worker(index, doors.chain(metrics_door.take()).collect(), stopped.clone())?);
-    }
+    let threads = started.workers(doors, metrics_door, &supervisor, &stopped)?;
     drop(stopped);
+    supervisor.tell("READY=1");
     let Started { table, standing, drain, certificate, .. } = started;
     let Settings { reloading, loaded, env, registry, .. } = settings;
     let reloader = Reloader::new(reloading, (&loaded, env), table, (registry, registered), standing);
     let upkeep = Upkeep::start(reloader, keeper, certificate, budgets).map_err(ServeError::Start)?;
-    let end = End { stop, drain, patience: settings.drain };
+    let end = End { stop, drain, patience: settings.drain, supervisor };
     let last_word = runtime.block_on(end.wait(threads, signals, &upkeep));
     // Threads that still run end with the process.
     runtime.shutdown_background();
@@ -328,11 +336,28 @@ struct Started {
 }
 
 impl Started {
+    /// Starts all workers; the first serves metrics too, where they have a port of their own.
+    fn workers(
+        &self,
+        doors: Vec<Doors>,
+        metrics_door: Option<Opened>,
+        supervisor: &Supervisor,
+        stopped: &watch::Receiver<Phase>,
+    ) -> Result<Vec<JoinHandle<()>>, ServeError> {
+        let mut metrics_door = metrics_door.map(|opened| (opened, Purpose::Metrics));
+        let start = |(index, doors): (usize, Doors)| {
+            let doors = doors.into_iter().map(|opened| (opened, Purpose::Everything));
+            let doors = doors.chain(metrics_door.take()).collect();
+            self.worker(index, (doors, supervisor.beat(index)), stopped.clone())
+        };
+        doors.into_iter().enumerate().map(start).collect()
+    }
+
     /// Starts one worker on a thread of its own.
     fn worker(
         &self,
         index: usize,
-        doors: Vec<(Opened, Purpose)>,
+        (doors, beat): (Vec<(Opened, Purpose)>, Option<Beat>),
         stop: watch::Receiver<Phase>,
     ) -> Result<JoinHandle<()>, ServeError> {
         let tasks = Tasks::default();
@@ -381,6 +406,9 @@ impl Started {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
         let serve = move || {
             runtime.block_on(async {
+                if let Some(beat) = beat {
+                    tasks::aside()(Box::pin(beat.go_on()));
+                }
                 for (opened, purpose) in doors {
                     let worker = Arc::clone(&worker);
                     tasks.spawn(async move {
@@ -413,15 +441,18 @@ struct End {
     drain: Arc<Drain>,
     /// How long open requests may go on.
     patience: Duration,
+    supervisor: Supervisor,
 }
 
 impl End {
     /// Has everything read again on SIGHUP, until another signal comes; then waits for the workers. A second signal ends at
     /// once. Gives what is to be said last.
     async fn wait(self, threads: Vec<JoinHandle<()>>, mut signals: Signals, upkeep: &Upkeep) -> String {
-        while signals.next().await == Asked::Reload {
-            upkeep.reload();
+        tokio::select! {
+            () = async { while signals.next().await == Asked::Reload { upkeep.reload() } } => {}
+            () = self.supervisor.watch() => {}
         }
+        self.supervisor.tell("STOPPING=1");
         let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|t| drop(t.join())));
         let again = async { while signals.next().await == Asked::Reload {} };
         tokio::select! {

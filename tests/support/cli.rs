@@ -1,6 +1,7 @@
 //! The binary as a command: what it prints and how it ends.
 
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -20,8 +21,10 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Cli {
     command: Command,
-    /// Where it runs; kept until it has.
-    home: TempDir,
+    /// Where it runs.
+    home: PathBuf,
+    /// That folder, if it is its own: kept until it has run.
+    _own: Option<TempDir>,
 }
 
 impl Cli {
@@ -34,12 +37,22 @@ impl Cli {
         Self::of("sh", &["-c", line]).env("PATH", "/usr/local/bin:/usr/bin:/bin")
     }
 
+    /// The same in a folder that is there.
+    pub fn at(home: &Path, args: &[&str]) -> Self {
+        Self::within(home, env!("CARGO_BIN_EXE_model-proxy"), args)
+    }
+
     fn of(program: &str, args: &[&str]) -> Self {
-        let home = TempDir::new();
+        let own = TempDir::new();
+        let here = Self::within(own.path(), program, args);
+        Self { _own: Some(own), ..here }
+    }
+
+    fn within(home: &Path, program: &str, args: &[&str]) -> Self {
         let mut command = Command::new(program);
-        command.args(args).env_clear().env("HOME", home.path()).current_dir(home.path());
+        command.args(args).env_clear().env("HOME", home).current_dir(home);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self { command, home }
+        Self { command, home: home.to_owned(), _own: None }
     }
 
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -49,7 +62,7 @@ impl Cli {
 
     /// What it reads from its standard input.
     pub fn stdin(mut self, text: &str) -> Self {
-        let file = self.home.path().join("stdin");
+        let file = self.home.join("stdin");
         std::fs::write(&file, text).unwrap();
         self.command.stdin(std::fs::File::open(file).unwrap());
         self
@@ -57,7 +70,9 @@ impl Cli {
 
     /// Puts a file where it runs.
     pub fn file(self, name: &str, text: &str) -> Self {
-        std::fs::write(self.home.path().join(name), text).unwrap();
+        let path = self.home.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
         self
     }
 

@@ -11,6 +11,7 @@ use model_proxy::wire::Format;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::cli::Cli;
 use super::http::{self, Client, Reply, Request};
 use super::upstream::Upstream;
 use super::{CLIENT_KEY, TempDir, wait_until};
@@ -199,6 +200,10 @@ impl Setup {
 
 fn banner_address(text: &str) -> Option<SocketAddr> {
     // The banner has to be whole before its ports can be believed.
+    if text.starts_with('{') {
+        let (_, rest) = text.split_once("listening on http://")?;
+        return rest.split([';', ',']).next()?.parse().ok();
+    }
     let (listening, _) = text.split_once("  workers ")?;
     let Some((_, rest)) = listening.split_once("listening on http://") else {
         return Some(SocketAddr::from(([127, 0, 0, 1], 0)));
@@ -237,6 +242,11 @@ impl Gateway {
     }
 
     /// All it has said so far.
+    /// A command of the user who runs it, where it runs.
+    pub fn command(&self, words: &[&str]) -> Cli {
+        Cli::at(self.home.path(), words)
+    }
+
     pub fn stderr(&self) -> String {
         self.journal.lock().clone()
     }

@@ -35,6 +35,7 @@ pub(super) const START: Command = Command {
         ENV_FILE,
         Flag::value("workers", "N", "threads that serve").short('w').default("1"),
         Flag::value("log-level", "LEVEL", "error, warn, info or debug").short('l').default("info"),
+        Flag::value("log-format", "FORMAT", "human, or json: an object a line").default("human"),
         Flag::switch("reload", "read the configuration and .env again when they change; SIGHUP does so in any case"),
         Flag::value("drain-seconds", "SECONDS", "how long open requests may go on after SIGTERM").default("30"),
     ],
