@@ -20,6 +20,7 @@ mod cancel;
 mod cases;
 mod cli;
 mod clients;
+mod commands;
 mod corpus;
 mod count;
 mod door;

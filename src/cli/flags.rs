@@ -2,12 +2,16 @@
 
 mod config;
 mod db;
+mod dev;
 mod keys;
 mod serve;
 
-use crate::cli::flags::config::{CONFIG_EXPLAIN, CONFIG_LIST, CONFIG_SHOW, CONFIG_VALIDATE, CONVERT, ROUTE_TEST};
+use crate::cli::flags::config::{
+    CONFIG_EXPLAIN, CONFIG_INIT, CONFIG_LIST, CONFIG_SCHEMA, CONFIG_SHOW, CONFIG_VALIDATE, CONVERT, ROUTE_TEST,
+};
 use crate::cli::flags::db::{DB_EXPORT, DB_PRUNE, DB_QUERY, DB_RESET, DB_STATS, DB_TAIL};
-use crate::cli::flags::keys::{KEYS_LIST, KEYS_NEW};
+use crate::cli::flags::dev::{COMPLETIONS, DEV_LINT, DEV_SHELL, DEV_TEST, DOCTOR, ENV_CHECK, MAN};
+use crate::cli::flags::keys::{KEYS_LIST, KEYS_NEW, KEYS_TEST};
 use crate::cli::flags::serve::{HEALTH, START, VERSION};
 use crate::cli::parse::Given;
 use crate::cli::{Exit, help, outcome};
@@ -42,19 +46,25 @@ pub struct Flag {
     /// Empty where there is none, or where `help` says it.
     pub default: &'static str,
     pub help: &'static str,
+    /// The words its value may be, for shells; empty where it may be anything, or help says it.
+    pub choices: &'static [&'static str],
 }
 
 impl Flag {
     const fn switch(long: &'static str, help: &'static str) -> Self {
-        Self { long, short: None, value: None, default: "", help }
+        Self { long, short: None, value: None, default: "", help, choices: &[] }
     }
 
     const fn value(long: &'static str, value: &'static str, help: &'static str) -> Self {
-        Self { long, short: None, value: Some(value), default: "", help }
+        Self { long, short: None, value: Some(value), default: "", help, choices: &[] }
     }
 
     const fn short(self, short: char) -> Self {
         Self { short: Some(short), ..self }
+    }
+
+    const fn of(self, choices: &'static [&'static str]) -> Self {
+        Self { choices, ..self }
     }
 
     const fn default(self, default: &'static str) -> Self {
@@ -75,8 +85,10 @@ const ENV_FILE: Flag = Flag::value(
     "read variables from FILE; it wins over .env, and the process environment over both",
 );
 
-const TABLE_OR_JSON: Flag =
-    Flag::value("format", "FORMAT", "table, for people, or json, for scripts").short('f').default("table");
+const TABLE_OR_JSON: Flag = Flag::value("format", "FORMAT", "table, for people, or json, for scripts")
+    .of(&["table", "json"])
+    .short('f')
+    .default("table");
 
 const ENDPOINT: Flag = Flag::value(
     "endpoint",
@@ -99,8 +111,13 @@ pub const COMMANDS: &[Command] = &[
     CONFIG_VALIDATE,
     CONFIG_SHOW,
     CONFIG_EXPLAIN,
+    CONFIG_SCHEMA,
+    CONFIG_INIT,
     ROUTE_TEST,
+    DOCTOR,
+    ENV_CHECK,
     KEYS_LIST,
+    KEYS_TEST,
     KEYS_NEW,
     DB_STATS,
     DB_TAIL,
@@ -109,6 +126,11 @@ pub const COMMANDS: &[Command] = &[
     DB_PRUNE,
     DB_RESET,
     CONVERT,
+    DEV_SHELL,
+    DEV_TEST,
+    DEV_LINT,
+    COMPLETIONS,
+    MAN,
     Command {
         words: &["help"],
         does: "show this help, or that of a command",

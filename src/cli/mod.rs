@@ -3,18 +3,26 @@
 //! What was asked for goes to stdout, everything else to stderr. 0: fine. 1: the check failed. 2: used wrongly, or cannot
 //! start. Help and version work when all else is broken.
 
+mod completions;
 mod config_explain;
+mod config_init;
 mod config_list;
+mod config_schema;
 mod config_show;
 mod config_validate;
 mod convert;
 mod db;
 mod db_rows;
+mod dev;
+mod doctor;
+mod dotenv;
+mod env_check;
 pub mod flags;
 mod health;
 pub mod help;
 mod keys_list;
 mod keys_new;
+mod keys_test;
 mod outcome;
 pub mod parse;
 mod route_test;

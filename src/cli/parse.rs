@@ -150,6 +150,13 @@ impl Given {
         Ok(())
     }
 
+    /// Takes over options of another command that were not given here and are known here.
+    pub fn inherit(&mut self, other: &Self) {
+        let is_new = |long: &str| !self.has(long) && self.command.options.iter().any(|flag| flag.long == long);
+        let taken: Vec<_> = other.flags.iter().filter(|(flag, _)| is_new(flag.long)).cloned().collect();
+        self.flags.extend(taken);
+    }
+
     /// Whether an option that takes no value was given.
     #[must_use]
     pub fn has(&self, long: &str) -> bool {

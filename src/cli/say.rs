@@ -1,10 +1,11 @@
 //! The two ways out. A reader that went away (`| head`) is no error of ours.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use crate::cli::Exit;
 use crate::cli::flags::NAME;
+use crate::config::env::Env;
 
 /// What was asked for.
 pub(crate) fn out(text: &str) {
@@ -19,6 +20,41 @@ pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
+    }
+}
+
+/// How a word looks on a terminal.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Look {
+    Good,
+    Doubtful,
+    Bad,
+}
+
+/// Whether what goes to stdout may be coloured: on a terminal, unless somebody asks for none (no-color.org).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Paint(bool);
+
+impl Paint {
+    pub(crate) fn of(env: &Env) -> Self {
+        let is_plain = env.get("NO_COLOR").is_some_and(|said| !said.is_empty()) || env.text("TERM") == Some("dumb");
+        Self(!is_plain && io::stdout().is_terminal())
+    }
+
+    pub(crate) fn on(self, look: Look, word: &str) -> String {
+        let colour = match look {
+            Look::Good => 32,
+            Look::Doubtful => 33,
+            Look::Bad => 31,
+        };
+        if self.0 { format!("\u{1b}[{colour}m{word}\u{1b}[0m") } else { word.to_owned() }
+    }
+}
+
+/// What takes a while is told to whoever sits there, and to nobody else.
+pub(crate) fn progress(text: &str) {
+    if io::stderr().is_terminal() {
+        err(text);
     }
 }
 

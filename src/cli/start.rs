@@ -19,13 +19,15 @@ pub(crate) fn run(given: &Given) -> Exit {
         Ok(settings) => settings,
         Err(unready) => return unready.tell(Exit::Wrong),
     };
+    tell(&settings.loaded, settings.log_format);
     match crate::server::run(settings) {
         Ok(()) => Exit::Fine,
         Err(error) => say::wrong(error),
     }
 }
 
-fn settings(given: &Given) -> Result<Settings, Unready> {
+/// All that `start` needs of what it was given and what is there.
+pub(super) fn settings(given: &Given) -> Result<Settings, Unready> {
     let env = environment(given)?;
     let listen = listen(given, &env)?;
     let certificate = certificate(given, &env)?;
@@ -42,7 +44,7 @@ fn settings(given: &Given) -> Result<Settings, Unready> {
     if loaded.clients.is_empty() {
         without_client_key(&listen, &env)?;
     }
-    tell(&loaded, &env, log_format)?;
+    strict(&loaded, &env)?;
     let (workers, cooldowns) = (workers.get(), cooldowns(&env)?);
     // What is empty is said on purpose.
     let cors = env.get("CORS_ORIGINS").map_or_else(|| Cors::parse("*"), Cors::parse);
@@ -244,12 +246,17 @@ fn without_client_key(listen: &[Listen], env: &Env) -> Result<(), Unready> {
     Err(Unready::Usage(message))
 }
 
-/// Says what was found; with `FAIL_ON_STARTUP_VALIDATION` a warning is reason enough not to start.
-fn tell(loaded: &Loaded, env: &Env, format: LogFormat) -> Result<(), Unready> {
+/// With `FAIL_ON_STARTUP_VALIDATION` a warning is reason enough not to start.
+fn strict(loaded: &Loaded, env: &Env) -> Result<(), Unready> {
     let warnings = || loaded.diagnostics.iter().chain(&loaded.missing).filter(|d| d.severity == Severity::Warning);
     if env.flag("FAIL_ON_STARTUP_VALIDATION") && warnings().next().is_some() {
         return Err(Unready::Config(warnings().cloned().collect()));
     }
+    Ok(())
+}
+
+/// Says what was found.
+fn tell(loaded: &Loaded, format: LogFormat) {
     let found = loaded.diagnostics.iter().filter(|d| d.severity == Severity::Warning);
     let missing: Vec<&Diagnostic> = loaded.missing.iter().filter(|d| d.severity != Severity::Error).collect();
     // A checkout's own configuration names every provider there is; nobody has a key for each.
@@ -268,7 +275,6 @@ fn tell(loaded: &Loaded, env: &Env, format: LogFormat) -> Result<(), Unready> {
             LogFormat::Json => spelled(format, LogLevel::Warn, &line),
         });
     }
-    Ok(())
 }
 
 /// So many missing keys and variables are named one by one at start; more would hide all else.

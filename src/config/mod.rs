@@ -20,7 +20,7 @@ mod graph;
 mod keyring;
 mod load;
 pub mod lookup;
-mod packaged;
+pub mod packaged;
 mod passage;
 pub mod prices;
 mod provider;

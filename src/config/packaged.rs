@@ -43,6 +43,17 @@ impl File {
     }
 }
 
+/// The packaged models that stand for all models of one of these providers: (file's name, text).
+pub fn wildcards(providers: &[String]) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let leads_to = |file: &&File| {
+        let routes = file.text.split("\"model_routings\"").nth(1).unwrap_or_default();
+        let first = routes.split("\"provider\": \"").nth(1).and_then(|rest| rest.split('"').next());
+        first.is_some_and(|first| providers.iter().any(|provider| provider == first))
+    };
+    let is_wildcard = |file: &&File| file.kind == Kind::Model && file.stem.starts_with("any-");
+    FILES.iter().filter(is_wildcard).filter(leads_to).map(|file| (file.stem, file.text))
+}
+
 macro_rules! provider {
     ($stem:literal) => {
         File {

@@ -5,7 +5,7 @@
 //! `relay.rs` carries a stream, `pulse.rs` keeps it alive, `early.rs` answers before it has begun; `ticket.rs` is how
 //! every request ends, in one record, however it ends, and `drain.rs` how all do. `capacity.rs` is what all together may take,
 //! `permit.rs` what one client may.
-//! `rehearsal.rs` is for those who only ask what would happen.
+//! `rehearsal.rs` is for those who only ask what would happen, `inquiry.rs` for whoever wants to know whether a key is good.
 
 mod attempt;
 mod bodies;
@@ -17,6 +17,7 @@ mod early;
 mod failure;
 mod forward;
 mod headers;
+pub mod inquiry;
 mod passage;
 mod permit;
 mod pulse;

@@ -150,7 +150,7 @@ impl Drop for Member {
 }
 
 /// How many descriptors the process may have, where the system tells.
-pub(super) fn descriptors() -> Option<usize> {
+pub fn descriptors() -> Option<usize> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()

@@ -40,6 +40,7 @@ mod upkeep;
 mod whereabouts;
 mod worker;
 
+pub use accept::descriptors;
 pub use certificate::{CertificateError, Files as CertificateFiles};
 pub use cors::Cors;
 pub use listen::Listen;
@@ -275,7 +276,7 @@ fn made_key(settings: &Settings) -> Result<Option<Secret>, ServeError> {
 fn shares(bounds: &Bounds, workers: usize) -> Shares {
     let resting = bounds.upstream_resting.saturating_mul(workers.max(1));
     let asked = Shares { connections: bounds.connections, requests: bounds.requests, resting };
-    Shares::of(asked, accept::descriptors())
+    Shares::of(asked, descriptors())
 }
 
 /// What clients have spent so far, and where it goes on being kept.
@@ -534,7 +535,7 @@ fn bind(settings: &Settings) -> Result<Vec<Doors>, ServeError> {
 }
 
 /// Trust in upstreams: webpki's roots, and the operator's own CA file where there is one.
-fn tls(env: &Env) -> Result<Arc<rustls::ClientConfig>, ServeError> {
+pub fn tls(env: &Env) -> Result<Arc<rustls::ClientConfig>, ServeError> {
     let Some(path) = env.first(&["MODEL_PROXY_CA_FILE", "SSL_CERT_FILE"]) else {
         return upstream::tls_config(None).map_err(|e| ServeError::Ca(String::new(), e.into()));
     };

@@ -1,7 +1,9 @@
 //! What is configured, and what comes of it.
 
 use crate::cli::flags::{CONFIG, Command, ENV_FILE, Flag, TABLE_OR_JSON};
-use crate::cli::{config_explain, config_list, config_show, config_validate, convert, route_test};
+use crate::cli::{
+    config_explain, config_init, config_list, config_schema, config_show, config_validate, convert, route_test,
+};
 
 pub(super) const CONFIG_LIST: Command = Command {
     words: &["config", "list"],
@@ -9,7 +11,10 @@ pub(super) const CONFIG_LIST: Command = Command {
     more: "",
     takes: "",
     options: &[
-        Flag::value("format", "FORMAT", "table, or json: a list of names").short('f').default("table"),
+        Flag::value("format", "FORMAT", "table, or json: a list of names")
+            .of(&["table", "json"])
+            .short('f')
+            .default("table"),
         CONFIG,
         ENV_FILE,
     ],
@@ -32,6 +37,30 @@ pub(super) const CONFIG_VALIDATE: Command = Command {
         ("config validate config/models/gpt-5.json", "one file, as a commit hook does"),
     ],
     run: config_validate::run,
+};
+
+pub(super) const CONFIG_INIT: Command = Command {
+    words: &["config", "init"],
+    does: "write files to begin with",
+    more: "DIR is ./config, unless another is named. Written are a model of your own, a wildcard for each provider that has a key \
+           (without any, for two), the schemas for editors, and ./.env.example. What is there stays as it is.",
+    takes: "[DIR]",
+    options: &[ENV_FILE],
+    examples: &[
+        ("config init", "begin in ./config"),
+        ("config init ~/.config/model-proxy", "for this user, wherever it is started"),
+    ],
+    run: config_init::run,
+};
+
+pub(super) const CONFIG_SCHEMA: Command = Command {
+    words: &["config", "schema"],
+    does: "show the JSON Schema of a kind of file",
+    more: "KIND is model, provider, client, server or prices.",
+    takes: "KIND",
+    options: &[],
+    examples: &[("config schema model", "what may stand in config/models/*.json?")],
+    run: config_schema::run,
 };
 
 pub(super) const CONFIG_SHOW: Command = Command {
@@ -58,7 +87,8 @@ pub(super) const CONFIG_EXPLAIN: Command = Command {
             "from",
             "FORMAT",
             "the format of the client's requests, openai_chat or anthropic; without it both are told",
-        ),
+        )
+        .of(&["openai_chat", "anthropic"]),
         Flag::switch(
             "fields",
             "list every field of the format with its fate, not only what a client is likely to notice",
@@ -91,7 +121,9 @@ pub(super) const ROUTE_TEST: Command = Command {
             "N",
             "pretend that each route that needs a key has N of them, whatever the environment holds",
         ),
-        Flag::value("from", "FORMAT", "the client's format, in which it is told of errors").default("openai_chat"),
+        Flag::value("from", "FORMAT", "the client's format, in which it is told of errors")
+            .of(&["openai_chat", "anthropic"])
+            .default("openai_chat"),
         TABLE_OR_JSON,
         CONFIG,
         ENV_FILE,
@@ -118,8 +150,9 @@ pub(super) const CONVERT: Command = Command {
            refused by the model or its provider.",
     takes: "[FILE]",
     options: &[
-        Flag::value("from", "FORMAT", "the format FILE is in: of an answer, the upstream's"),
-        Flag::value("to", "FORMAT", "the format wanted: of an answer, the client's"),
+        Flag::value("from", "FORMAT", "the format FILE is in: of an answer, the upstream's")
+            .of(&["openai_chat", "anthropic"]),
+        Flag::value("to", "FORMAT", "the format wanted: of an answer, the client's").of(&["openai_chat", "anthropic"]),
         Flag::switch("reply", "FILE is a whole reply, or an error's body"),
         Flag::switch("stream", "FILE is an event stream as it came over the wire"),
         Flag::value(

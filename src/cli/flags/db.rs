@@ -3,7 +3,7 @@
 use crate::cli::flags::{CONFIG, Command, ENV_FILE, Flag, TABLE_OR_JSON};
 use crate::cli::{db, db_rows};
 
-const JOURNAL: Flag = Flag::value(
+pub(super) const JOURNAL: Flag = Flag::value(
     "journal",
     "FILE",
     "the journal; else MODEL_PROXY_JOURNAL, DATABASE_URL, or model-proxy/journal.db in the state directory",
@@ -22,7 +22,10 @@ pub(super) const DB_STATS: Command = Command {
            that nothing has one.",
     takes: "",
     options: &[
-        Flag::value("by", "WHAT", "model, provider, route, key, client or day").short('b').default("model"),
+        Flag::value("by", "WHAT", "model, provider, route, key, client or day")
+            .of(&["model", "provider", "route", "key", "client", "day"])
+            .short('b')
+            .default("model"),
         SINCE,
         TABLE_OR_JSON,
         JOURNAL,
@@ -46,7 +49,7 @@ pub(super) const DB_TAIL: Command = Command {
     options: &[
         Flag::value("lines", "N", "how many").short('n').default("20"),
         Flag::switch("follow", "go on, and show what comes").short('f'),
-        Flag::value("format", "FORMAT", "table, or json: an object a line").default("table"),
+        Flag::value("format", "FORMAT", "table, or json: an object a line").of(&["table", "json"]).default("table"),
         JOURNAL,
         CONFIG,
         ENV_FILE,
@@ -62,7 +65,10 @@ pub(super) const DB_QUERY: Command = Command {
            at_ms is milliseconds since 1970, _us microseconds. Nothing can be changed. SQLite's own tools read the file as well.",
     takes: "SQL",
     options: &[
-        Flag::value("format", "FORMAT", "table, json (an object a line) or csv").short('f').default("table"),
+        Flag::value("format", "FORMAT", "table, json (an object a line) or csv")
+            .of(&["table", "json", "csv"])
+            .short('f')
+            .default("table"),
         JOURNAL,
         CONFIG,
         ENV_FILE,
@@ -81,7 +87,10 @@ pub(super) const DB_EXPORT: Command = Command {
     takes: "",
     options: &[
         SINCE,
-        Flag::value("format", "FORMAT", "ndjson, an object a line, or csv").short('f').default("ndjson"),
+        Flag::value("format", "FORMAT", "ndjson, an object a line, or csv")
+            .of(&["ndjson", "csv"])
+            .short('f')
+            .default("ndjson"),
         JOURNAL,
         CONFIG,
         ENV_FILE,

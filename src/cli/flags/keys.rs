@@ -1,7 +1,7 @@
 //! Keys of providers and of clients.
 
 use crate::cli::flags::{CONFIG, Command, ENDPOINT, ENV_FILE, Flag, TABLE_OR_JSON};
-use crate::cli::{keys_list, keys_new};
+use crate::cli::{keys_list, keys_new, keys_test};
 
 pub(super) const KEYS_LIST: Command = Command {
     words: &["keys", "list"],
@@ -16,6 +16,22 @@ pub(super) const KEYS_LIST: Command = Command {
         ("keys list --endpoint http://localhost:8000 --format json", "of a server elsewhere, for scripts"),
     ],
     run: keys_list::run,
+};
+
+pub(super) const KEYS_TEST: Command = Command {
+    words: &["keys", "test"],
+    does: "ask a provider whether it takes its keys",
+    more: "With each key, all at once, an empty request is sent to where the provider's requests go: it costs nothing, and whoever \
+           knows the key complains of the request. valid: it was let in. limited: known, but over a limit or out of money. \
+           refused: not taken. unreachable: nobody has judged it. Without PROVIDER all keys are tried. Ends with 0 if all \
+           are valid, else with 1.",
+    takes: "[PROVIDER]",
+    options: &[TABLE_OR_JSON, CONFIG, ENV_FILE],
+    examples: &[
+        ("keys test openai", "are the keys of this provider good?"),
+        ("keys test --format json", "all of them, for scripts"),
+    ],
+    run: keys_test::run,
 };
 
 pub(super) const KEYS_NEW: Command = Command {

@@ -34,8 +34,11 @@ pub(super) const START: Command = Command {
         CONFIG,
         ENV_FILE,
         Flag::value("workers", "N", "threads that serve").short('w').default("1"),
-        Flag::value("log-level", "LEVEL", "error, warn, info or debug").short('l').default("info"),
-        Flag::value("log-format", "FORMAT", "human, or json: an object a line").default("human"),
+        Flag::value("log-level", "LEVEL", "error, warn, info or debug")
+            .of(&["error", "warn", "info", "debug"])
+            .short('l')
+            .default("info"),
+        Flag::value("log-format", "FORMAT", "human, or json: an object a line").of(&["human", "json"]).default("human"),
         Flag::switch("reload", "read the configuration and .env again when they change; SIGHUP does so in any case"),
         Flag::value("drain-seconds", "SECONDS", "how long open requests may go on after SIGTERM").default("30"),
     ],

@@ -1,0 +1,85 @@
+//! `config init`: files to begin with. What is there stays as it is.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::cli::flags::NAME;
+use crate::cli::parse::Given;
+use crate::cli::{Exit, Unready, dotenv, environment, say};
+use crate::config::env::Env;
+use crate::config::{Lookup, load, packaged, schema};
+use crate::route::keys::Registry;
+
+pub(crate) fn run(given: &Given) -> Exit {
+    init(given).unwrap_or_else(|unready| unready.tell(Exit::No))
+}
+
+fn init(given: &Given) -> Result<Exit, Unready> {
+    let env = environment(given)?;
+    let root = given.rest.first().map_or_else(|| PathBuf::from("config"), PathBuf::from);
+    let written = write(&root, &env).map_err(|(path, error)| Unready::Usage(format!("{}: {error}", path.display())))?;
+    for (path, is_new) in &written {
+        say::out(&format!("{} {}", if *is_new { "wrote" } else { "kept " }, path.display()));
+    }
+    let option = if root == Path::new("config") { String::new() } else { format!(" --config {}", root.display()) };
+    say::err(&format!(
+        "{NAME}: next: look at {}, put keys into .env (.env.example names them), then `{NAME} config validate{option}` and \
+         `{NAME} start{option}`",
+        root.join("models/fast.json").display()
+    ));
+    Ok(Exit::Fine)
+}
+
+/// Writes what is not there. Gives each file, and whether it is new.
+pub(super) fn write(root: &Path, env: &Env) -> Result<Vec<(PathBuf, bool)>, (PathBuf, io::Error)> {
+    let providers = providers(env);
+    let mut files: Vec<(PathBuf, String)> = vec![(root.join("models/fast.json"), FAST.to_owned())];
+    for (stem, text) in packaged::wildcards(&providers) {
+        files.push((root.join(format!("models/{stem}.json")), text.replace("../../schemas/", "../schemas/")));
+    }
+    for (kind, text) in schema::ALL {
+        files.push((root.join(format!("schemas/{kind}.schema.json")), text.to_owned()));
+    }
+    files.push((PathBuf::from(".env.example"), dotenv::example(&providers)));
+    let put = |(path, text): (PathBuf, String)| match put(&path, &text) {
+        Ok(is_new) => Ok((path, is_new)),
+        Err(error) => Err((path, error)),
+    };
+    files.into_iter().map(put).collect()
+}
+
+/// The providers that have a key; without any, those that most people begin with.
+fn providers(env: &Env) -> Vec<String> {
+    let loaded = load(env, &Lookup::default(), &Registry::default());
+    let keyed = loaded.iter().flat_map(|loaded| &loaded.providers).filter(|provider| 0 < provider.keys);
+    let keyed: Vec<String> = keyed.map(|provider| provider.name.to_string()).collect();
+    if keyed.is_empty() { USUAL.map(str::to_owned).to_vec() } else { keyed }
+}
+
+const USUAL: [&str; 2] = ["anthropic", "openai"];
+
+/// Writes a file that is not there, and its folder. Gives whether it was not.
+pub(super) fn put(path: &Path, text: &str) -> io::Result<bool> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    match fs::OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(mut file) => file.write_all(text.as_bytes()).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A model with two routes, as somebody would write it.
+const FAST: &str = r#"{
+  "$schema": "../schemas/model.schema.json",
+  "logical_name": "fast",
+  "description": "What clients ask for. The routes are tried in order, each with all of its provider's keys.",
+  "timeout_seconds": 60,
+  "model_routings": [
+    { "provider": "anthropic", "model": "claude-haiku-4-5" },
+    { "provider": "openai", "model": "gpt-5-mini" }
+  ]
+}
+"#;
