@@ -131,6 +131,26 @@ fn every_request_has_a_row_however_it_ended() {
     }
 }
 
+/// Whoever is not let in can't fill the file.
+#[test]
+fn who_is_turned_away_is_counted_and_one_in_a_second_has_a_row() {
+    let gateway = Setup::new().start();
+    for n in 0..30 {
+        gateway.send(&Request::post(CHAT, CHAT_REQUEST).header("authorization", "Bearer wrong"));
+        gateway.send(&Request::get(&format!("/nowhere/{n}")).with_key());
+    }
+    let path = file(&gateway);
+    let counted = "SELECT sum(requests) FROM hours h JOIN names o ON o.id = h.outcome WHERE o.text = 'refused'";
+    assert!(comes_true(PATIENCE, || ask(&path, counted) == "60"), "{}", ask(&path, counted));
+    let rows = count(&path);
+    assert!((1..30).contains(&rows), "{rows}");
+    let row = ask(&path, "SELECT client, ended, status, attempts, error FROM log ORDER BY id LIMIT 1");
+    assert_eq!(row, "|refused|401|0|POST /v1/chat/completions: invalid API key");
+    assert!(ask(&path, "SELECT count(*) FROM names").parse::<u32>().unwrap() < 10, "no path is anybody's name");
+    let (_, out, _) = run(&gateway, &["db", "stats"]);
+    assert!(masked(&out).contains("- 60 0 0 60 0 "), "{out}");
+}
+
 /// Whatever lane an answer takes.
 #[test]
 fn what_was_asked_and_answered_is_kept_where_that_is_wanted() {

@@ -25,7 +25,7 @@ pub struct Row<'r> {
     pub stream: bool,
     /// What the client was told.
     pub status: u16,
-    /// `complete`, `broken` or `client_closed`.
+    /// `complete`, `broken`, `client_closed`, or `refused` before it was let in.
     pub ended: &'r str,
     pub attempts: u32,
     pub usage: Usage,
@@ -78,7 +78,7 @@ impl<'r> Row<'r> {
     /// since all keys rest say, is no refusal but a failure.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        self.attempts == 0 && (400..500).contains(&self.status)
+        self.ended == "refused" || self.attempts == 0 && (400..500).contains(&self.status)
     }
 
     /// Spells it and its tries behind what is there.

@@ -21,7 +21,7 @@ CREATE TABLE requests (
     route           INTEGER,            -- provider/model that answered, or was tried last
     stream          INTEGER NOT NULL,
     status          INTEGER NOT NULL,   -- what the client was told; 0: it left before
-    ended           INTEGER NOT NULL,   -- complete, broken, client_closed
+    ended           INTEGER NOT NULL,   -- complete, broken, client_closed, refused (before it was let in)
     attempts        INTEGER NOT NULL,
     input           INTEGER,            -- without what caches read or wrote
     cache_read      INTEGER,

@@ -17,7 +17,7 @@ use crate::gateway::{Body, Inbound, Limited, Passing, Place, RequestId};
 use crate::route::table::Model;
 use crate::server::auth::Known;
 use crate::server::intake::{self, Taken};
-use crate::server::refusal::Refusal;
+use crate::server::refusal::{self, Refusal};
 use crate::server::worker::Worker;
 use crate::server::{auth, cors, health, models, scrape};
 use crate::wire::Format;
@@ -90,6 +90,9 @@ pub(super) async fn serve(
         let now = worker.gateway.clock.now();
         worker.refusals.note(now, &id, (&method, uri.path()), (response.status(), &why));
         let limited = limited.as_ref().map(|(client, kind)| (&**client, *kind));
+        if let Some(journal) = &worker.journal {
+            refusal::keep(journal, (&id, format), (&method, uri.path()), (response.status(), &why), limited);
+        }
         worker.metrics.refused(response.status().as_u16(), limited);
         response
     });

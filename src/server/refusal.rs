@@ -7,8 +7,9 @@ use http::header::{ALLOW, CONNECTION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use crate::gateway::{Body, RequestId, fault_response};
+use crate::journal::{Journal, Row};
 use crate::server::log;
-use crate::time::Millis;
+use crate::time::{Clock, Millis};
 use crate::wire::Format;
 use crate::wire::fault::Fault;
 
@@ -36,6 +37,32 @@ impl Refusals {
         };
         log::warn(&format!("{} refused {method} {path} status={}: {why}{more}", id.as_str(), status.as_u16()));
     }
+}
+
+/// Has it counted in the journal, which keeps a row of one in a second. What was asked for stands in the words: whoever is not let
+/// in may make up as many paths as he likes, and they are nobody's names.
+pub(super) fn keep(
+    journal: &Journal,
+    (id, format): (&RequestId, Format),
+    (method, path): (&Method, &str),
+    (status, why): (StatusCode, &str),
+    limited: Option<(&str, &'static str)>,
+) {
+    let short = |text: &str, most| text.chars().take(most).collect::<String>();
+    let error = format!("{} {}: {why}", short(method.as_str(), 20), short(path, 100));
+    let (client, limited) = limited.unwrap_or_default();
+    let row = Row {
+        id: id.as_str(),
+        at_ms: Clock::unix_millis(),
+        client,
+        format: format.as_str(),
+        status: status.as_u16(),
+        ended: "refused",
+        limited,
+        error: &error,
+        ..Row::default()
+    };
+    journal.log(&row, &[]);
 }
 
 /// A request that was turned away. In a box, for it is seldom there.
