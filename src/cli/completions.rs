@@ -203,8 +203,8 @@ fn fish() -> String {
     let mut text = format!(
         "# {NAME}, for fish: put it as {NAME}.fish into ~/.config/fish/completions.\n\
          function __model_proxy_words\n  set -l words (commandline -opc)[2..]\n  string match -v -- '-*' $words\nend\n\
-         function __model_proxy_at\n  test (string join ' ' -- (__model_proxy_words)) = \"$argv\"\nend\n\
-         function __model_proxy_in\n  string match -q -- \"$argv *\" (string join ' ' -- (__model_proxy_words))' '\nend\n\
+         function __model_proxy_at\n  set -l said (__model_proxy_words)\n  test \"$said\" = \"$argv\"\nend\n\
+         function __model_proxy_in\n  set -l said (__model_proxy_words)\n  string match -q -- \"$argv *\" \"$said \"\nend\n\
          complete -c {NAME} -f\n"
     );
     for words in std::iter::once(Vec::new()).chain(groups().into_iter().map(|group| vec![group])) {

@@ -38,6 +38,6 @@ fn validate(given: &Given) -> Result<Exit, Unready> {
     Ok(if errors == 0 { Exit::Fine } else { Exit::No })
 }
 
-fn plural(n: usize, noun: &str) -> String {
+pub(super) fn plural(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::cli::config_validate::plural;
 use crate::cli::flags::NAME;
 use crate::cli::health::{Target, endpoint};
 use crate::cli::parse::{Given, Parsed, parse};
@@ -37,7 +38,7 @@ fn examine(given: &Given) -> Result<Exit, Unready> {
     say::out(&if json { as_json(&checks, &done) } else { as_text(&checks, &done, paint) });
     let count = |state| checks.iter().filter(|check| check.state == state).count();
     let (faults, doubts) = (count(State::Fault), count(State::Doubt));
-    say::err(&format!("{NAME}: {} checks: {faults} faults, {doubts} warnings", checks.len()));
+    say::err(&format!("{NAME}: {} checks: {}, {}", checks.len(), plural(faults, "fault"), plural(doubts, "warning")));
     Ok(if faults == 0 { Exit::Fine } else { Exit::No })
 }
 

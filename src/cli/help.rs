@@ -131,6 +131,46 @@ const WIDTH: usize = 80;
 mod tests {
     use super::*;
 
+    /// The README's list of commands.
+    fn reference() -> String {
+        let mut text = "| command | |\n|---|---|\n".to_owned();
+        for Command { words, takes, does, .. } in COMMANDS {
+            let takes = if takes.is_empty() { String::new() } else { format!(" {takes}") };
+            let _ = writeln!(text, "| `{}{takes}` | {does} |", words.join(" "));
+        }
+        text
+    }
+
+    /// All that help says, for who reads it elsewhere.
+    fn page() -> String {
+        let mut text = format!(
+            "# Commands\n\nMade from `src/cli/flags/`: what `{NAME} help` and `{NAME} COMMAND --help` say.\n\n```text\n{}```\n",
+            everything()
+        );
+        for command in COMMANDS {
+            let _ = write!(text, "\n## {}\n\n```text\n{}```\n", command.words.join(" "), one(command));
+        }
+        text
+    }
+
+    #[test]
+    fn the_reference_is_made_from_the_table() {
+        let readme = std::fs::read_to_string("README.md").unwrap();
+        let (before, rest) = readme.split_once("<!-- commands -->\n").unwrap();
+        let (_, after) = rest.split_once("<!-- /commands -->").unwrap();
+        let expect = format!("{before}<!-- commands -->\n{}<!-- /commands -->{after}", reference());
+        #[expect(clippy::disallowed_methods, reason = "asked of whoever runs the test")]
+        if std::env::var_os("MODEL_PROXY_BLESS").is_some() {
+            std::fs::write("README.md", &expect).unwrap();
+            std::fs::write("docs/COMMANDS.md", page()).unwrap();
+        }
+        let kept = [
+            std::fs::read_to_string("README.md").unwrap(),
+            std::fs::read_to_string("docs/COMMANDS.md").unwrap_or_default(),
+        ];
+        assert!(kept == [expect, page()], "make it with MODEL_PROXY_BLESS=1 cargo test --lib made_from_the_table");
+    }
+
     #[test]
     fn every_word_of_the_tables_is_in_the_help() {
         let all = everything();

@@ -3,7 +3,7 @@
 
     check.py PATH-TO-model-proxy
 
-Takes the packages of requirements.txt beside this file, and git and systemd-analyze from the system; no network and no daemon.
+Takes the packages of requirements.txt beside this file, and git and systemd-analyze from the system, and zsh, fish and groff; no network and no daemon.
 Nothing is built: instead what the Dockerfile copies, as far as .dockerignore lets it through, is laid out as in the image's
 build, and everything that Cargo.toml and the sources name has to be in it. Only what docker itself would say is left out where
 there is no docker.
@@ -469,6 +469,33 @@ def hook_finds_a_fault(binary: str) -> str:
     return "a good file passes, a faulty one is named"
 
 
+# --- shells and readers of manuals ------------------------------------------------------------------------------
+
+
+def shells_read_completions(binary: str) -> str:
+    """That bash completes is tested beside the program: here each shell reads its own, and zsh and fish are asked too."""
+    for shell in ["bash", "zsh", "fish"]:
+        text = run(binary, "completions", shell)
+        run(tool(shell), "-n", "/dev/stdin", input=text)
+    with tempfile.TemporaryDirectory() as folder:
+        os.symlink(binary, os.path.join(folder, "model-proxy"))
+        environment = {**os.environ, "PATH": folder + os.pathsep + os.environ["PATH"], "HOME": folder}
+        text = run(binary, "completions", "fish")
+        for line, wanted in [("model-proxy db stats --by cl", "client"), ("model-proxy config sho", "show"), ("model-proxy comp", "completions")]:
+            said = run(tool("fish"), "-c", f"{text}\ncomplete -C '{line}'", env=environment, cwd=folder)
+            need(said.split("\t")[0].strip() == wanted, f"fish offers {said!r} for {line!r}")
+        loaded = f"autoload -U compinit && compinit -u -d {folder}/dump\n{run(binary, 'completions', 'zsh')}\nprint ${{_comps[model-proxy]}}"
+        said = run(tool("zsh"), "-fc", loaded, env=environment, cwd=folder)
+        need(said.strip() == "_model-proxy", f"zsh does not take it: {said}")
+    return "bash, zsh and fish"
+
+
+def manual_is_in_order(binary: str) -> str:
+    code, said = tried(tool("groff"), "-man", "-ww", "-Tutf8", "-z", input=run(binary, "man"))
+    need(code == 0 and not said, f"groff finds: {said}")
+    return "groff finds nothing"
+
+
 # --- what all of them say of the program ------------------------------------------------------------------------
 
 
@@ -525,6 +552,8 @@ CHECKS: list[Callable[[str], "str | None"]] = [
     unit_is_locked_up,
     hooks_are_in_order,
     hook_finds_a_fault,
+    shells_read_completions,
+    manual_is_in_order,
     options_are_the_programs_own,
     variables_are_the_programs_own,
     all_wait_for_the_drain,
