@@ -13,6 +13,7 @@
 
 pub mod caps;
 pub mod convert;
+mod data_url;
 pub mod event;
 pub mod fault;
 pub mod head;
@@ -20,6 +21,8 @@ pub mod json;
 #[doc(hidden)]
 pub mod laws;
 pub mod loss;
+mod names;
+mod openai_fault;
 pub mod probe;
 pub mod prompt;
 pub mod rename;
@@ -27,6 +30,7 @@ mod repair;
 pub mod reply;
 pub mod splice;
 pub mod sse;
+mod strict;
 mod tags;
 mod think;
 pub mod tokens;

@@ -3,24 +3,12 @@
 //! Everything made up here is a function of what it stands for, so that both halves of a pair agree and one
 //! conversation means the same bytes every time.
 
-use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD, HEXLOWER};
-use ring::digest::{SHA256, digest};
+use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 
 use crate::wire::caps::ToolId;
 use crate::wire::json::JsonStr;
-
-/// Letters and digits that stand for any bytes; at most 32 of them.
-pub(super) fn token(of: &[u8], len: usize) -> String {
-    const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let hash = digest(&SHA256, of);
-    let letter = |byte: &u8| LETTERS.get(usize::from(byte % 62)).copied().map_or('0', char::from);
-    hash.as_ref().iter().take(len).map(letter).collect()
-}
-
-/// The SHA-256 of a text in 64 hexadecimal digits.
-pub(super) fn sha256_hex(text: &str) -> String {
-    HEXLOWER.encode(digest(&SHA256, text.as_bytes()).as_ref())
-}
+use crate::wire::names::is_word;
+pub(super) use crate::wire::names::{sha256_hex, short_tool_name, token};
 
 /// A reply's id: the upstream's own stays visible in it.
 pub(super) fn reply_id(id: Option<&JsonStr<'_>>, seed: u64) -> String {
@@ -35,22 +23,6 @@ pub(super) fn reply_id(id: Option<&JsonStr<'_>>, seed: u64) -> String {
 }
 
 const REPLY_PREFIX: &str = "chatcmpl-";
-
-/// A tool's name as OpenAI takes it, if the name itself is not: `^[a-zA-Z0-9_-]{1,64}$`.
-///
-/// The hash keeps names apart that only differ in what had to go.
-pub(super) fn short_tool_name(name: &str) -> Option<String> {
-    if !name.is_empty() && name.len() <= TOOL_NAME_MAX && name.bytes().all(is_word) {
-        return None;
-    }
-    let mut short: String =
-        name.chars().take(55).map(|c| if c.is_ascii() && is_word(c as u8) { c } else { '_' }).collect();
-    short.push('_');
-    short.extend(sha256_hex(name).chars().take(8));
-    Some(short)
-}
-
-const TOOL_NAME_MAX: usize = 64;
 
 /// A call's id as the upstream takes it.
 pub(super) fn tool_id<'i>(id: &'i JsonStr<'i>, rule: ToolId) -> JsonStr<'i> {
@@ -98,10 +70,6 @@ pub(super) fn unsealed<'i>(id: &'i JsonStr<'i>) -> (JsonStr<'i>, Option<JsonStr<
 
 /// Stands between an id and the signature it keeps. Anthropic takes such an id as it is.
 const SEAL: &str = "_mp_seal_";
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
-}
 
 #[cfg(test)]
 mod tests {
