@@ -77,7 +77,7 @@ impl fmt::Debug for Secret {
 }
 
 /// What credentials of many makers begin with.
-const BEGINNINGS: [&str; 18] = [
+const BEGINNINGS: [&str; 19] = [
     "sk-",
     "sk_",
     "pk_",
@@ -95,6 +95,8 @@ const BEGINNINGS: [&str; 18] = [
     "hf_",
     "gsk_",
     "npm_",
+    // Those `keys new` makes.
+    "mp-",
     "eyJ",
 ];
 
@@ -110,12 +112,16 @@ pub fn scrub(text: &str) -> Option<String> {
     let (mut at, mut copied) = (0, 0);
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
         let begin = at + rest.find(is_of_word).unwrap_or(rest.len());
-        let word = text.get(begin..).unwrap_or_default();
-        let word = word.get(..word.find(|c| !is_of_word(c)).unwrap_or(word.len())).unwrap_or_default();
+        let before = text.get(..begin).unwrap_or_default();
+        let begin = begin + escaped(before, text.get(begin..).unwrap_or_default());
+        let rest = text.get(begin..).unwrap_or_default();
+        let is_told = TOLD.iter().any(|told| ends_with(before, told));
+        // What is told to be one may have letters that words have not.
+        let is_of_it = |c: char| is_of_word(c) || is_told && matches!(c, '+' | '/' | '=' | '~');
+        let word = rest.get(..rest.find(|c| !is_of_it(c)).unwrap_or(rest.len())).unwrap_or_default();
         at = begin + word.len();
         let shown = BEGINNINGS.iter().find(|first| word.starts_with(**first)).map(|first| first.len());
-        let is_bearer = || text.get(..begin).is_some_and(|before| before.ends_with("Bearer "));
-        let shown = shown.or_else(|| is_bearer().then_some(0));
+        let shown = shown.or_else(|| is_told.then_some(0));
         if let Some(shown) = shown.filter(|_| CREDENTIAL_BYTES_MIN <= word.len()) {
             let clean = clean.get_or_insert_default();
             clean.push_str(text.get(copied..begin + shown).unwrap_or_default());
@@ -127,6 +133,24 @@ pub fn scrub(text: &str) -> Option<String> {
         clean.push_str(text.get(copied..).unwrap_or_default());
     }
     clean
+}
+
+/// What stands before a credential in a header, in small letters.
+const TOLD: [&str; 2] = ["bearer ", "basic "];
+
+fn ends_with(text: &str, end: &str) -> bool {
+    let from = text.len().checked_sub(end.len());
+    from.and_then(|from| text.get(from..)).is_some_and(|last| last.eq_ignore_ascii_case(end))
+}
+
+/// How many letters of a word belong to the escape before it: bodies are JSON, and a line that begins is spelled `\n`.
+fn escaped(before: &str, word: &str) -> usize {
+    let slashes = before.bytes().rev().take_while(|byte| *byte == b'\\').count();
+    match word.bytes().next() {
+        Some(b'n' | b't' | b'r' | b'b' | b'f') if slashes % 2 == 1 => 1,
+        Some(b'u') if slashes % 2 == 1 => 5.min(word.len()),
+        _ => 0,
+    }
 }
 
 /// The SHA-256 of what a client offers as its key.
@@ -159,6 +183,16 @@ mod tests {
             (format!("{{\"Authorization\":\"Bearer {long}\"}}"), Some("{\"Authorization\":\"Bearer …\"}")),
             (format!("eyJ{long}.{long}.{long} é"), Some("eyJ… é")),
             (format!("é{long}"), None),
+            (
+                format!("{{\"a\":\"keys:\\nsk-{long}\\tghp_{long}\\u000aAIza{long}\"}}"),
+                Some("{\"a\":\"keys:\\nsk-…\\tghp_…\\u000aAIza…\"}"),
+            ),
+            (format!("a\\\\nsk-{long}"), None),
+            (
+                format!("authorization: bearer {long}+/=, basic {long}== and Basic plans"),
+                Some("authorization: bearer …, basic … and Basic plans"),
+            ),
+            (format!("mp-{long}"), Some("mp-…")),
             (String::new(), None),
         ] {
             assert_eq!(scrub(&text).as_deref(), expect, "{text}");

@@ -113,7 +113,8 @@ impl Ticket {
         let client = inbound.client.as_ref().map(|client| Arc::clone(&client.name)).unwrap_or_default();
         let Gateway { clock, recorder, drain, bodies, .. } = gateway;
         let bodies =
-            bodies.map(|bytes_max| Box::new(Bodies::new(&inbound.body, bytes_max, &gateway.table.load().secrets)));
+            bodies.map(|most| Bodies::new(&inbound.body, &inbound.headers, most, &gateway.table.load().secrets));
+        let bodies = bodies.map(Box::new);
         let record = Box::new(Record { id, format, client, bodies, ..Record::default() });
         drain.enter();
         Self {
