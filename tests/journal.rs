@@ -88,8 +88,17 @@ fn every_request_has_a_row_however_it_ended() {
     client.start(&Request::post(CHAT, stream("left")).with_key());
     client.leave();
     gateway.post("/v1/messages/count_tokens", r#"{"model":"m","messages":[{"role":"user","content":"Hello"}]}"#);
+    // All of these within a second: whoever was let in has a row of its own.
     gateway.post(CHAT, whole("nowhere"));
-    wait_for(&gateway, 8);
+    gateway.post(CHAT, whole("nowhere"));
+    gateway.post(CHAT, "{");
+    gateway.post(CHAT, whole("any/thing"));
+    let strict = Request::post(
+        MESSAGES,
+        r#"{"model":"m","max_tokens":9,"top_k":3,"messages":[{"role":"user","content":"Hello"}]}"#,
+    );
+    assert_eq!(gateway.send(&strict.with_key().header("x-model-proxy-on-lossy", "reject")).status, 400);
+    wait_for(&gateway, 12);
     let rows = ask(
         &file(&gateway),
         "SELECT f.text, m.text, r.text, stream, status, e.text, attempts, input, output, counted IS NOT NULL, \
@@ -107,8 +116,17 @@ fn every_request_has_a_row_however_it_ended() {
         "openai_chat|left|p/left|1|200|client_closed|1|-|-|0|1|1",
         "anthropic|m|-|0|200|complete|0|-|-|1|0|1",
         "openai_chat|-|-|0|404|complete|0|-|-|0|0|1",
+        "openai_chat|-|-|0|404|complete|0|-|-|0|0|1",
+        "openai_chat|-|-|0|400|complete|0|-|-|0|0|1",
+        "openai_chat|any/*|p/thing|0|200|complete|1|9|4|0|1|1",
+        "anthropic|m|p/upstream-model|0|400|complete|0|-|-|0|1|1",
     ];
     expected.sort_unstable();
+    let said = "SELECT q.error, a.error, o.text FROM requests q JOIN attempts a ON a.request = q.id JOIN names o ON o.id = a.outcome \
+                WHERE q.status = 400 AND q.attempts = 0";
+    let why =
+        "the request cannot be sent on whole, as on_lossy asks; lost would be top_k: this provider does not take it";
+    assert_eq!(ask(&file(&gateway), said), format!("{why}|{why}|not_sayable"));
     assert_eq!(found, expected, "{}", gateway.stderr());
     let tries = ask(
         &file(&gateway),
@@ -124,9 +142,9 @@ fn every_request_has_a_row_however_it_ended() {
     assert!(words.contains("nowhere"), "{words}");
     let health = gateway.send(&Request::get("/health/detailed").with_key()).json();
     let database = &health["components"]["database"];
-    assert_eq!(*database, json!({ "status": "healthy", "rows_written": 8, "rows_waiting": 0, "rows_dropped": 0 }));
+    assert_eq!(*database, json!({ "status": "healthy", "rows_written": 12, "rows_waiting": 0, "rows_dropped": 0 }));
     let metrics = gateway.send(&Request::get("/metrics").with_key());
-    for line in ["model_proxy_journal_rows_total 8\n", "model_proxy_journal_failing 0\n"] {
+    for line in ["model_proxy_journal_rows_total 12\n", "model_proxy_journal_failing 0\n"] {
         assert!(metrics.text().contains(line), "{}", metrics.text());
     }
 }

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use crate::gateway::attempt::{cut, model_edit, never_sent, outgoing, path_of, refused, unread, unsent};
 use crate::gateway::body::Body;
 use crate::gateway::failure::{Failure, how_ended};
-use crate::gateway::forward::{Inbound, Request, clip, plan, stopping};
+use crate::gateway::forward::{Inbound, Request, clip, name_route, plan, stopping};
 use crate::gateway::ticket::Ticket;
 use crate::gateway::{Gateway, headers};
 use crate::route::plan::Step;
@@ -99,7 +99,10 @@ impl Gateway {
             let (outcome, status) = how_ended(&counted, |_| 200);
             ticket.tried((route, slot), (outcome, status), begun_us);
             let mut failure = match counted {
-                Ok(count) => return Ok(Asked::Told(count)),
+                Ok(count) => {
+                    name_route(request, route, ticket);
+                    return Ok(Asked::Told(count));
+                }
                 Err(failure) => failure,
             };
             failure.scrub(&request.resolved.secrets);

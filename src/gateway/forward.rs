@@ -29,7 +29,7 @@ use crate::gateway::session;
 use crate::gateway::ticket::Ticket;
 use crate::route::keys::Share;
 use crate::route::plan::{GiveUp, Plan, Step};
-use crate::route::table::{OnLossy, Resolved, Table, Terms};
+use crate::route::table::{OnLossy, Resolved, Route, Table, Terms};
 use crate::route::verdict::{Outcome, Stage, Then};
 use crate::time::{Clock, Millis};
 use crate::wire::Format;
@@ -179,6 +179,7 @@ impl Gateway {
                 Ok(delivery) => {
                     // When it was begun will do: success is not timed.
                     plan.observe(&DELIVERED, now);
+                    name_route(request, route, ticket);
                     return Ok(delivery);
                 }
                 Err(failure) => failure,
@@ -186,17 +187,23 @@ impl Gateway {
             now = self.clock.now();
             failure.scrub(&request.resolved.secrets);
             failure.whose = Some(format!("provider \"{}\"", route.provider.name));
+            let why = match (failure.detail.take(), failure.outcome) {
+                (Some(why), _) => why,
+                (None, Some(_)) => failure.fault.to_string(),
+                // Nobody has answered with a status.
+                (None, None) => failure.fault.message.clone(),
+            };
+            ticket.failed(&clip(&why));
             if failure.is_last {
                 return Err(failure);
             }
             let Some(outcome) = failure.outcome else {
                 // It cannot be said in this route's format; one further on may speak the client's.
                 plan.pass_over();
+                ticket.record().attempts = plan.attempts();
                 best = Some(failure.more_useful(best));
                 continue;
             };
-            let why = failure.detail.take().unwrap_or_else(|| failure.fault.to_string());
-            ticket.failed(&clip(&why));
             match plan.observe(&outcome, now).then {
                 Then::Refuse | Then::Deliver => return Err(failure),
                 Then::Repair => repair = true,
@@ -215,6 +222,15 @@ impl Gateway {
             ticket.record().untried = failure.fault.message.clone();
         }
         failure
+    }
+}
+
+/// Names the model that answered where the route is one of many models.
+pub(super) fn name_route(request: &Request<'_>, route: &Route, ticket: &mut Ticket) {
+    let is_word = |star: &str| !star.contains(char::is_control);
+    if route.model.fixed().is_none() && request.resolved.star.as_deref().is_some_and(is_word) {
+        let name = format!("{}/{}", route.provider.name, request.resolved.upstream_model(route));
+        ticket.record().route = clip(&name).into();
     }
 }
 

@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, params};
 
 use crate::journal::spread::percentile;
-use crate::journal::store::{BUSY, StoreError, VERSION};
+use crate::journal::store::{BUSY, Owner, Store, StoreError, VERSION, owner};
 use crate::wire::event::Usage;
 
 /// The journal, to be read only.
@@ -123,15 +123,30 @@ const JOINS: &str = "FROM hours h JOIN names o ON o.id = h.outcome JOIN names m 
 const COST: &str = "cost(r.text, input, cache_read, cache_write, cache_write_1h, output)";
 
 impl Reader {
+    /// Opens a journal that is there, once it is of this version: an earlier one of ours, or the seed's, is brought up to date
+    /// as the next start would do.
+    pub fn open_up_to_date(path: &Path, cost: Cost) -> Result<Self, StoreError> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(BUSY)?;
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let is_old = version < VERSION && matches!(owner(&connection)?, Owner::Seed | Owner::Us);
+        drop(connection);
+        if is_old {
+            drop(Store::open(path)?);
+        }
+        Self::open(path, cost)
+    }
+
     /// Opens a journal that is there. The view `log` has a column more, `cost`: it is reckoned with today's prices, whenever
     /// a row is looked at.
     pub fn open(path: &Path, cost: Cost) -> Result<Self, StoreError> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(BUSY)?;
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        match version {
-            VERSION => {}
-            other => return Err(StoreError::Version(other)),
+        match (version, owner(&connection)?) {
+            (VERSION, Owner::Us) => {}
+            (_, Owner::Another) => return Err(StoreError::Foreign),
+            (other, Owner::Us | Owner::Seed | Owner::Nobody) => return Err(StoreError::Version(other)),
         }
         let function = move |with: &mut Context<'_>| {
             let route: Option<String> = with.get(0)?;

@@ -81,6 +81,12 @@ impl<'r> Row<'r> {
         self.ended == "refused" || self.attempts == 0 && (400..500).contains(&self.status)
     }
 
+    /// Whether it was kept out, by the door or by a limit: those are counted, and not all of them have a row.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.ended == "refused" || !self.limited.is_empty()
+    }
+
     /// Spells it and its tries behind what is there.
     pub(super) fn write(&self, tries: &[Try<'_>], out: &mut Vec<u8>) {
         let Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning } = self.usage;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ahash::AHashMap;
-use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Transaction, params};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use crate::journal::row::{Row, Try};
 use crate::journal::spread::bucket_of;
@@ -60,6 +60,9 @@ const PRUNE_PAGES: i64 = 512;
 /// Names that are known by heart; beyond that they are looked up anew.
 const NAMES_MAX: usize = 4096;
 
+/// Names in the file, after which no model behind a wildcard gets one of its own.
+const NAMES_KEPT_MAX: i64 = 100_000;
+
 /// How long rows are kept, and how large the file may grow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Keep {
@@ -93,6 +96,8 @@ pub enum StoreError {
     Newer(i64),
     /// It is of no version that can be read.
     Version(i64),
+    /// Another program's file.
+    Foreign,
     Sql(rusqlite::Error),
 }
 
@@ -106,6 +111,7 @@ impl fmt::Display for StoreError {
             }
             Self::Version(0) => f.write_str("is no journal of model-proxy, or nothing has been written to it yet"),
             Self::Version(version) => write!(f, "is of version {version}, and this model-proxy reads {VERSION}"),
+            Self::Foreign => f.write_str("is a database of another program, which is left alone"),
             Self::Sql(error) => write!(f, "{error}"),
         }
     }
@@ -122,6 +128,19 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
+impl StoreError {
+    /// Whether the same rows can be written later: it is the file's or the disk's trouble, not theirs.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Folder(..) | Self::Corrupt(_) | Self::Newer(_) | Self::Version(_) | Self::Foreign => true,
+            Self::Sql(error) => !matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig)
+            ),
+        }
+    }
+}
+
 impl Store {
     /// Opens the file, and makes it and its folder if they are not there.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
@@ -134,6 +153,9 @@ impl Store {
         }
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY)?;
+        if owner(&connection)? == Owner::Another {
+            return Err(StoreError::Foreign);
+        }
         // Before the first table, or it does nothing: so that room can be given back bit by bit.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         // Sound after a crash of the process; a power cut may take the last moments (sqlite.org/pragma.html#pragma_synchronous).
@@ -152,7 +174,7 @@ impl Store {
     /// Writes rows as they were spelled, all of them or none. Gives how many requests were in them.
     pub(super) fn write(&mut self, mut bytes: &[u8]) -> Result<u64, StoreError> {
         let Self { connection, names, sampled_s, .. } = self;
-        let transaction = connection.transaction()?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let known_before = names.len();
         let mut batch = Batch {
             transaction: &transaction,
@@ -186,25 +208,35 @@ impl Store {
         let age_ms = u64::try_from(keep.age.as_millis()).unwrap_or(u64::MAX);
         let oldest_ms = now_ms.saturating_sub(age_ms);
         let too_much = keep.bytes < self.bytes()?;
-        let transaction = self.connection.transaction()?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // The seed's are older than all of ours.
+        let mut removed = prune_seed(&transaction, oldest_ms, too_much)?;
+        let which = params![signed(oldest_ms), signed(PRUNE_ROWS), too_much && removed == 0];
         // The first rows ended first. Those that are to be removed are looked for among so many, and no further.
         let chosen = "SELECT id FROM (SELECT id, at_ms FROM requests ORDER BY id LIMIT ?2) WHERE ?3 OR at_ms < ?1";
-        let which = params![signed(oldest_ms), signed(PRUNE_ROWS), too_much];
         transaction.execute(&format!("DELETE FROM attempts WHERE request IN ({chosen})"), which)?;
         transaction.execute(&format!("DELETE FROM bodies WHERE request IN ({chosen})"), which)?;
-        let removed = transaction.execute(&format!("DELETE FROM requests WHERE id IN ({chosen})"), which)?;
+        removed += transaction.execute(&format!("DELETE FROM requests WHERE id IN ({chosen})"), which)?;
         let hour = signed(oldest_ms / HOUR_MS);
         transaction.execute("DELETE FROM spread WHERE hours IN (SELECT id FROM hours WHERE hour < ?1)", [hour])?;
-        let hours = transaction.execute("DELETE FROM hours WHERE hour < ?1", [hour])?;
+        removed += transaction.execute("DELETE FROM hours WHERE hour < ?1", [hour])?;
         transaction.commit()?;
+        Ok(self.give_back()? || 0 < removed)
+    }
+
+    /// Gives the disk some of the room that is free in the file. Whether there is more to give: a file that another program made
+    /// may not be able to, and its free room is filled again instead.
+    fn give_back(&self) -> rusqlite::Result<bool> {
         let free = self.number("freelist_count")?;
-        if PRUNE_PAGES < free {
-            // Each step gives back one page, so all of them have to be taken.
-            let mut vacuum = self.connection.prepare(&format!("PRAGMA incremental_vacuum({PRUNE_PAGES})"))?;
-            let mut steps = vacuum.query([])?;
-            while steps.next()?.is_some() {}
+        if free <= PRUNE_PAGES {
+            return Ok(false);
         }
-        Ok(0 < removed + hours || 2 * PRUNE_PAGES < free)
+        // Each step gives back one page, so all of them have to be taken.
+        let mut vacuum = self.connection.prepare(&format!("PRAGMA incremental_vacuum({PRUNE_PAGES})"))?;
+        let mut steps = vacuum.query([])?;
+        while steps.next()?.is_some() {}
+        let left = self.number("freelist_count")?;
+        Ok(PRUNE_PAGES < left && left < free)
     }
 
     fn number(&self, pragma: &str) -> rusqlite::Result<i64> {
@@ -267,9 +299,54 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Removes some of the seed's rows. Gives how many.
+fn prune_seed(transaction: &Transaction<'_>, oldest_ms: u64, too_much: bool) -> rusqlite::Result<usize> {
+    if !has_table(transaction, SEED_TABLE)? {
+        return Ok(0);
+    }
+    let chosen = format!(
+        "SELECT id FROM (SELECT id, timestamp FROM {SEED_TABLE} ORDER BY id LIMIT ?2) \
+         WHERE ?3 OR timestamp < datetime(?1 / 1000, 'unixepoch')"
+    );
+    let which = params![signed(oldest_ms), signed(PRUNE_ROWS), too_much];
+    transaction.execute(&format!("DELETE FROM {SEED_TABLE} WHERE id IN ({chosen})"), which)
+}
+
+/// Whose file it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Owner {
+    /// Nothing is in it.
+    Nobody,
+    /// The Python program this one grew from: its rows are kept, and ours put beside them.
+    Seed,
+    /// A version of ours.
+    Us,
+    Another,
+}
+
+/// By what is in it: a number alone might be anybody's.
+pub(super) fn owner(connection: &Connection) -> rusqlite::Result<Owner> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get(0))?;
+    let mut ours = 0;
+    for name in TABLES {
+        ours += usize::from(has_table(connection, name)?);
+    }
+    Ok(match (version, ours) {
+        (0, 0) if tables == 0 => Owner::Nobody,
+        (0, 0) if has_table(connection, "request_logs")? => Owner::Seed,
+        (1.., _) if ours == TABLES.len() => Owner::Us,
+        _ => Owner::Another,
+    })
+}
+
+/// Those of every version.
+const TABLES: [&str; 5] = ["names", "requests", "attempts", "hours", "spread"];
+
 fn bring_up_to_date(connection: &mut Connection) -> Result<(), StoreError> {
     // Whoever comes second finds it done.
-    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version == VERSION {
         return Ok(());
@@ -367,9 +444,9 @@ impl Batch<'_> {
         while let Some((row, tries)) = Row::read(bytes) {
             count += 1;
             self.sum(&row, &tries)?;
-            // Whoever is refused may come as often as it likes: all of them are counted, and one a second has a row.
+            // Whoever is not let in may come as often as it likes: all of them are counted, and one a second has a row.
             let second = row.at_ms / 1000;
-            if row.is_refused() && std::mem::replace(&mut self.sampled_s, second) == second {
+            if row.is_sampled() && std::mem::replace(&mut self.sampled_s, second) == second {
                 continue;
             }
             self.row(&row, &tries, &mut inserts)?;
@@ -380,6 +457,7 @@ impl Batch<'_> {
     fn row(&mut self, row: &Row<'_>, tries: &[Try<'_>], inserts: &mut Inserts<'_>) -> rusqlite::Result<()> {
         let Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning } = row.usage;
         let known = |n: Option<u64>| n.map(signed);
+        let tokens = |n: Option<u64>| n.map(|n| signed(n.min(TOKENS_MAX)));
         let text = |text| -> Option<&str> { (!str::is_empty(text)).then_some(text) };
         let request = inserts.request.insert(params![
             row.id,
@@ -389,21 +467,21 @@ impl Batch<'_> {
             self.name_if_any(row.path)?,
             self.name_if_any(row.model)?,
             text(row.asked).filter(|asked| *asked != row.model),
-            self.name_if_any(row.route)?,
+            self.route(row, tries)?,
             row.stream,
             row.status,
             self.name(row.ended)?,
             row.attempts,
-            known(input),
-            known(cache_read),
-            known(cache_write),
-            known(cache_write_1h),
-            known(output),
-            known(reasoning),
-            known(
+            tokens(input),
+            tokens(cache_read),
+            tokens(cache_write),
+            tokens(cache_write_1h),
+            tokens(output),
+            tokens(reasoning),
+            tokens(
                 Some(row.output_guess).filter(|guess| 0 < *guess && (row.usage.is_empty() || row.ended != "complete"))
             ),
-            known(row.counted),
+            tokens(row.counted),
             known(row.first_output_us),
             signed(row.total_us),
             signed(row.waited_us),
@@ -453,6 +531,16 @@ impl Batch<'_> {
         }
     }
 
+    /// The route that answered. Behind a wildcard it has the name a client wrote: beyond so many of them it is told by its pattern.
+    fn route(&mut self, row: &Row<'_>, tries: &[Try<'_>]) -> rusqlite::Result<Option<i64>> {
+        let label = tries.last().map_or("", |last| last.route);
+        if row.route == label || label.is_empty() || self.names.contains_key(row.route) {
+            return self.name_if_any(row.route);
+        }
+        let last: i64 = self.transaction.query_row("SELECT coalesce(max(id), 0) FROM names", [], |row| row.get(0))?;
+        self.name_if_any(if last < NAMES_KEPT_MAX { row.route } else { label })
+    }
+
     fn name_if_any(&mut self, text: &str) -> rusqlite::Result<Option<i64>> {
         (!text.is_empty()).then(|| self.name(text)).transpose()
     }
@@ -484,7 +572,10 @@ impl Batch<'_> {
             hour: row.at_ms / HOUR_MS,
             client: self.name(row.client)?,
             model: self.name(row.model)?,
-            route: self.name(row.route)?,
+            route: match self.route(row, tries)? {
+                Some(route) => route,
+                None => self.name("")?,
+            },
             key: self.key(tries.last().unwrap_or(&NO_TRY))?,
             outcome: self.name(outcome)?,
         };
@@ -496,7 +587,7 @@ impl Batch<'_> {
             u64::from(row.usage.is_empty() && row.counted.is_none() && outcome != "refused" && outcome != "failed");
         let tokens = [input, cache_read, cache_write, cache_write_1h, output, reasoning];
         for (sum, tokens) in sum.tokens.iter_mut().zip(tokens) {
-            *sum = sum.saturating_add(tokens.unwrap_or(0));
+            *sum = sum.saturating_add(tokens.unwrap_or(0).min(TOKENS_MAX));
         }
         let bucket = bucket_of(row.total_us);
         match sum.spread.iter_mut().find(|(known, _)| *known == bucket) {
@@ -549,6 +640,9 @@ impl Batch<'_> {
         Ok(())
     }
 }
+
+/// Most tokens of one request that are believed: beyond all windows there are, and so many of them still have a sum.
+const TOKENS_MAX: u64 = 1_000_000_000_000;
 
 /// SQLite's numbers have a sign; what is beyond them is no count of anything.
 fn signed(n: u64) -> i64 {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
+use crate::journal::read::Reader;
 use crate::journal::row::{Part, Row, Try};
 use crate::journal::store::{Keep, Store, StoreError, VERSION};
 use crate::journal::writer::{Journal, path_of_url};
@@ -68,7 +69,7 @@ fn answered(id: &str, at_ms: u64) -> (Row<'_>, Vec<Try<'static>>) {
 }
 
 fn refused(at_ms: u64) -> Row<'static> {
-    Row { id: "r", at_ms, format: "anthropic", asked: "none", status: 404, ended: "complete", ..Row::default() }
+    Row { id: "r", at_ms, format: "anthropic", asked: "none", status: 404, ended: "refused", ..Row::default() }
 }
 
 fn bytes_of(rows: &[(Row<'_>, Vec<Try<'_>>)]) -> Vec<u8> {
@@ -144,14 +145,15 @@ fn sums_are_of_all_and_of_who_is_refused_one_a_second_has_a_row() {
             Row { ended: "broken", usage: Usage::default(), output_guess: 7, ..answered("a", at).0 },
             Vec::new(),
         ));
-        // Nobody could be asked: that is a failure, and each has its row.
-        rows.extend((0..2).map(|n| (Row { status: 503, ..refused(at + n) }, Vec::new())));
+        // Nobody could be asked: that is a failure. Whoever was let in has a row, whatever he asked for.
+        rows.extend((0..2).map(|n| (Row { status: 503, ended: "complete", ..refused(at + n) }, Vec::new())));
+        rows.extend((0..2).map(|n| (Row { status: 400, ended: "complete", ..refused(at + n) }, Vec::new())));
         store.write(&bytes_of(&rows)).unwrap();
     }
     let rows = "SELECT status, count(*), max(output_guess) FROM requests GROUP BY status";
     assert_eq!(
         ask(&folder.file(), rows),
-        "200|15|7\n404|6|-\n503|6|-",
+        "200|15|7\n400|6|-\n404|6|-\n503|6|-",
         "a row of the second that begins anew, twice in each round"
     );
     let sums = "SELECT o.text, sum(requests), sum(attempts), sum(uncounted), sum(input), sum(cache_read), sum(output), \
@@ -159,7 +161,7 @@ fn sums_are_of_all_and_of_who_is_refused_one_a_second_has_a_row() {
                 GROUP BY o.text";
     assert_eq!(
         ask(&folder.file(), sums),
-        "broken|3|6|3|0|0|0|3\nfailed|6|0|0|0|0|0|6\nok|12|24|0|108|36|48|12\nrefused|153|0|0|0|0|0|153"
+        "broken|3|6|3|0|0|0|3\nfailed|6|0|0|0|0|0|6\nok|12|24|0|108|36|48|12\nrefused|159|0|0|0|0|0|159"
     );
 }
 
@@ -207,12 +209,117 @@ fn what_the_seed_wrote_is_kept_and_read_beside_ours() {
     )
     .unwrap();
     drop(seed);
+    let reader = Reader::open_up_to_date(&folder.file(), Box::new(|_, _| None)).unwrap();
+    assert_eq!(reader.last().unwrap(), 0, "it can be looked at before anything was written");
+    drop(reader);
     let mut store = Store::open(&folder.file()).unwrap();
     store.write(&bytes_of(&[answered("new", 1_795_000_000_000)])).unwrap();
     drop(store);
     drop(Store::open(&folder.file()).unwrap());
     let both = "SELECT request_id, requested_model, response_content FROM request_logs ORDER BY timestamp";
     assert_eq!(ask(&folder.file(), both), "old|m|hi\nnew|quick|-");
+}
+
+/// A large file as the seed leaves it: it cannot give its room back bit by bit.
+fn seed_of(folder: &Folder, rows: usize) -> Store {
+    let seed = Connection::open(folder.file()).unwrap();
+    let columns = "id INTEGER PRIMARY KEY, request_id, timestamp, endpoint, method, client_api_key_hash, requested_model, \
+        resolved_provider, resolved_model, parameters, messages, response_status, response_time_ms, response_content, \
+        response_usage, provider_api_key_used, provider_retries, is_streaming, error_message, error_type";
+    seed.execute_batch(&format!(
+        "CREATE TABLE request_logs ({columns}); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) \
+         INSERT INTO request_logs (request_id, timestamp, messages) SELECT i, '2026-11-18 10:00:00.000000', zeroblob(3000) FROM n"
+    ))
+    .unwrap();
+    drop(seed);
+    let mut store = Store::open(&folder.file()).unwrap();
+    store.write(&bytes_of(&[answered("new", 1_795_000_000_000)])).unwrap();
+    store
+}
+
+#[test]
+fn what_the_seed_wrote_goes_before_ours_and_its_file_is_no_endless_work() {
+    let seed_left = "SELECT (SELECT count(*) FROM seed_request_logs), (SELECT count(*) FROM requests)";
+    for (keep, now_ms, left) in [
+        (Keep { bytes: 8 << 20, ..KEEP }, 1_795_000_000_000, "2000|1"),
+        (KEEP, 1_795_000_000_000, "8000|1"),
+        (KEEP, 1_795_000_000_000 + 85_000_000, "0|1"),
+    ] {
+        let folder = Folder::new("seed-size");
+        let mut store = seed_of(&folder, 8000);
+        let steps = (0..100).take_while(|_| store.prune(keep, now_ms).unwrap()).count();
+        assert!(steps < 10, "{steps} steps");
+        assert_eq!(ask(&folder.file(), seed_left), left);
+    }
+}
+
+#[test]
+fn another_programs_file_is_left_alone() {
+    for (name, sql) in [
+        ("users", "CREATE TABLE users (id INTEGER); PRAGMA user_version = 1"),
+        ("none", "CREATE TABLE requests (id INTEGER)"),
+        ("both", "CREATE TABLE request_logs (id INTEGER); CREATE TABLE names (id INTEGER)"),
+        ("some", "CREATE TABLE requests (id INTEGER); CREATE TABLE names (id INTEGER); PRAGMA user_version = 2"),
+    ] {
+        let folder = Folder::new(name);
+        Connection::open(folder.file()).unwrap().execute_batch(sql).unwrap();
+        let before = fs::read(folder.file()).unwrap();
+        assert!(matches!(Store::open(&folder.file()), Err(StoreError::Foreign)), "{sql}");
+        let read = Reader::open_up_to_date(&folder.file(), Box::new(|_, _| None));
+        assert!(matches!(read, Err(StoreError::Foreign)), "{sql}");
+        assert_eq!(fs::read(folder.file()).unwrap(), before, "not a byte is another");
+    }
+}
+
+#[test]
+fn absurd_counts_are_kept_as_the_most_that_is_believed() {
+    let folder = Folder::new("absurd");
+    let (mut row, tries) = answered("a", 1_795_000_000_000);
+    row.usage.input = Some(u64::MAX - 1);
+    row.usage.output = Some(i64::MAX as u64);
+    let mut store = Store::open(&folder.file()).unwrap();
+    for _ in 0..3 {
+        store.write(&bytes_of(&[(row.clone(), tries.clone()), (row.clone(), tries.clone())])).unwrap();
+    }
+    assert_eq!(ask(&folder.file(), "SELECT input, output FROM hours"), "6000000000000|6000000000000");
+}
+
+#[test]
+fn a_model_behind_a_wildcard_is_told_by_its_name() {
+    let folder = Folder::new("wildcard");
+    let (row, mut tries) = answered("a", 1_795_000_000_000);
+    tries[1].route = "q/*";
+    let mut store = Store::open(&folder.file()).unwrap();
+    store.write(&bytes_of(&[(row.clone(), tries.clone())])).unwrap();
+    let routes = "SELECT r.text, (SELECT group_concat(route) FROM tries), (SELECT t.text FROM hours h JOIN names t ON t.id = h.route) \
+                  FROM requests JOIN names r ON r.id = route";
+    assert_eq!(ask(&folder.file(), routes), "q/large|p/m,q/*|q/large");
+    Connection::open(folder.file()).unwrap().execute("INSERT INTO names VALUES (100000, 'last')", []).unwrap();
+    for route in ["q/large", "q/other"] {
+        store.write(&bytes_of(&[(Row { route, ..row.clone() }, tries.clone())])).unwrap();
+    }
+    let all =
+        "SELECT group_concat(text) FROM (SELECT r.text FROM requests q JOIN names r ON r.id = route ORDER BY q.id)";
+    assert_eq!(ask(&folder.file(), all), "q/large,q/large,q/*", "beyond so many names by its pattern");
+}
+
+#[test]
+fn a_row_that_cannot_be_written_is_the_only_one_that_is_lost() {
+    let folder = Folder::new("poison");
+    drop(Store::open(&folder.file()).unwrap());
+    let rule = "CREATE TRIGGER no BEFORE INSERT ON requests WHEN NEW.request_id = 'bad' \
+                BEGIN SELECT RAISE(ABORT, 'never'); END";
+    Connection::open(folder.file()).unwrap().execute_batch(rule).unwrap();
+    let (journal, told) = started(folder.file());
+    for id in ["a", "bad", "b"] {
+        let (row, tries) = answered(id, Clock::unix_millis());
+        journal.log(&row, &tries);
+    }
+    until("all are settled", || journal.standing().written + journal.standing().dropped == 3);
+    assert_eq!(ask(&folder.file(), "SELECT group_concat(request_id) FROM requests"), "a,b");
+    let standing = journal.standing();
+    assert_eq!((standing.written, standing.dropped, standing.failing), (2, 1, None));
+    assert!(told.lock().iter().any(|line| line.contains("a row cannot be written: never")), "{:?}", told.lock());
 }
 
 #[test]
@@ -348,7 +455,7 @@ fn what_keeps_it_from_being_written_is_waited_for() {
     until("it fails", || journal.standing().failing.is_some());
     log(&journal, 10_100);
     let standing = journal.standing();
-    assert_eq!((standing.waiting, standing.dropped, standing.written), (10_000, 100, 0), "bounded, and counted");
+    assert_eq!((standing.waiting, standing.dropped, standing.written), (10_005, 100, 0), "bounded, and counted");
     fs::remove_file(&inner).unwrap();
     until("it is written", || journal.standing().written == 10_005);
     assert_eq!(journal.standing().failing, None);

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ struct Shared {
     waiting: Mutex<Waiting>,
     written: AtomicU64,
     dropped: AtomicU64,
+    /// Those the writer has in its hands.
+    held: AtomicUsize,
     failing: Mutex<Option<String>>,
 }
 
@@ -101,7 +103,7 @@ impl Journal {
     #[must_use]
     pub fn standing(&self) -> Standing {
         Standing {
-            waiting: self.shared.waiting.lock().rows,
+            waiting: self.shared.waiting.lock().rows + self.shared.held.load(Ordering::Relaxed),
             written: self.shared.written.load(Ordering::Relaxed),
             dropped: self.shared.dropped.load(Ordering::Relaxed),
             failing: self.shared.failing.lock().clone(),
@@ -146,7 +148,9 @@ impl Writer {
             let is_over = self.next(prunes);
             let rows = self.take(&mut bytes);
             if 0 < rows {
+                self.shared.held.store(rows, Ordering::Relaxed);
                 self.put(&bytes, rows);
+                self.shared.held.store(0, Ordering::Relaxed);
                 bytes.clear();
                 bytes.shrink_to(KEPT_BYTES_MAX);
             }
@@ -190,6 +194,11 @@ impl Writer {
                     self.recovered();
                     return;
                 }
+                Err(error) if !error.may_pass() => {
+                    self.put_each(bytes);
+                    self.recovered();
+                    return;
+                }
                 // There is a new file to be written to. If that is damaged too, it is the disk's doing, and there is no hurry.
                 Err(error) if self.failed(&error) && !is_new => {
                     is_new = true;
@@ -203,6 +212,27 @@ impl Writer {
                 return;
             }
             thread::park_timeout(RETRY_PAUSE);
+        }
+    }
+
+    /// Writes rows of which one cannot be written, ever, one by one: it is that one which is lost.
+    fn put_each(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let all = bytes;
+            if Row::read(&mut bytes).is_none() {
+                return;
+            }
+            let one = all.get(..all.len() - bytes.len()).unwrap_or_default();
+            match self.try_put(one) {
+                Ok(count) => {
+                    self.shared.written.fetch_add(count, Ordering::Relaxed);
+                }
+                Err(error) if error.may_pass() => self.put(one, 1),
+                Err(error) => {
+                    self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+                    (self.say)(true, &format!("journal {}: a row cannot be written: {error}", self.path.display()));
+                }
+            }
         }
     }
 

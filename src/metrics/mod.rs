@@ -312,7 +312,7 @@ impl Row {
             self.overhead.add(first.saturating_sub(seen.upstream_us));
         }
         for (total, more) in self.tokens.iter_mut().zip(seen.tokens) {
-            *total += more;
+            *total = total.saturating_add(more);
         }
         self.broken += u64::from(seen.broken);
         self.client_left += u64::from(seen.client_left);
@@ -325,7 +325,7 @@ impl Row {
         self.first_output.merge(&other.first_output);
         self.overhead.merge(&other.overhead);
         for (total, more) in self.tokens.iter_mut().zip(other.tokens) {
-            *total += more;
+            *total = total.saturating_add(more);
         }
         self.broken += other.broken;
         self.client_left += other.client_left;

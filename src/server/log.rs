@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use crate::gateway::{Ended, Record, Recorder};
 use crate::journal::{self, Journal, Part, Row};
 use crate::metrics::{Metrics, Seen, Try};
+use crate::route::table::Model;
 use crate::secret::Secret;
 use crate::server::log_line::{self, LogFormat};
 use crate::time::{Clock, Rfc3339};
@@ -242,12 +243,17 @@ fn keep(record: &Record, journal: &Journal, bodies: LogBodies) {
     let is_error = 400 <= record.status || matches!(record.ended, Ended::Broken(_));
     let is_wanted = bodies == LogBodies::All || bodies == LogBodies::Errors && is_error;
     let bodies = record.bodies.as_ref().filter(|_| is_wanted).map(|bodies| bodies.texts());
+    // What passes is known by its pattern: paths have ids in them, and there is no end of those.
+    let passed = |model: &Arc<Model>| {
+        model.routes.iter().find_map(|route| route.passes(&record.path)).map(|(passed, _)| passed.path.clone())
+    };
+    let path = record.found.as_ref().filter(|_| !record.path.is_empty()).and_then(passed);
     let row = Row {
         id: record.id.as_str(),
         at_ms: Clock::unix_millis().saturating_sub(record.total_us / 1000),
         client: &record.client,
         format: record.format.as_str(),
-        path: &record.path,
+        path: path.as_deref().unwrap_or(&record.path),
         asked: &record.model,
         model: record.found.as_ref().map_or("", |model| &model.name),
         route: &record.route,
