@@ -29,7 +29,10 @@ fn found(outcome: &Outcome, name: &str) -> (String, String) {
 
 #[test]
 fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
-    let doctor = || Cli::new(&["doctor", "--format", "json"]);
+    // A port of its own, for the usual one may be taken.
+    let doctor = || Cli::new(&["doctor", "--format", "json"]).env("MODEL_PROXY_LISTEN", "127.0.0.1:0");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
     let well = doctor().env("CLIENT_API_KEY", "k").env("OPENAI_API_KEY", "sk-x").run();
     assert_eq!(well.code, Some(0), "{well:?}");
     assert!(json_of(&well)["checks"].as_array().unwrap().iter().all(|check| check["state"] != "fault"), "{well:?}");
@@ -55,7 +58,18 @@ fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
         ),
         (doctor().env("MODEL_PROXY_LOG_FORMAT", "xml").run(), "settings", "fault", "takes human or json"),
         (doctor().env("MODEL_PROXY_CA_FILE", "/no/such").run(), "certificates", "fault", "MODEL_PROXY_CA_FILE"),
-        (doctor().env("XDG_STATE_HOME", "/proc/1").file("x", "").run(), "state directory", "fine", "first request"),
+        (doctor().run(), "state directory", "fine", "first request"),
+        (doctor().env("XDG_STATE_HOME", "/proc/1").run(), "state directory", "fault", "cannot be made"),
+        (doctor().env("MODEL_PROXY_LISTEN", &taken).run(), "settings", "fault", "is in use"),
+        (doctor().env("MODEL_PROXY_METRICS_LISTEN", &taken).run(), "settings", "fault", "is in use"),
+        (doctor().env("MODEL_PROXY_LISTEN", "unix:/no/x").run(), "settings", "fault", "/no/x"),
+        (
+            doctor().env("MODEL_PROXY_TLS_CERT", "/no").env("MODEL_PROXY_TLS_KEY", "/no").run(),
+            "settings",
+            "fault",
+            "cannot be read",
+        ),
+        (doctor().file(".env/x", "").run(), "files of variables", "fault", "this user can read"),
         (
             doctor().file("j.db", "no database, but long enough to be one").env("MODEL_PROXY_JOURNAL", "j.db").run(),
             "journal",
@@ -78,6 +92,19 @@ fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
     let text = Cli::new(&["doctor"]).run();
     assert!(text.stdout.contains("✓ program ") && text.stdout.contains("⚠ clients "), "{}", text.stdout);
     assert!(!text.stdout.contains('\u{1b}'), "no colour where nobody sits: {}", text.stdout);
+}
+
+#[test]
+fn another_programs_database_is_found_and_left_alone() {
+    let home = Setup::new().write();
+    let path = home.path().join("app.db");
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE users (id); PRAGMA user_version = 1").unwrap();
+    let before = fs::read(&path).unwrap();
+    let words = &["doctor", "--fix", "--format", "json"];
+    let outcome = Cli::at(home.path(), words).env("DATABASE_URL", "sqlite:///./app.db").run();
+    let (state, says) = found(&outcome, "journal");
+    assert!(state == "fault" && says.contains("of another program"), "{state}: {says}");
+    assert_eq!(fs::read(&path).unwrap(), before);
 }
 
 #[test]

@@ -93,8 +93,12 @@ fn commands_find_the_server_of_this_user() {
     let outcome =
         gateway.command(&["keys", "list", "-f", "json"]).env("CLIENT_API_KEY", crate::support::CLIENT_KEY).run();
     assert!(outcome.stdout.contains("\"live\":true"), "{outcome:?}");
-    let left = gateway.home.path().join(".local/state/model-proxy/listening");
+    let folder = gateway.home.path().join(".local/state/model-proxy/listening");
+    let left = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
     assert_eq!(fs::read_to_string(&left).unwrap(), format!("http://{}\n", gateway.address));
+    // One that was killed: its port is nobody's, and its file came last.
+    fs::write(folder.join("1"), "http://127.0.0.1:1\n").unwrap();
+    assert_eq!(gateway.command(&["health"]).run().code, Some(0), "the one that serves is found");
     gateway.terminate();
     assert!(!left.exists(), "it is not there any more");
 }

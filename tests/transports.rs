@@ -236,6 +236,20 @@ fn a_unix_socket_has_its_mode_and_goes_with_the_process() {
 }
 
 #[test]
+fn a_server_without_plain_http_is_asked_how_it_is() {
+    let upstream = upstream();
+    for only in ["https://127.0.0.1:0", "unix:own.sock"] {
+        let gateway = setup(&upstream).listening(&[only]).arg("--tls-cert=cert.pem").arg("--tls-key=key.pem").start();
+        let outcome = gateway.command(&["health"]).run();
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "healthy\n"), "{only}: {outcome:?}");
+        let detailed = gateway.command(&["health", "--detailed"]).env("CLIENT_API_KEY", CLIENT_KEY).run();
+        assert!(detailed.stdout.contains("\"status\":\"healthy\""), "{only}: {detailed:?}");
+        let doctor = gateway.command(&["doctor"]).run();
+        assert!(doctor.stdout.contains("one serves at"), "{only}: {doctor:?}");
+    }
+}
+
+#[test]
 fn a_socket_left_behind_is_taken_over() {
     let upstream = upstream();
     let gateway = setup(&upstream).listening(&["http://127.0.0.1:0", "unix:s"]).start();

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +28,17 @@ fn examine(given: &Given) -> Result<Exit, Unready> {
         done.extend(mend_files(given)?);
     }
     // What was just written is read here.
-    let env = environment(given)?;
+    let env = match environment(given) {
+        Ok(env) => env,
+        Err(Unready::Usage(why)) => {
+            let remedy = "make it a file of text that this user can read, or move it away";
+            let checks = [fault("files of variables", why, remedy)];
+            say::out(&if json { as_json(&checks, &done) } else { as_text(&checks, &done, Paint::of(&Env::default())) });
+            say::err(&format!("{NAME}: the rest cannot be looked at before that is mended"));
+            return Ok(Exit::No);
+        }
+        Err(other) => return Err(other),
+    };
     if given.has("fix") {
         done.extend(mend_state(&env));
     }
@@ -87,15 +96,10 @@ fn checks(given: &Given, env: &Env) -> Result<Vec<Check>, Unready> {
     if let Ok(loaded) = &loaded {
         checks.extend([models(loaded), clients(loaded, env), keys(loaded)]);
     }
-    checks.extend([
-        settings(given),
-        certificates(env),
-        state(env),
-        journal(env),
-        prices(&lookup),
-        descriptors(),
-        server(given, env)?,
-    ]);
+    checks.extend([certificates(env), state(env), journal(env), prices(&lookup), descriptors()]);
+    let serving = server(given, env)?;
+    let is_served = serving.state == State::Fine && serving.found.starts_with(SERVES);
+    checks.extend([settings(given, is_served), serving]);
     Ok(checks)
 }
 
@@ -207,8 +211,8 @@ fn keys(loaded: &Loaded) -> Check {
     fine(WHAT, format!("{} (`{NAME} keys test` asks whether they are taken)", keyed.join(", ")))
 }
 
-/// All that `start` would refuse of its options and variables.
-fn settings(given: &Given) -> Check {
+/// All that `start` would refuse of its options and variables; where one serves already, its ports are taken by it.
+fn settings(given: &Given, is_served: bool) -> Check {
     const WHAT: &str = "settings";
     let option = |long: &str| given.path(long).map(|value| [format!("--{long}").into(), value.into_os_string()]);
     let words = [Some(["start".into(), "--log-level=info".into()]), option("config"), option("env-file")];
@@ -217,7 +221,18 @@ fn settings(given: &Given) -> Check {
         return fine(WHAT, "the usual");
     };
     match start::settings(&start) {
-        Ok(_) => fine(WHAT, "start would take them"),
+        Ok(settings) => match crate::server::rehearse(&settings, !is_served) {
+            Ok(()) => fine(WHAT, "start would take them"),
+            Err(error) => {
+                let mut why = error.to_string();
+                let mut source = std::error::Error::source(&error);
+                while let Some(inner) = source {
+                    why.push_str(&format!(": {inner}"));
+                    source = inner.source();
+                }
+                fault(WHAT, why, format!("{NAME} env check shows where it is set"))
+            }
+        },
         // Told already.
         Err(Unready::Config(_)) => fine(WHAT, "as far as the configuration lets them be read"),
         Err(Unready::Usage(why)) => fault(WHAT, why, format!("{NAME} env check shows where it is set")),
@@ -248,9 +263,14 @@ fn state(env: &Env) -> Check {
     };
     let shown = folder.display();
     match fs::metadata(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fine(WHAT, format!("{shown}, made with the first request"))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match can_be_made(&folder) {
+            Ok(()) => fine(WHAT, format!("{shown}, made with the first request")),
+            Err(error) => fault(
+                WHAT,
+                format!("{shown} cannot be made: {error}"),
+                "set XDG_STATE_HOME to a folder that this user may write to",
+            ),
+        },
         Err(error) => fault(WHAT, format!("{shown}: {error}"), "give this user the right to it, or set XDG_STATE_HOME"),
         Ok(_) => {
             let probe = folder.join(".probe");
@@ -262,6 +282,13 @@ fn state(env: &Env) -> Check {
             }
         }
     }
+}
+
+/// Whether a folder could be made where it is to be: the nearest one that is there takes another.
+fn can_be_made(folder: &Path) -> io::Result<()> {
+    let there = folder.ancestors().find(|above| above.exists()).unwrap_or(folder);
+    let probe = there.join(".model-proxy-probe");
+    fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe))
 }
 
 fn journal(env: &Env) -> Check {
@@ -278,7 +305,10 @@ fn journal(env: &Env) -> Check {
     };
     match Reader::open(&path, Box::new(|_, _| None)).and_then(|reader| reader.last()) {
         Ok(_) => fine(WHAT, format!("{shown}, {} KiB", about.len().div_ceil(1024))),
-        Err(StoreError::Version(0)) => fine(WHAT, format!("{shown}, of another program until the first request")),
+        Err(StoreError::Version(0)) if about.len() == 0 => {
+            fine(WHAT, format!("{shown}, empty until the first request"))
+        }
+        Err(StoreError::Version(0)) => fine(WHAT, format!("{shown}, of the Python model-proxy: its rows are kept")),
         Err(StoreError::Version(version)) if version < crate::journal::VERSION => doubt(
             WHAT,
             format!("{shown} is of an earlier version"),
@@ -321,26 +351,18 @@ fn server(given: &Given, env: &Env) -> Result<Check, Unready> {
     let asked = endpoint(given, env)?;
     if let Some(Ok(answer)) = Target::parse(&asked, "/health").map(|target| target.get(None)) {
         return Ok(match (answer.status, answer.body.contains("\"status\"")) {
-            (200, true) => fine(WHAT, format!("one serves at {asked}")),
+            (200, true) => fine(WHAT, format!("{SERVES} at {asked}")),
             (status, true) => {
                 doubt(WHAT, format!("the one at {asked} answers {status}"), format!("{NAME} health --detailed"))
             }
             (_, false) => doubt(WHAT, format!("something else is at {asked}"), "start --port with another number"),
         });
     }
-    let free = TcpListener::bind(("127.0.0.1", PORT)).is_ok();
-    Ok(match free {
-        true => fine(WHAT, format!("none serves; port {PORT} is free")),
-        false => doubt(
-            WHAT,
-            format!("port {PORT} is taken by something that does not answer"),
-            "start --port with another number",
-        ),
-    })
+    Ok(fine(WHAT, "none serves"))
 }
 
-/// The usual port.
-const PORT: u16 = 9876;
+/// How it begins that one does.
+const SERVES: &str = "one serves";
 
 /// Makes what is missing before anything is read. Gives what was done.
 fn mend_files(given: &Given) -> Result<Vec<String>, Unready> {
@@ -374,7 +396,8 @@ fn mend_state(env: &Env) -> Vec<String> {
         done.push(format!("made {}", folder.display()));
     }
     if let Ok(Some(path)) = start::journal(env)
-        && let Err(StoreError::Version(1..)) = Reader::open(&path, Box::new(|_, _| None))
+        && path.exists()
+        && let Err(StoreError::Version(_)) = Reader::open(&path, Box::new(|_, _| None))
         && Store::open(&path).is_ok()
     {
         done.push(format!("brought {} up to date", path.display()));

@@ -1,10 +1,17 @@
-//! `health`: one request over a plain socket. The check must work in the smallest container, so it needs nothing.
+//! `health`: one request over a socket. The check must work in the smallest container, so it needs nothing.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::cli::parse::Given;
 use crate::cli::{Exit, Unready, environment, say, start};
@@ -39,30 +46,42 @@ fn check(given: &Given) -> Result<Exit, Unready> {
     Ok(say::no(format_args!("{endpoint} is not healthy: it answered {}{hint}", answer.status)))
 }
 
-/// Where a server is asked: as was said, else where the one of this state directory has left word, else at the usual place.
+/// Where a server is asked: as was said, else where one of this state directory has left word and takes connections, else at the
+/// usual place.
 pub(super) fn endpoint(given: &Given, env: &Env) -> Result<String, Unready> {
     if let Some(said) = given.text("endpoint")? {
         return Ok(said.to_owned());
     }
-    let nearby = start::state_file(env, WHEREABOUTS).and_then(|path| nearby(&path));
-    Ok(match nearby {
+    let left = start::state_file(env, WHEREABOUTS).map(|folder| nearby(&folder)).unwrap_or_default();
+    let is_open = |url: &String| Target::parse(url, "/").is_some_and(|target| target.connect().is_ok());
+    Ok(match left.into_iter().find(is_open) {
         Some(url) => url,
         None => given.text_or_default("endpoint")?.to_owned(),
     })
 }
 
 pub(super) fn no_endpoint(endpoint: &str) -> Unready {
-    Unready::Usage(format!("--endpoint takes http://HOST:PORT, not {endpoint:?}"))
+    Unready::Usage(format!("--endpoint takes http://HOST:PORT, https://HOST:PORT or unix:PATH, not {endpoint:?}"))
 }
 
 /// Where to ask.
 #[derive(Debug)]
 pub(super) struct Target {
-    host: String,
-    port: u16,
+    place: Place,
     authority: String,
     path: String,
 }
+
+#[derive(Debug)]
+enum Place {
+    Tcp { host: String, port: u16, tls: bool },
+    Unix(PathBuf),
+}
+
+/// A connection that can be asked.
+trait Talk: Read + Write {}
+
+impl<T: Read + Write> Talk for T {}
 
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -70,19 +89,28 @@ pub(super) struct Answer {
 }
 
 impl Target {
-    /// Reads an endpoint. Only plain HTTP: the check runs beside the server.
+    /// Reads an endpoint.
     pub(super) fn parse(endpoint: &str, path: &str) -> Option<Self> {
+        if let Some(socket) = endpoint.strip_prefix("unix:") {
+            let place = Place::Unix(PathBuf::from(socket));
+            return (!socket.is_empty()).then(|| Self {
+                place,
+                authority: "localhost".to_owned(),
+                path: path.to_owned(),
+            });
+        }
         let with_scheme = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
         let uri: Uri = with_scheme.parse().ok()?;
-        if uri.scheme_str() != Some("http") {
-            return None;
-        }
+        let (tls, usual) = match uri.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
+            _ => return None,
+        };
         let authority = uri.authority()?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let path = format!("{}{path}", uri.path().trim_end_matches('/'));
         (!host.is_empty()).then(|| Self {
-            host,
-            port: authority.port_u16().unwrap_or(80),
+            place: Place::Tcp { host, port: authority.port_u16().unwrap_or(usual), tls },
             authority: authority.to_string(),
             path,
         })
@@ -90,25 +118,102 @@ impl Target {
 
     pub(super) fn get(&self, key: Option<&str>) -> io::Result<Answer> {
         let mut stream = self.connect()?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
         let key = key.map_or_else(String::new, |k| format!("authorization: Bearer {k}\r\n"));
         let head = format!("GET {} HTTP/1.1\r\nhost: {}\r\n{key}connection: close\r\n\r\n", self.path, self.authority);
         stream.write_all(head.as_bytes())?;
+        stream.flush()?;
         let mut bytes = Vec::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;
-        parse_answer(&String::from_utf8_lossy(&bytes)).ok_or_else(|| io::Error::other("what came back is not HTTP"))
+        // Whoever closes without a farewell has said all the same what he said.
+        let read = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes);
+        match parse_answer(&String::from_utf8_lossy(&bytes)) {
+            Some(answer) => Ok(answer),
+            None => read.and_then(|_| Err(io::Error::other("what came back is not HTTP"))),
+        }
     }
 
-    fn connect(&self) -> io::Result<TcpStream> {
-        let mut last = io::Error::other("the host has no address");
-        for address in (self.host.as_str(), self.port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, PATIENCE) {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
+    fn connect(&self) -> io::Result<Box<dyn Talk>> {
+        match &self.place {
+            Place::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                Ok(Box::new(stream))
+            }
+            Place::Tcp { host, port, tls } => {
+                let (stream, address) = connect(host, *port)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                Ok(if *tls { Box::new(secured(stream, host, address.ip().is_loopback())?) } else { Box::new(stream) })
             }
         }
-        Err(last)
+    }
+}
+
+fn connect(host: &str, port: u16) -> io::Result<(TcpStream, SocketAddr)> {
+    let mut last = io::Error::other("the host has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => return Ok((stream, address)),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Speaks TLS. On this machine the certificate is for whatever name clients know it by, so none is asked for: whoever can listen
+/// here could have taken the port without TLS as well. Elsewhere it has to be the host's.
+fn secured(stream: TcpStream, host: &str, is_local: bool) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?;
+    let config = if is_local {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))).with_no_client_auth()
+    } else {
+        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        builder.with_root_certificates(roots).with_no_client_auth()
+    };
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    let client = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    Ok(StreamOwned::new(client, stream))
+}
+
+/// Takes any certificate, as long as the server has its key.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -158,10 +263,11 @@ mod tests {
         let (endpoint, asked) = serve("hello\r\n");
         assert!(Target::parse(&endpoint, "/health").unwrap().get(None).is_err(), "no HTTP");
         drop(asked.join());
-        for wrong in ["https://a", "http://", "", "ftp://a:1"] {
+        for wrong in ["http://", "", "ftp://a:1", "unix:"] {
             assert!(Target::parse(wrong, "/health").is_none(), "{wrong}");
         }
         let base = Target::parse("localhost:9876/base/", "/health").unwrap();
-        assert_eq!((base.path.as_str(), base.port), ("/base/health", 9876));
+        assert_eq!(base.path, "/base/health");
+        assert!(matches!(base.place, Place::Tcp { port: 9876, tls: false, .. }), "{base:?}");
     }
 }

@@ -63,6 +63,17 @@ impl Listen {
         }
     }
 
+    /// Whether it could be opened. Nothing is left of it.
+    pub(super) fn try_open(&self, has_certificate: bool) -> Result<(), ServeError> {
+        let opened = self.open(1, has_certificate)?;
+        for one in &opened {
+            if let Opened::Unix { path, .. } = one {
+                drop(fs::remove_file(path));
+            }
+        }
+        Ok(())
+    }
+
     /// Opens it, once for each worker. On TCP the kernel spreads connections over them; a Unix socket is shared.
     pub(super) fn open(&self, workers: usize, has_certificate: bool) -> Result<Vec<Opened>, ServeError> {
         match self {

@@ -47,7 +47,7 @@ pub use listen::Listen;
 pub use log::{LogBodies, LogLevel, spelled};
 pub use log_line::LogFormat;
 pub use reload::{Reloading, Source};
-pub use whereabouts::{FILE as WHEREABOUTS, nearby};
+pub use whereabouts::{FOLDER as WHEREABOUTS, nearby};
 
 use std::fmt;
 use std::io;
@@ -532,6 +532,18 @@ fn bind(settings: &Settings) -> Result<Vec<Doors>, ServeError> {
         return Err(ServeError::NoCertificate);
     }
     Ok(all)
+}
+
+/// Tries what [`run`] would refuse of its settings: the certificate, and, if `ports`, whether they are free.
+///
+/// # Errors
+/// What [`run`] would end with.
+pub fn rehearse(settings: &Settings, ports: bool) -> Result<(), ServeError> {
+    if let Some(files) = &settings.certificate {
+        Shown::read(files.clone()).map_err(ServeError::Certificate)?;
+    }
+    let places = settings.listen.iter().chain(&settings.metrics);
+    places.filter(|_| ports).try_for_each(|listen| listen.try_open(settings.certificate.is_some()))
 }
 
 /// Trust in upstreams: webpki's roots, and the operator's own CA file where there is one.
