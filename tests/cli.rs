@@ -336,7 +336,7 @@ fn convert_for_a_model_does_what_its_route_would() {
 fn convert_held_wrong_ends_with_2() {
     let both = ["convert", "--from", "openai", "--to", "anthropic"];
     for (args, says) in [
-        (&["convert"][..], "--from is missing; it takes openai_chat or anthropic"),
+        (&["convert"][..], "--from is missing; it takes openai_chat, openai_responses or anthropic"),
         (&["convert", "--from", "openai"], "--to is missing"),
         (&["convert", "--from", "openai", "--to", "antropic"], "did you mean \"anthropic\"?"),
         (&[&both[..], &["--reply", "--stream"]].concat(), "exclude each other"),

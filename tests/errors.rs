@@ -28,9 +28,9 @@ fn check(side: &Side, reply: &Reply, expect: &Expect) {
     let message = side.error_message(reply);
     assert!(message.contains(expect.says), "{message:?} says {:?}", expect.says);
     let error = &reply.json()["error"];
-    let kind = if side.path == CHAT { expect.kinds[0] } else { expect.kinds[1] };
+    let kind = if side.path == MESSAGES { expect.kinds[1] } else { expect.kinds[0] };
     assert_eq!(error["type"], kind, "{body}");
-    if side.path == CHAT {
+    if side.path != MESSAGES {
         assert!(error.get("param").is_some() && error.get("code").is_some(), "OpenAI's form has both: {body}");
         if let Some(code) = expect.code {
             assert_eq!(error["code"], code, "{body}");
@@ -183,7 +183,8 @@ fn a_wrong_method_is_405_and_the_right_one_is_named() {
 
 #[test]
 fn stream_aliases_stream_whatever_the_body_says() {
-    for side in SIDES {
+    // The seed's; it knew no third format.
+    for side in [SIDES[0], SIDES[1]] {
         let upstream = Upstream::start();
         let gateway = start(&side, &upstream);
         let reply = gateway.post(&format!("{}-stream", side.path), side.request);
@@ -272,8 +273,7 @@ fn the_demo_fails_when_told_to_and_then_answers_again() {
     let gateway = start(&SIDES[0], &upstream);
     for side in SIDES {
         let ask = |what: &str| {
-            let body =
-                format!(r#"{{"model":"demo","max_tokens":9,"messages":[{{"role":"user","content":"{what}"}}]}}"#);
+            let body = side.request.replace("\"m\"", "\"demo\"").replace("Hello", what);
             gateway.post(side.path, body).status
         };
         for (status, shown) in [(400, 400), (401, 502), (402, 502), (403, 502), (429, 429), (500, 500), (503, 503)] {

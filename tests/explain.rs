@@ -95,7 +95,7 @@ const EXPLAINED: &[&str] = &[
     "             503: the provider rests 20 s, or longer if retry-after says so; the next route",
     "   sets      top_k, where the client does not",
     "     refused: n (one answer per request; several would multiply its cost unseen)",
-    "     dropped: logit_bias, seed, frequency_penalty, presence_penalty, verbosity (no other format has it)",
+    "     dropped: logit_bias, seed, frequency_penalty, presence_penalty (no other format has it)",
     "     dropped or changed on this route: temperature, temperature=1.5, top_p, top_k (the model takes no sampling parameters)",
     "\n2. o/up-o",
     "   speaks    openai_chat to https://o.example/v1/chat/completions?key=…",
@@ -190,7 +190,7 @@ fn what_cannot_be_explained_is_named_with_what_may_be_meant() {
         (&["route", "tset", "fast"], 2, "did you mean \"test\"?"),
         (&["route", "test", "fast", "--keys", "0"], 2, "--keys takes a number from 1"),
         (&["route", "test", "fast", "--outcom", "ok"], 2, "did you mean --outcome?"),
-        (&["keys", "list", "--endpoint", "https://a"], 2, "--endpoint takes http://HOST:PORT"),
+        (&["keys", "list", "--endpoint", "ftp://a"], 2, "--endpoint takes http://HOST:PORT"),
         (&["key", "list"], 2, "did you mean \"keys\"?"),
     ] {
         let outcome = run(args);

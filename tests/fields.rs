@@ -16,7 +16,7 @@ use model_proxy::wire::Format;
 use model_proxy::wire::loss::{Fate, Field};
 use serde_json::Value;
 
-use list::{List, root};
+use list::{List, Listed, root};
 use scene::{Seen, is_near, observe, place};
 
 /// The row that a field goes by, or one value of it: of those that fit the first.
@@ -71,6 +71,16 @@ fn every_field_is_in_a_table_and_every_row_is_about_one() {
         }
         let rows = table.iter().enumerate().filter(|(at, _)| !met.contains(at));
         idle.extend(rows.map(|(_, field)| format!("{} {} {}", list.format, list.kind, field.name)));
+        for to in list.targets() {
+            let rows = list.particular(to);
+            let goes_by = |line: &Listed, at| {
+                let by_value = list.values(line).iter().any(|value| row(&rows, &line.path, Some(value)) == Some(at));
+                by_value || row(&rows, &line.path, None) == Some(at)
+            };
+            let is_met = |at: usize| list.lines.values().any(|line| goes_by(line, at));
+            let rows = rows.iter().enumerate().filter(|(at, _)| !is_met(*at));
+            idle.extend(rows.map(|(_, field)| format!("{} {} {} to {to}", list.format, list.kind, field.name)));
+        }
     }
     assert!(missing.is_empty(), "{} fields are in no table:\n{}", missing.len(), missing.join("\n"));
     assert!(idle.is_empty(), "rows that are about nothing, or come too late:\n{}", idle.join("\n"));
@@ -80,10 +90,10 @@ fn every_field_is_in_a_table_and_every_row_is_about_one() {
 fn every_field_meets_its_fate() {
     let mut wrong = Vec::new();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for list in List::all() {
-        let table = list.tables();
+    for (list, to) in List::all().iter().flat_map(|list| list.targets().map(move |to| (list, to))) {
+        let table = list.tables_towards(to);
         for line in list.lines.values() {
-            let observed = observe(&list, line);
+            let observed = observe(list, line, to);
             let tells = |seen: &Seen| matches!(seen, Seen::Lost(..) | Seen::Refused(..));
             let speaks = observed.iter().any(|(_, seen)| tells(seen));
             for (value, seen) in observed {
@@ -96,8 +106,8 @@ fn every_field_meets_its_fate() {
                     continue;
                 }
                 *counts.entry(if seen == Seen::Fixed { "cannot be compared" } else { "compared" }).or_default() += 1;
-                if !agrees(&list, field, &line.path, &value, &seen) {
-                    let what = format!("{} {} {} {value}", list.format, list.kind, line.path);
+                if !agrees((list, to), field, &line.path, &value, &seen) {
+                    let what = format!("{} {} {} to {to} {value}", list.format, list.kind, line.path);
                     wrong.push(format!("{what}\n    table: {:?} {}\n    seen:  {seen:?}", field.fate, field.name));
                 }
             }
@@ -108,17 +118,19 @@ fn every_field_meets_its_fate() {
 }
 
 /// Whether what was seen is what the row says.
-fn agrees(list: &List, field: &Field, path: &str, value: &Value, seen: &Seen) -> bool {
+fn agrees((list, to): (&List, Format), field: &Field, path: &str, value: &Value, seen: &Seen) -> bool {
     let place = place(list, path, value);
     let near = |at: &str| is_near(&place, at);
-    match (field.fate, seen) {
+    match (field.fate_towards(list.format, to), seen) {
         (Fate::Carry, Seen::Arrives | Seen::Fixed) => true,
         (Fate::Ignore(_), Seen::Silent | Seen::Fixed) => true,
         (Fate::Drop(_), Seen::Silent | Seen::Fixed) => list.kind != "request",
         (Fate::Drop(why), Seen::Lost(said) | Seen::Within(said)) => {
             said.iter().any(|(at, words)| near(at) && why == words)
         }
-        (Fate::Refuse(why), Seen::Refused((at, words))) => near(at) && words.contains(why),
+        // An upstream's error is the client's.
+        (Fate::Carry, Seen::Refused(_)) => list.kind != "request" && path.starts_with("error"),
+        (Fate::Refuse(why), Seen::Refused((at, words))) => (list.kind != "request" || near(at)) && words.contains(why),
         _ => false,
     }
 }
@@ -154,8 +166,8 @@ Written from the tables in `src/wire/*/fields.rs` by `MODEL_PROXY_BLESS=1 cargo 
 holds the tables to the official SDKs' types, stable and beta (`tests/sdk/fields.txt`), and to the code: for every field
 a request, reply or stream that sets it is converted, and what happens must be what stands here, word for word.
 
-What follows is about conversion from the format named to the other one. Between client and provider of one format
-nothing is touched but the model's name. A request's field is
+What follows is about conversion from the format named to another. Between client and provider of one format nothing is
+touched but the model's name. A request's field is
 
 - **carried**: its meaning arrives, on a route whose model and provider take it; where they do not, that is reported;
 - **dropped**, and named in `x-model-proxy-dropped` (with `on_lossy: reject`, refused);
@@ -178,9 +190,14 @@ fn heading(list: &List) -> String {
         "reply" => "whole replies",
         _ => "streams",
     };
-    match list.format {
-        Format::OpenaiChat => format!("OpenAI Chat Completions: {kind}"),
-        Format::Anthropic => format!("Anthropic Messages: {kind}"),
+    format!("{}: {kind}", name(list.format))
+}
+
+fn name(format: Format) -> &'static str {
+    match format {
+        Format::OpenaiChat => "OpenAI Chat Completions",
+        Format::OpenaiResponses => "OpenAI Responses",
+        Format::Anthropic => "Anthropic Messages",
     }
 }
 
@@ -192,18 +209,22 @@ fn called(list: &List, fate: Fate) -> (&'static str, &'static str) {
         Fate::Ignore(why) if list.kind == "request" => ("without effect", why),
         Fate::Ignore(why) => ("dropped", why),
         Fate::Refuse(why) => ("refused", why),
+        Fate::Twin(why) => ("carried to OpenAI's other format; else dropped", why),
+        Fate::QuietTwin(why) => ("carried to OpenAI's other format; else without effect", why),
     }
 }
 
 /// How many fields of the official types each row decides.
-fn decided(list: &List) -> Vec<usize> {
+fn decided(list: &List, table: &[&'static Field]) -> Vec<usize> {
     let official = fs::read_to_string(root().join("tests/sdk/fields.txt")).unwrap();
-    let table = list.tables();
     let mut counts = vec![0; table.len()];
     for line in official.lines() {
         let words: Vec<&str> = line.split(' ').collect();
-        if words[0] == list.format.as_str() && words[1] == list.kind {
-            counts[row(&table, words[2], None).unwrap()] += 1;
+        if words[0] == list.format.as_str()
+            && words[1] == list.kind
+            && let Some(at) = row(table, words[2], None)
+        {
+            counts[at] += 1;
         }
     }
     counts
@@ -212,24 +233,38 @@ fn decided(list: &List) -> Vec<usize> {
 fn whole() -> String {
     let mut out = String::new();
     for list in List::all() {
-        let counts = decided(&list);
-        write!(out, "\n## {}\n\n| field | fate | why | |\n|---|---|---|---:|\n", heading(&list)).unwrap();
-        let mut rows: Vec<_> = list.tables().into_iter().zip(counts).collect();
+        let table = list.tables();
+        let counts = decided(&list, &table);
+        write!(out, "\n## {}\n", heading(&list)).unwrap();
+        let mut rows: Vec<_> = table.into_iter().zip(counts).collect();
         if list.kind == "request" {
             // A request is read from its top.
             rows.rotate_left(list.format.codec().fields.inside.len());
         }
-        for (field, count) in rows {
-            let (fate, why) = called(&list, field.fate);
-            let count = match (count, field.name.contains('=')) {
-                (0, true) => String::new(),
-                (0, false) => "†".to_owned(),
-                (count, _) => count.to_string(),
-            };
-            writeln!(out, "| `{}` | {fate} | {why} | {count} |", shown(field.name)).unwrap();
+        write_rows(&list, rows, &mut out);
+        for to in list.targets() {
+            let rows = list.particular(to);
+            if !rows.is_empty() {
+                write!(out, "\nOn the way to {} these count first:\n", name(to)).unwrap();
+                let counts = decided(&list, &rows);
+                write_rows(&list, rows.into_iter().zip(counts).collect(), &mut out);
+            }
         }
     }
     out
+}
+
+fn write_rows(list: &List, rows: Vec<(&Field, usize)>, out: &mut String) {
+    out.push_str("\n| field | fate | why | |\n|---|---|---|---:|\n");
+    for (field, count) in rows {
+        let (fate, why) = called(list, field.fate);
+        let count = match (count, field.name.contains('=')) {
+            (0, true) => String::new(),
+            (0, false) => "†".to_owned(),
+            (count, _) => count.to_string(),
+        };
+        writeln!(out, "| `{}` | {fate} | {why} | {count} |", shown(field.name)).unwrap();
+    }
 }
 
 /// A row's name as people read it: `a.b|c` is `a.{b,c}`.
@@ -238,17 +273,23 @@ fn shown(name: &str) -> String {
     if last.contains('|') { format!("{before}{{{}}}", last.replace('|', ",")) } else { name.to_owned() }
 }
 
+/// Requests: what comes back is told by `docs/FIELDS.md`.
 fn summary() -> String {
     let fates = ["carried", "dropped", "without effect", "refused"];
-    let mut out = format!("| fields of the official types | {} |\n|---|---:|---:|---:|---:|\n", fates.join(" | "));
-    for list in List::all() {
-        let counts = decided(&list);
-        let count = |fate: &str| {
-            let rows = list.tables().into_iter().zip(&counts).filter(|(field, _)| called(&list, field.fate).0 == fate);
-            rows.map(|(_, count)| count).sum::<usize>().to_string()
-        };
-        let numbers = fates.map(count).join(" | ");
-        writeln!(out, "| {} | {numbers} |", heading(&list)).unwrap();
+    let mut out =
+        format!("| fields of a request, by the official types | {} |\n|---|---:|---:|---:|---:|\n", fates.join(" | "));
+    for list in List::all().iter().filter(|list| list.kind == "request") {
+        for to in list.targets() {
+            let table = list.tables_towards(to);
+            let counts = decided(list, &table);
+            let fate = |field: &Field| called(list, field.fate_towards(list.format, to)).0;
+            let count = |wanted: &str| {
+                let rows = table.iter().zip(&counts).filter(|(field, _)| fate(field) == wanted);
+                rows.map(|(_, count)| count).sum::<usize>().to_string()
+            };
+            let numbers = fates.map(count).join(" | ");
+            writeln!(out, "| {} to {} | {numbers} |", name(list.format), name(to)).unwrap();
+        }
     }
     out
 }

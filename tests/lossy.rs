@@ -22,6 +22,12 @@ fn lossy(side: &Side, stream: bool) -> (String, [&'static str; 2]) {
             ),
             ["messages[0].name", "logit_bias"],
         ),
+        Format::OpenaiResponses => (
+            format!(
+                r#"{{"model":"m","stream":{stream},"max_tool_calls":3,"input":[{{"role":"user","content":"Hello"}}],"tools":[{{"type":"web_search"}}]}}"#
+            ),
+            ["max_tool_calls", "tools[0]"],
+        ),
         Format::Anthropic => (
             format!(
                 r#"{{"model":"m","stream":{stream},"max_tokens":9,"inference_geo":"us","messages":[{{"role":"user","content":"Hello"}},{{"role":"assistant","content":[{{"type":"tool_use","id":"t","name":"f","input":{{}}}}]}},{{"role":"user","content":[{{"type":"tool_result","tool_use_id":"t","content":"no","is_error":true}}]}}],"tools":[{{"name":"f","input_schema":{{"type":"object"}}}}]}}"#
@@ -44,8 +50,12 @@ fn start(side: &Side, upstream: &Upstream, on_lossy: Option<&str>) -> Gateway {
         .start()
 }
 
+/// The upstream of a client's request that is converted.
 fn answering(side: &Side) -> Upstream {
-    let upstream_side = side.other();
+    speaking(side.other())
+}
+
+fn speaking(upstream_side: Side) -> Upstream {
     Upstream::answering(move |seen, _| {
         if seen.wants_stream() { Script::stream(upstream_side.stream) } else { Script::json(200, upstream_side.reply) }
     })
@@ -152,7 +162,7 @@ fn the_log_names_what_was_dropped() {
 #[test]
 fn a_lossless_route_is_taken_where_nothing_may_be_lost() {
     for side in SIDES {
-        let (lossy_upstream, same_upstream) = (answering(&side), answering(&side.other()));
+        let (lossy_upstream, same_upstream) = (answering(&side), speaking(side));
         let gateway = Setup::new()
             .provider("far", side.other().format, &lossy_upstream)
             .provider("near", side.format, &same_upstream)

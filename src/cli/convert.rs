@@ -62,9 +62,9 @@ fn tell(converted: &Converted) -> Exit {
 }
 
 fn stated(given: &Given, option: &str) -> Result<Format, Unready> {
-    let known = Format::ALL.map(Format::as_str);
+    let [first, second, last] = Format::ALL.map(Format::as_str);
     let Some(name) = given.text(option)? else {
-        return Err(Unready::Usage(format!("--{option} is missing; it takes {}", known.join(" or "))));
+        return Err(Unready::Usage(format!("--{option} is missing; it takes {first}, {second} or {last}")));
     };
     format(name, option)
 }

@@ -90,6 +90,9 @@ const TABLE_OR_JSON: Flag = Flag::value("format", "FORMAT", "table, for people, 
     .short('f')
     .default("table");
 
+/// The formats, as options name them.
+const FORMATS: &[&str] = &["openai_chat", "openai_responses", "anthropic"];
+
 const ENDPOINT: Flag = Flag::value(
     "endpoint",
     "URL",
@@ -169,6 +172,11 @@ mod tests {
             let distinct = longs.windows(2).all(|w| w[0] != w[1]) && shorts.windows(2).all(|w| w[0] != w[1]);
             assert!(distinct, "{:?}: {longs:?} {shorts:?}", command.words);
         }
+    }
+
+    #[test]
+    fn every_format_can_be_named() {
+        assert_eq!(FORMATS, crate::wire::Format::ALL.map(crate::wire::Format::as_str));
     }
 
     #[test]

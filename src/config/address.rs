@@ -23,7 +23,7 @@ pub(crate) struct Habit {
     pub(crate) headers: &'static [(&'static str, &'static str)],
 }
 
-const HABITS: [Habit; 2] = [OPENAI_CHAT, ANTHROPIC];
+const HABITS: [Habit; 3] = [OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC];
 
 const OPENAI_CHAT: Habit = Habit {
     format: Format::OpenaiChat,
@@ -33,6 +33,8 @@ const OPENAI_CHAT: Habit = Habit {
     key_format: "Bearer {api_key}",
     headers: &[],
 };
+
+const OPENAI_RESPONSES: Habit = Habit { format: Format::OpenaiResponses, path: "/responses", ..OPENAI_CHAT };
 
 const ANTHROPIC: Habit = Habit {
     format: Format::Anthropic,

@@ -60,7 +60,7 @@ fn beside(chat: &str, path: &str) -> Option<String> {
 }
 
 /// How the paths of chats end.
-const ENDINGS: [&str; 2] = ["/chat/completions", "/messages"];
+const ENDINGS: [&str; 3] = ["/chat/completions", "/messages", "/responses"];
 
 /// Reports what no schema can see.
 pub(crate) fn check(spec: &Spec, env: &Env, report: &mut Report) {

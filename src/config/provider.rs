@@ -145,6 +145,7 @@ impl Spec {
         let endpoints = self.file.endpoints.as_ref();
         let own = endpoints.and_then(|e| match format {
             Format::OpenaiChat => e.chat.as_deref(),
+            Format::OpenaiResponses => e.responses.as_deref(),
             Format::Anthropic => e.messages.as_deref(),
         });
         let usual = endpoints.and_then(|e| e.completions.as_deref()).filter(|_| format == self.format);
@@ -274,6 +275,7 @@ fn format(file: &ProviderFile) -> Format {
     let stated = file.endpoints.as_ref().and_then(|e| e.compatible_format.as_deref());
     let by_api = match file.api.as_deref() {
         Some("messages") => Format::Anthropic,
+        Some("responses") => Format::OpenaiResponses,
         _ => Format::OpenaiChat,
     };
     stated.and_then(Format::parse).unwrap_or(by_api)

@@ -164,6 +164,7 @@ pub(crate) struct Endpoints {
     pub(crate) streaming: Option<String>,
     pub(crate) chat: Option<String>,
     pub(crate) messages: Option<String>,
+    pub(crate) responses: Option<String>,
     pub(crate) count_tokens: Option<String>,
     pub(crate) compatible_format: Option<String>,
 }

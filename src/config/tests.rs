@@ -130,7 +130,7 @@ fn ten_faults_are_ten_findings() {
         &[
             "models/a.json:/timeout_seconds: must be a number above 0, not \"soon\"",
             "models/a.json:/on_lossy: \"reprot\" is none of report, reject, silent (did you mean \"report\"?)",
-            "models/a.json:/model_routings/0/wire_protocol: \"anthropc\" is none of openai, openai_chat, anthropic (did you mean \"anthropic\"?)",
+            "models/a.json:/model_routings/0/wire_protocol: \"anthropc\" is none of openai, openai_chat, openai_responses, anthropic (did you mean \"anthropic\"?)",
             "models/a.json:/model_routings/1/provider: must be a string, not a number",
             "models/a.json:/model_routings/2: must be an object, not a string",
             "models/a.json:/modle_routings: unknown field \"modle_routings\" (did you mean \"model_routings\"?)",

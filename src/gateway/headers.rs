@@ -187,7 +187,7 @@ fn descend(upstream: &HeaderMap, (from, to): (Format, Format), secrets: Option<&
 /// Tells a limit in the other vendor's words, where all three of its numbers are known.
 fn limit(upstream: &HeaderMap, (from, to): (Format, Format), kind: &str) -> Option<[(HeaderName, HeaderValue); 3]> {
     let name = |format: Format, part: &str| match format {
-        Format::OpenaiChat => format!("x-ratelimit-{part}-{kind}"),
+        Format::OpenaiChat | Format::OpenaiResponses => format!("x-ratelimit-{part}-{kind}"),
         Format::Anthropic => format!("anthropic-ratelimit-{kind}-{part}"),
     };
     let told = |part: &str| upstream.get(name(from, part));
@@ -197,7 +197,7 @@ fn limit(upstream: &HeaderMap, (from, to): (Format, Format), kind: &str) -> Opti
     // Rounded up: who comes back exactly then must not be too early.
     let seconds = wait.as_secs() + u64::from(0 < wait.subsec_nanos());
     let reset = match to {
-        Format::OpenaiChat => format!("{seconds}s"),
+        Format::OpenaiChat | Format::OpenaiResponses => format!("{seconds}s"),
         Format::Anthropic => Rfc3339(now.saturating_add(seconds)).to_string(),
     };
     let name = |part: &str| HeaderName::try_from(name(to, part)).ok();

@@ -15,21 +15,25 @@ use crate::journal::spread::bucket_of;
 use crate::wire::event::Usage;
 
 /// What this build writes. Files of earlier versions are brought up to date; those of later ones are left alone.
-pub const VERSION: i64 = 2;
+pub const VERSION: i64 = 3;
 
 /// What makes of each version the next.
-const STEPS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema_2.sql")];
+const STEPS: [&str; 3] = [include_str!("schema.sql"), include_str!("schema_2.sql"), NOTHING_NEW];
+
+/// Of a version that differs in its view only.
+const NOTHING_NEW: &str = "";
 
 /// The seed's columns, of what is kept. Made anew with every version.
 const VIEW: &str = "
 CREATE VIEW request_logs AS
 SELECT r.id, r.request_id, strftime('%Y-%m-%d %H:%M:%S', r.at_ms / 1000, 'unixepoch') AS timestamp,
-    coalesce(p.text, CASE f.text WHEN 'anthropic' THEN '/v1/messages' ELSE '/v1/chat/completions' END) AS endpoint,
+    coalesce(p.text, CASE f.text WHEN 'anthropic' THEN '/v1/messages'
+        WHEN 'openai_responses' THEN '/v1/responses' ELSE '/v1/chat/completions' END) AS endpoint,
     'POST' AS method, NULL AS client_api_key_hash, coalesce(r.asked, m.text, '') AS requested_model,
     coalesce(substr(t.text, 1, instr(t.text, '/') - 1), '') AS resolved_provider,
     coalesce(substr(t.text, instr(t.text, '/') + 1), '') AS resolved_model,
     '{}' AS parameters,
-    CASE WHEN json_valid(b.asked) THEN coalesce(json_extract(b.asked, '$.messages'), '[]') ELSE '[]' END AS messages,
+    CASE WHEN json_valid(b.asked) THEN coalesce(json_extract(b.asked, '$.messages'), json_extract(b.asked, '$.input'), '[]') ELSE '[]' END AS messages,
     nullif(r.status, 0) AS response_status, r.total_us / 1000 AS response_time_ms,
     b.answered AS response_content,
     CASE WHEN r.output IS NULL THEN NULL ELSE json_object(

@@ -21,7 +21,7 @@ pub(super) fn list(
     let models: Vec<&Model> = table.models().map(AsRef::as_ref).filter(named).collect();
     let mut out = Vec::new();
     match format {
-        Format::OpenaiChat => {
+        Format::OpenaiChat | Format::OpenaiResponses => {
             let mut w = Writer::new(&mut out);
             w.object().key("object").str("list").key("data").array();
             for model in models {
@@ -39,7 +39,7 @@ pub(super) fn one(model: &Model, name: &str, format: Format, started: u64) -> Ve
     let mut out = Vec::new();
     let mut w = Writer::new(&mut out);
     match format {
-        Format::OpenaiChat => write_openai(&mut w, model, name, started),
+        Format::OpenaiChat | Format::OpenaiResponses => write_openai(&mut w, model, name, started),
         Format::Anthropic => write_anthropic(&mut w, model, name, started),
     }
     out

@@ -46,7 +46,7 @@ pub fn answer(format: Format, body: &Bytes) -> Answer {
     let Ok(text) = std::str::from_utf8(body) else {
         return failed(codec, &Fault::invalid("the body is not UTF-8"));
     };
-    let prompt = match (codec.decode_request)(text, &mut Losses::default()) {
+    let mut prompt = match (codec.decode_request)(text, &mut Losses::default()) {
         Ok(prompt) => prompt,
         Err(refusal) => {
             return failed(codec, &Fault::invalid(refusal.message).param(refusal.place.path(text)));
@@ -54,16 +54,9 @@ pub fn answer(format: Format, body: &Bytes) -> Answer {
     };
     let words = prompt.turns.iter().rev().find(|t| t.role == Role::User).and_then(|t| last_text(&t.blocks));
     let orders = Orders::read(words.as_deref().unwrap_or_default());
-    let memory = Memory {
-        model: prompt.model.decode().into_owned(),
-        created: CREATED,
-        seed: hash(body),
-        include_usage: prompt.include_usage,
-        input_estimate: estimate(text, format),
-        legacy_functions: prompt.legacy_functions,
-        hide_thinking: prompt.hide_thinking,
-        ..Memory::default()
-    };
+    let mut memory =
+        Memory { created: CREATED, seed: hash(body), input_estimate: estimate(text, format), ..Memory::default() };
+    memory.note(&mut prompt);
     let script = Script::new(&prompt, words.as_deref().unwrap_or_default(), &orders, &memory);
     if let Some(status) = orders.fail {
         let message = format!("demo: failing with {status} as told");
@@ -430,14 +423,15 @@ mod tests {
     use crate::wire::event::Grammar;
     use crate::wire::sse::Framer;
 
-    /// A minimal request of each format: the same words do for both.
-    fn request(last: &str, more: &str) -> Bytes {
+    /// A minimal request of each format.
+    fn request(format: Format, last: &str, more: &str) -> Bytes {
         let text = JsonStr::quoted(last);
         let text = text.literal();
-        format!(
-            "{{\"model\":\"demo\",\"max_tokens\":99{more},\"messages\":[{{\"role\":\"user\",\"content\":\"{text}\"}}]}}"
-        )
-        .into()
+        let said = match format {
+            Format::OpenaiChat | Format::Anthropic => "\"max_tokens\":99,\"messages\"",
+            Format::OpenaiResponses => "\"input\"",
+        };
+        format!("{{\"model\":\"demo\"{more},{said}:[{{\"role\":\"user\",\"content\":\"{text}\"}}]}}").into()
     }
 
     const STREAM: &str = ",\"stream\":true";
@@ -517,12 +511,12 @@ mod tests {
     async fn says_back_what_was_said_in_every_format_whole_and_streamed() {
         for format in Format::ALL {
             for stream in ["", STREAM] {
-                let answer = answer(format, &request("hello \"dear\"\nworld", stream));
+                let answer = answer(format, &request(format, "hello \"dear\"\nworld", stream));
                 assert_eq!(answer.status, 200);
                 let (text, kinds) = told(format, answer).await;
                 assert_eq!(text, "demo: hello \"dear\"\nworld", "{format}{stream}");
                 assert_eq!(kinds, ["text", "stop", "end"], "{format}{stream}");
-                let answer = super::answer(format, &request("demo:think now", stream));
+                let answer = super::answer(format, &request(format, "demo:think now", stream));
                 assert_eq!(told(format, answer).await.1, ["thinking", "text", "stop", "end"], "{format}{stream}");
             }
         }
@@ -531,11 +525,13 @@ mod tests {
     #[tokio::test]
     async fn each_word_is_a_chunk_and_nothing_changes_from_run_to_run() {
         for format in Format::ALL {
-            let body = request("one two three", STREAM);
+            let body = request(format, "one two three", STREAM);
             let (first, _) = read(answer(format, &body)).await;
             let words = |chunks: &[Bytes]| {
+                let is_in = |c: &Bytes, word: &str| memchr::memmem::find(c, word.as_bytes()).is_some();
+                // Where the end repeats the whole text, that is no word of it.
                 let has = |c: &Bytes| {
-                    ["demo:", "one", "two", "three"].iter().any(|w| memchr::memmem::find(c, w.as_bytes()).is_some())
+                    ["demo:", "one", "two", "three"].iter().any(|w| is_in(c, w)) && !is_in(c, "demo: one two")
                 };
                 chunks.iter().filter(|c| has(c)).count()
             };
@@ -558,10 +554,16 @@ mod tests {
                 format!(r#","tools":[{{"name":"weather","input_schema":{schema}}}]"#),
                 r#"{"role":"assistant","content":[{"type":"tool_use","id":"c1","name":"weather","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"c1","content":"rain"}]}"#,
             ),
+            (
+                Format::OpenaiResponses,
+                format!(r#","tools":[{{"type":"function","name":"weather","parameters":{schema}}}]"#),
+                r#"{"type":"function_call","call_id":"c1","name":"weather","arguments":"{}"},{"type":"function_call_output","call_id":"c1","output":"rain"}"#,
+            ),
         ];
+        assert_eq!(offers.len(), Format::ALL.len());
         for (format, offer, result) in offers {
             for stream in ["", STREAM] {
-                let body = request("how is the weather", &format!("{offer}{stream}"));
+                let body = request(format, "how is the weather", &format!("{offer}{stream}"));
                 let (text, kinds) = told(format, answer(format, &body)).await;
                 assert_eq!(text, r#"{"city":"demo","days":1}"#, "{format}");
                 assert_eq!(kinds, ["call", "stop for a call", "end"], "{format}");
@@ -578,26 +580,26 @@ mod tests {
     async fn misbehaves_as_told() {
         for format in Format::ALL {
             for stream in ["", STREAM] {
-                let failed = answer(format, &request("please demo:fail 529 now", stream));
+                let failed = answer(format, &request(format, "please demo:fail 529 now", stream));
                 assert_eq!(failed.status, 529);
                 let (chunks, _) = read(failed).await;
                 assert_eq!(Fault::read(529, &chunks.concat()).message, "demo: failing with 529 as told");
 
-                let mut stalled = answer(format, &request("demo:stall", stream)).body;
+                let mut stalled = answer(format, &request(format, "demo:stall", stream)).body;
                 let waited = tokio::time::timeout(Duration::from_millis(20), stalled.chunk()).await;
                 assert!(waited.is_err(), "{format}: not a byte");
-                let (text, _) = told(format, answer(format, &request("demo:stall 0", stream))).await;
+                let (text, _) = told(format, answer(format, &request(format, "demo:stall 0", stream))).await;
                 assert_eq!(text, "demo: demo:stall 0");
             }
-            let whole = answer(format, &request("demo:cut", ""));
+            let whole = answer(format, &request(format, "demo:cut", ""));
             let length: usize = whole.headers[header::CONTENT_LENGTH].to_str().unwrap().parse().unwrap();
             let (chunks, error) = read(whole).await;
             assert!(matches!(error, Some(ReadError::Broken(_))) && chunks.concat().len() < length, "{format}");
 
-            let (chunks, error) = read(answer(format, &request("demo:cut one two three", STREAM))).await;
+            let (chunks, error) = read(answer(format, &request(format, "demo:cut one two three", STREAM))).await;
             let bytes = chunks.concat();
             assert!(error.is_none() && memchr::memmem::find(&bytes, b"demo:").is_some(), "{format}: it began");
-            for end in [&b"three"[..], b"[DONE]", b"message_stop", b"finish_reason\":\"stop"] {
+            for end in [&b"three"[..], b"[DONE]", b"message_stop", b"response.completed", b"finish_reason\":\"stop"] {
                 assert!(memchr::memmem::find(&bytes, end).is_none(), "{format}: and did not end");
             }
         }
@@ -606,7 +608,11 @@ mod tests {
     #[tokio::test]
     async fn slow_waits_between_words() {
         let started = Instant::now();
-        let (text, _) = told(Format::OpenaiChat, answer(Format::OpenaiChat, &request("demo:slow 5 a b", STREAM))).await;
+        let (text, _) = told(
+            Format::OpenaiChat,
+            answer(Format::OpenaiChat, &request(Format::OpenaiChat, "demo:slow 5 a b", STREAM)),
+        )
+        .await;
         assert_eq!(text, "demo: demo:slow 5 a b");
         assert!(Duration::from_millis(25) <= started.elapsed(), "five words");
     }
@@ -624,7 +630,7 @@ mod tests {
 
     #[test]
     fn an_echo_is_clipped_between_letters() {
-        let body = request(&"é".repeat(20_000), "");
+        let body = request(Format::OpenaiChat, &"é".repeat(20_000), "");
         let answer = answer(Format::OpenaiChat, &body);
         let length: usize = answer.headers[header::CONTENT_LENGTH].to_str().unwrap().parse().unwrap();
         assert!(length < ECHO_BYTES_MAX + 1024, "{length}");

@@ -80,6 +80,41 @@ pub(in crate::wire) fn is_data_url(text: &str) -> bool {
     text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
 }
 
+/// Writes the data URL of an image, of a kind that all vendors take.
+pub(in crate::wire) fn write_image(
+    media_type: &JsonStr<'_>,
+    data: &JsonStr<'_>,
+    at: usize,
+) -> Result<JsonStr<'static>, Refusal> {
+    match media_type.decode().as_ref() {
+        "image/jpeg" | "image/jpg" | "image/png" | "image/gif" | "image/webp" => write(media_type, data, at),
+        other => Err(Refusal::at(at, format!("an image must be jpeg, png, gif or webp, not `{other}`"))),
+    }
+}
+
+/// Writes a data URL: base64 as all vendors take it, for some of them would refuse anything else.
+pub(in crate::wire) fn write(
+    media_type: &JsonStr<'_>,
+    data: &JsonStr<'_>,
+    at: usize,
+) -> Result<JsonStr<'static>, Refusal> {
+    let text = data.decode();
+    let letters = text.trim_end_matches('=');
+    let is_letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    if letters.is_empty()
+        || text.len() - letters.len() > 2
+        || !text.len().is_multiple_of(4)
+        || !letters.bytes().all(is_letter)
+    {
+        return Err(Refusal::at(at, "the data is not base64"));
+    }
+    let mut url = JsonStr::quoted("data:");
+    url.push(media_type);
+    url.push(&JsonStr::quote(";base64,"));
+    url.push(data);
+    Ok(url)
+}
+
 /// Splits a data URL into its media type and its data.
 fn split(text: &str, bare: bool) -> Result<(&str, &str), &'static str> {
     if !is_data_url(text) {

@@ -10,6 +10,7 @@
 //! open one ends. That memory is needed on the reading side anyway, to tell calls without an index apart, and
 //! so every encoder stays simple. A stream that ends before it said why ends in `Fault`, never in `End`.
 
+use crate::wire::Format;
 use crate::wire::fault::Fault;
 use crate::wire::json::{Json, JsonStr};
 use crate::wire::prompt::Args;
@@ -53,6 +54,7 @@ pub enum Open<'a> {
     },
     /// A block only its own format knows, as its format wrote it. Its deltas follow as [`Delta::Foreign`].
     Foreign {
+        from: Format,
         kind: JsonStr<'a>,
         json: Json<'a>,
     },

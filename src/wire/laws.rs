@@ -21,8 +21,7 @@ pub fn stream(data: &[u8]) {
     let [choice, cuts, input @ ..] = data else {
         return;
     };
-    let format = |bit: u8| if choice & bit == 0 { Format::OpenaiChat } else { Format::Anthropic };
-    let (from, to) = (format(1), format(2));
+    let (from, to) = (chosen(*choice, 1, 8), chosen(*choice, 2, 16));
     let memory = Memory { think_tags: choice & 4 != 0, ..memory() };
     let (whole, fault) = translated(from, to, &memory, &[input]);
     let size = usize::from(*cuts).max(1);
@@ -33,6 +32,15 @@ pub fn stream(data: &[u8]) {
     // Tags are looked for on the way from one format to the other, which a fold does not take.
     if !fault && !memory.think_tags {
         assert_eq!(folded(to, to, &whole), folded(from, to, input), "streamed and whole are one answer");
+    }
+}
+
+/// The format that two bits of a choice stand for.
+fn chosen(choice: u8, anthropic: u8, responses: u8) -> Format {
+    match (choice & anthropic != 0, choice & responses != 0) {
+        (_, true) => Format::OpenaiResponses,
+        (true, false) => Format::Anthropic,
+        (false, false) => Format::OpenaiChat,
     }
 }
 
@@ -102,7 +110,7 @@ pub fn prompt(data: &[u8]) {
     let Some((choice, input)) = data.split_first() else {
         return;
     };
-    let from = if choice & 1 == 0 { Format::OpenaiChat } else { Format::Anthropic };
+    let from = chosen(*choice, 1, 2);
     let Ok(text) = std::str::from_utf8(input) else {
         return;
     };
@@ -129,8 +137,7 @@ pub fn convert(data: &[u8]) {
     let Some((choice, input)) = data.split_first() else {
         return;
     };
-    let format = |bit: u8| if choice & bit == 0 { Format::OpenaiChat } else { Format::Anthropic };
-    let (from, to) = (format(1), format(2));
+    let (from, to) = (chosen(*choice, 1, 32), chosen(*choice, 2, 64));
     let memory = Memory { seed: 7, include_usage: true, ..Memory::default() };
     let (capabilities, quirks) = if choice & 16 == 0 { Default::default() } else { able() };
     let document = match choice >> 2 & 3 {
@@ -173,9 +180,11 @@ pub fn pairs(data: &[u8]) {
     let Some((choice, input)) = data.split_first() else {
         return;
     };
-    let (near, far) = match choice & 1 {
-        0 => (Format::OpenaiChat, Format::Anthropic),
-        _ => (Format::Anthropic, Format::OpenaiChat),
+    let (near, far) = match (choice & 1, choice & 4, choice & 8) {
+        (0, 0, 0) => (Format::OpenaiChat, Format::Anthropic),
+        (_, 0, 0) => (Format::Anthropic, Format::OpenaiChat),
+        (_, 0, _) => (chosen(*choice, 1, 0), Format::OpenaiResponses),
+        (..) => (Format::OpenaiResponses, chosen(*choice, 1, 0)),
     };
     let (capabilities, quirks) = if choice & 2 == 0 { plain() } else { able() };
     let target = Target { model: "m", capabilities: &capabilities, quirks: &quirks };

@@ -4,7 +4,7 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
-use crate::wire::json;
+use crate::wire::{Format, json};
 
 /// What happens to a field when it crosses into the other formats.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -17,6 +17,10 @@ pub enum Fate {
     Ignore(&'static str),
     /// It has no counterpart and an answer without it would be wrong: 400.
     Refuse(&'static str),
+    /// It arrives in the other format of the same vendor; elsewhere it has no counterpart, and is reported.
+    Twin(&'static str),
+    /// The same, where it has no effect on the answer, so that nobody is told elsewhere.
+    QuietTwin(&'static str),
 }
 
 /// The fate of everything a format has: `docs/FIELDS.md` shows it, and `tests/fields.rs` holds it to the official types
@@ -29,6 +33,24 @@ pub struct Fields {
     pub inside: &'static [Field],
     pub reply: &'static [Field],
     pub stream: &'static [Field],
+    /// What is another fate on the way to one format: those rows stand before the others.
+    pub towards: &'static [Towards],
+}
+
+/// Rows for the way to one format.
+#[derive(Clone, Copy, Debug)]
+pub struct Towards {
+    pub to: Format,
+    pub request: &'static [Field],
+    pub reply: &'static [Field],
+    pub stream: &'static [Field],
+}
+
+impl Fields {
+    /// The rows that are for the way to one format only.
+    pub fn towards(&self, to: Format) -> impl Iterator<Item = &'static Towards> {
+        self.towards.iter().filter(move |towards| towards.to == to)
+    }
 }
 
 /// One row of a format's tables.
@@ -54,6 +76,27 @@ impl Field {
     #[must_use]
     pub const fn ignore(name: &'static str, why: &'static str) -> Self {
         Self { name, fate: Fate::Ignore(why) }
+    }
+
+    /// What happens to it on the way from its format to another.
+    #[must_use]
+    pub fn fate_towards(&self, from: Format, to: Format) -> Fate {
+        match self.fate {
+            Fate::Twin(_) | Fate::QuietTwin(_) if from.is_twin(to) => Fate::Carry,
+            Fate::Twin(why) => Fate::Drop(why),
+            Fate::QuietTwin(why) => Fate::Ignore(why),
+            Fate::Carry | Fate::Drop(_) | Fate::Ignore(_) | Fate::Refuse(_) => self.fate,
+        }
+    }
+
+    #[must_use]
+    pub const fn twin(name: &'static str, why: &'static str) -> Self {
+        Self { name, fate: Fate::Twin(why) }
+    }
+
+    #[must_use]
+    pub const fn quiet_twin(name: &'static str, why: &'static str) -> Self {
+        Self { name, fate: Fate::QuietTwin(why) }
     }
 
     #[must_use]

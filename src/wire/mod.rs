@@ -38,6 +38,8 @@ pub mod translate;
 
 mod anthropic;
 mod openai_chat;
+mod openai_responses;
+mod openai_shared;
 
 use std::fmt;
 
@@ -45,7 +47,7 @@ use caps::{Capabilities, Quirks};
 use event::{Event, Sink};
 use fault::Fault;
 use loss::{Fields, Losses, Refusal};
-use prompt::Prompt;
+use prompt::{Group, Prompt, Tool};
 use reply::Reply;
 
 /// A wire format. Spelled one way everywhere; the configuration also takes the seed's `openai`.
@@ -53,15 +55,26 @@ use reply::Reply;
 pub enum Format {
     #[default]
     OpenaiChat,
+    OpenaiResponses,
     Anthropic,
 }
 
 impl Format {
-    pub const ALL: [Self; 2] = [Self::OpenaiChat, Self::Anthropic];
+    pub const ALL: [Self; 3] = [Self::OpenaiChat, Self::OpenaiResponses, Self::Anthropic];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.codec().name
+    }
+
+    /// Whether both are one vendor's.
+    #[must_use]
+    pub fn is_twin(self, other: Self) -> bool {
+        let is_openai = |format| match format {
+            Self::OpenaiChat | Self::OpenaiResponses => true,
+            Self::Anthropic => false,
+        };
+        is_openai(self) == is_openai(other)
     }
 
     /// Reads a format's name, or one of the names the seed's files use for it.
@@ -69,6 +82,7 @@ impl Format {
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             "openai" | "openai_chat" => Some(Self::OpenaiChat),
+            "openai_responses" | "responses" => Some(Self::OpenaiResponses),
             "anthropic" => Some(Self::Anthropic),
             _ => None,
         }
@@ -79,6 +93,7 @@ impl Format {
     pub fn codec(self) -> &'static Codec {
         match self {
             Self::OpenaiChat => &openai_chat::CODEC,
+            Self::OpenaiResponses => &openai_responses::CODEC,
             Self::Anthropic => &anthropic::CODEC,
         }
     }
@@ -98,6 +113,8 @@ pub struct Codec {
     pub fields: &'static Fields,
     /// Requests that find out what a route takes of what is carried.
     pub probes: &'static [probe::Probe],
+    /// What each of those requests has besides.
+    pub needed: &'static [probe::Needed],
     /// Reads a request. What its own format knows and no other does is kept as `Foreign` or named in the losses.
     pub decode_request: for<'a> fn(&'a str, &mut Losses) -> Result<Prompt<'a>, Refusal>,
     /// Writes a request for a route.
@@ -200,11 +217,36 @@ pub struct Memory {
     pub think_tags: bool,
     /// The client does not want to see thinking.
     pub hide_thinking: bool,
+    /// Tools that stand in groups at the client: (the name they go by, the group, the name in it).
+    pub groups: Vec<(String, String, String)>,
+    /// Tools that the client's format gives a text.
+    pub texts: Vec<String>,
+    /// What the answer repeats of the request: members of its object, each with a comma before it.
+    pub echo: Option<String>,
     /// The answer is to be the input of this tool, unwrapped into text: how schemas reach models without them.
     pub unwrap_tool: Option<String>,
 }
 
 impl Memory {
+    /// Notes what the client's own format will want to know of its request again.
+    pub fn note(&mut self, prompt: &mut Prompt<'_>) {
+        self.model = prompt.model.decode().into_owned();
+        self.include_usage = prompt.include_usage;
+        self.legacy_functions = prompt.legacy_functions;
+        self.hide_thinking = prompt.hide_thinking;
+        self.echo = prompt.echo.take();
+        for tool in &prompt.tools {
+            let Tool::Function(function) = tool else { continue };
+            let name = || function.name.decode().into_owned();
+            if let Some(Group { namespace, name: own }) = &function.group {
+                self.groups.push((name(), namespace.decode().into_owned(), own.decode().into_owned()));
+            }
+            if function.text {
+                self.texts.push(name());
+            }
+        }
+    }
+
     /// The client's own name of a tool.
     #[must_use]
     pub fn tool_name<'n>(&'n self, sent: &'n json::JsonStr<'n>) -> json::JsonStr<'n> {

@@ -26,10 +26,10 @@ impl Probe {
         names.iter().any(|name| self.sets.contains(name))
     }
 
-    /// The whole request.
-    fn body(&self) -> String {
+    /// The whole request. `needed`: what its format cannot do without.
+    fn body(&self, needed: &[Needed]) -> String {
         let mut body = "{\"model\":\"m\"".to_owned();
-        for (names, needed) in NEEDED {
+        for (names, needed) in needed {
             if !self.sets_any(names) {
                 body.push(',');
                 body.push_str(needed);
@@ -44,11 +44,15 @@ impl Probe {
     }
 }
 
-/// Members without which a request is none, in one format or the other: (the keys that make it needless, the member).
-const NEEDED: [(&[&str], &str); 2] =
-    [(LIMITS, "\"max_tokens\":4096"), (&["\"messages\""], "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]")];
+/// A member without which a request is none: (the keys that make it needless, the member).
+pub type Needed = (&'static [&'static str], &'static str);
 
-const LIMITS: &[&str] = &["\"max_tokens\"", "\"max_completion_tokens\""];
+/// What a limit of the answer is called.
+pub(super) const LIMITS: &[&str] = &["\"max_tokens\"", "\"max_completion_tokens\"", "\"max_output_tokens\""];
+
+/// What the formats need that speak of messages.
+pub(super) const MESSAGES: &[Needed] =
+    &[(LIMITS, "\"max_tokens\":4096"), (&["\"messages\""], "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]")];
 
 /// Something a route does not take as it is sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -84,7 +88,7 @@ pub fn taken((from, to): (Format, Format), target: &Target<'_>) -> Vec<Taken> {
 
 fn lost(formats: (Format, Format), probe: &Probe, target: &Target<'_>) -> Vec<Taken> {
     let mut losses = Losses::default();
-    match translate::request(formats, &probe.body(), Some(false), target, &mut losses) {
+    match translate::request(formats, &probe.body(formats.0.codec().needed), Some(false), target, &mut losses) {
         Ok(_) => {
             losses.iter().map(|loss| Taken { field: probe.field, why: loss.why.to_owned(), refused: false }).collect()
         }
@@ -186,7 +190,7 @@ mod tests {
                 assert!(codec.probes.iter().any(is_tried), "{format} has no probe of {}", row.name);
             }
             for probe in codec.probes {
-                let body = probe.body();
+                let body = probe.body(codec.needed);
                 let read = (codec.decode_request)(&body, &mut Losses::default());
                 assert!(read.is_ok(), "{format} cannot read the probe of {}: {read:?}", probe.field);
             }

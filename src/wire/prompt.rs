@@ -17,7 +17,7 @@ use std::collections::HashSet;
 
 use crate::wire::Format;
 use crate::wire::json::{Json, JsonStr};
-use crate::wire::loss::Refusal;
+use crate::wire::loss::{Losses, Refusal};
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -50,9 +50,24 @@ pub struct Prompt<'a> {
     /// Who the end user is, for the provider's abuse tracking.
     pub user: Option<JsonStr<'a>>,
     pub tier: Option<Tier>,
+    /// What only the two formats of one vendor have.
+    pub twins: Vec<Twin<'a>>,
     /// The request used the deprecated `functions`: the answer has to be written that way.
     pub legacy_functions: bool,
     pub called: Called,
+    /// What the answer repeats of the request, in formats that do so: members of its object, each with a comma before it.
+    pub echo: Option<String>,
+}
+
+/// A field that the two formats of one vendor share and no other has.
+#[derive(Clone, Debug)]
+pub struct Twin<'a> {
+    /// As OpenAI's chat calls it.
+    pub name: &'static str,
+    pub value: Json<'a>,
+    pub at: usize,
+    /// Why it does not go elsewhere; `None` where nobody is told.
+    pub why: Option<&'static str>,
 }
 
 /// What the client calls the fields that have two names in its format or another name there: losses and refusals name
@@ -88,16 +103,60 @@ impl Prompt<'_> {
             output: None,
             user: None,
             tier: None,
+            twins: Vec::new(),
             legacy_functions: false,
             called: Called {
                 max_tokens: "max_tokens",
                 user: match from {
-                    Format::OpenaiChat => "user",
+                    Format::OpenaiChat | Format::OpenaiResponses => "user",
                     Format::Anthropic => "metadata.user_id",
                 },
                 choice: "tool_choice",
             },
+            echo: None,
         }
+    }
+
+    /// A field as the client calls it: by its name in OpenAI's chat, or in Anthropic's messages.
+    #[must_use]
+    pub fn path(&self, chat: &'static str, anthropic: &'static str) -> &'static str {
+        match (self.from, chat) {
+            (Format::OpenaiChat, _) => chat,
+            (Format::Anthropic, _) => anthropic,
+            (Format::OpenaiResponses, "reasoning_effort") => "reasoning.effort",
+            (Format::OpenaiResponses, "response_format") => "text.format",
+            (Format::OpenaiResponses, "messages") => "input",
+            (Format::OpenaiResponses, "cache_control") => "prompt_cache_breakpoint",
+            (Format::OpenaiResponses, "verbosity") => "text.verbosity",
+            (Format::OpenaiResponses, _) => chat,
+        }
+    }
+
+    /// The value of a field of the vendor's own.
+    #[must_use]
+    pub fn twin(&self, name: &str) -> Option<&Twin<'_>> {
+        self.twins.iter().find(|twin| twin.name == name)
+    }
+
+    /// Reports what does not go to another vendor.
+    pub fn leave_twins(&self, losses: &mut Losses) {
+        for twin in &self.twins {
+            if let Some(why) = twin.why {
+                losses.at(twin.at, why);
+            }
+        }
+    }
+
+    /// Whether any tool goes on to another vendor; reports those that are offered to their own only.
+    pub fn sends_tools(&self, losses: &mut Losses) -> bool {
+        let mut sends = false;
+        for tool in &self.tools {
+            match tool {
+                Tool::Foreign { at, offered: Some(why), .. } => losses.at(*at, why),
+                Tool::Foreign { offered: None, .. } | Tool::Function(_) => sends = true,
+            }
+        }
+        sends
     }
 
     /// Checks that every call is answered in the user turn after it, and that nothing else is answered there: what all
@@ -138,6 +197,9 @@ impl Prompt<'_> {
     }
 }
 
+/// Why a call cannot be asked for where every tool was its vendor's own.
+pub const NONE_LEFT: &str = "a call is asked for, and no tool is left that could be called here";
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Role {
     System,
@@ -160,6 +222,8 @@ pub struct Block<'a> {
     pub kind: BlockKind<'a>,
     /// A prompt-cache breakpoint stands after it.
     pub cache: Option<Cache>,
+    /// How closely an image is to be looked at, as OpenAI's formats ask.
+    pub detail: Option<JsonStr<'a>>,
     /// The byte of the request where it begins.
     pub at: usize,
 }
@@ -167,7 +231,7 @@ pub struct Block<'a> {
 impl<'a> Block<'a> {
     #[must_use]
     pub fn new(kind: BlockKind<'a>, at: usize) -> Self {
-        Self { kind, cache: None, at }
+        Self { kind, cache: None, detail: None, at }
     }
 
     fn call_id(&self) -> Option<Cow<'_, str>> {
@@ -259,6 +323,8 @@ pub enum Tool<'a> {
         name: Option<JsonStr<'a>>,
         json: Json<'a>,
         at: usize,
+        /// Why it can be left out elsewhere: the answer is one without it too. `None`: it cannot.
+        offered: Option<&'static str>,
     },
 }
 
@@ -271,6 +337,18 @@ pub struct Function<'a> {
     pub strict: Option<bool>,
     pub cache: Option<Cache>,
     pub at: usize,
+    /// The group it stands in, where a format has groups; `name` tells both.
+    pub group: Option<Group<'a>>,
+    /// It is given a text: `schema` has one argument for it, `input`.
+    pub text: bool,
+}
+
+/// A tool's place in a group of tools.
+#[derive(Clone, Debug)]
+pub struct Group<'a> {
+    pub namespace: JsonStr<'a>,
+    /// Its name there.
+    pub name: JsonStr<'a>,
 }
 
 #[derive(Clone, Debug)]

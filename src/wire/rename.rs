@@ -1,7 +1,7 @@
 //! Puts another model name into a reply that otherwise goes through untouched (`rewrite_model`).
 //!
-//! Replies name their model at the top level, Anthropic's first stream event one level down, in `message`. Whatever
-//! else is called `model` is content and stays.
+//! Replies name their model at the top level; of streams, Anthropic's first event one level down, in `message`, and events
+//! of OpenAI's Responses in `response`. Whatever else is called `model` is content and stays.
 
 use std::ops::Range;
 
@@ -48,7 +48,7 @@ fn find(text: &str) -> Result<Option<Range<usize>>, JsonError> {
             return Ok(Some(from..from + name.literal().len() + 2));
         }
         let value = cursor.skip()?;
-        if key.is("message") && kind == Kind::Object {
+        if (key.is("message") || key.is("response")) && kind == Kind::Object {
             let inner = find(value.as_str())?;
             return Ok(inner.map(|at| from + at.start..from + at.end));
         }
@@ -75,6 +75,10 @@ mod tests {
         check(
             "event: message_start\r\ndata:{\"type\":\"message_start\",\"message\":{\"model\":\"x\"}}\r\n\r\n",
             Some("event: message_start\r\ndata:{\"type\":\"message_start\",\"message\":{\"model\":\"mine\"}}\r\n\r\n"),
+        );
+        check(
+            "data: {\"type\":\"response.created\",\"response\":{\"id\":\"r\",\"model\":\"x\"}}\n\n",
+            Some("data: {\"type\":\"response.created\",\"response\":{\"id\":\"r\",\"model\":\"mine\"}}\n\n"),
         );
         check("data: {\"delta\":{\"model\":\"x\"}}\n\n", None);
         check("data: [DONE]\n\n", None);

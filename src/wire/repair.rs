@@ -62,6 +62,55 @@ pub(super) fn anthropic(body: &str) -> Vec<Edit> {
     edits
 }
 
+/// Responses: an output item for each call, right after the calls or the outputs they have.
+pub(super) fn openai_responses(body: &str) -> Vec<Edit> {
+    let items = items(body).unwrap_or_default();
+    let answered: Vec<&Cow<'_, str>> = items.iter().flat_map(|item| &item.results).collect();
+    let mut edits = Vec::new();
+    for item in items.iter().filter(|item| item.calls.iter().any(|id| !answered.contains(&id))) {
+        let said: String = item
+            .calls
+            .iter()
+            .map(|id| format!(",{{\"type\":\"function_call_output\",\"call_id\":{},\"output\":\"\"}}", quoted(id)))
+            .collect();
+        insert(&mut edits, item.end, said);
+    }
+    edits
+}
+
+/// The items of a request's input, as far as calls and outputs go.
+fn items(body: &str) -> Result<Vec<Message<'_>>, JsonError> {
+    let mut cursor = Cursor::new(body);
+    let mut found = Vec::new();
+    cursor.object()?;
+    while let Some(key) = cursor.key()? {
+        if !key.is("input") || cursor.peek()? != Kind::Array {
+            cursor.skip()?;
+            continue;
+        }
+        cursor.array()?;
+        while cursor.item()? {
+            let (mut kind, mut id) = (Cow::default(), None);
+            cursor.object()?;
+            while let Some(key) = cursor.key()? {
+                match (key.decode().as_ref(), cursor.peek()?) {
+                    ("type", Kind::Str) => kind = owned(&mut cursor)?,
+                    ("call_id", Kind::Str) => id = Some(owned(&mut cursor)?),
+                    _ => drop(cursor.skip()?),
+                }
+            }
+            let mut item = Message { end: cursor.passed(), ..Message::default() };
+            match kind.as_ref() {
+                "function_call" => item.calls.extend(id),
+                "function_call_output" => item.results.extend(id),
+                _ => {}
+            }
+            found.push(item);
+        }
+    }
+    Ok(found)
+}
+
 fn missing<'m, 'a: 'm>(
     message: &'m Message<'a>,
     answers: impl Iterator<Item = &'m Message<'a>> + Clone + 'm,

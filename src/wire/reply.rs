@@ -1,5 +1,6 @@
 //! A whole answer is the fold of its events, so JSON and SSE share one mapping and cannot disagree.
 
+use crate::wire::Format;
 use crate::wire::event::{Delta, Event, Open, Sink, Stop, Usage};
 use crate::wire::fault::Fault;
 use crate::wire::json::{Json, JsonStr};
@@ -41,6 +42,7 @@ pub enum ReplyBlock<'a> {
     },
     /// As it was opened, and what was added to it since: only its own format knows how.
     Foreign {
+        from: Format,
         kind: JsonStr<'a>,
         json: Json<'a>,
         more: Vec<Json<'a>>,
@@ -61,7 +63,7 @@ impl<'a> Sink<'a> for Reply<'a> {
                 Open::Thinking => ReplyBlock::Thinking { text: JsonStr::default(), signature: None },
                 Open::RedactedThinking { data } => ReplyBlock::RedactedThinking { data },
                 Open::ToolUse { id, name } => ReplyBlock::ToolUse { id, name, args: Args::Text(JsonStr::default()) },
-                Open::Foreign { kind, json } => ReplyBlock::Foreign { kind, json, more: Vec::new() },
+                Open::Foreign { from, kind, json } => ReplyBlock::Foreign { from, kind, json, more: Vec::new() },
             }),
             Event::Delta(delta) => {
                 if let Some(block) = self.blocks.last_mut() {

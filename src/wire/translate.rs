@@ -26,10 +26,7 @@ pub fn request(
     prompt.stream = stream.unwrap_or(prompt.stream);
     let mut out = Vec::with_capacity(body.len() + 256);
     let mut memory = (to.codec().encode_request)(&prompt, target, &mut out, losses)?;
-    memory.model = prompt.model.decode().into_owned();
-    memory.include_usage = prompt.include_usage;
-    memory.legacy_functions = prompt.legacy_functions;
-    memory.hide_thinking = prompt.hide_thinking;
+    memory.note(&mut prompt);
     memory.think_tags = target.quirks.think_tags;
     if from.codec().needs_usage {
         memory.input_estimate = tokens::estimate(body, to);

@@ -82,7 +82,8 @@ impl List {
 
     /// Values a field may have: at least two where there is a choice, the most ordinary first.
     pub fn values(&self, line: &Listed) -> Vec<Value> {
-        if let Some(kind) = kind_of(&line.path) {
+        let is_tag = |kind: &&str| line.types.iter().any(|word| word.trim_matches('"') == *kind);
+        if let Some(kind) = kind_of(&line.path).filter(is_tag) {
             return vec![json!(kind)];
         }
         let is_fixed = |types: &[String]| matches!(types, [only] if only.starts_with('"'));
@@ -119,6 +120,8 @@ impl List {
                     }
                 }
                 "list:string" => values.extend([json!(["s1"]), json!(["s2"])]),
+                "list:any" => values.extend([json!([{"k": 1}]), json!([{"k": 2}])]),
+                "list:number" => values.extend([json!([0.25]), json!([0.5])]),
                 "list:int" => values.extend([json!([7]), json!([8])]),
                 word => match word.strip_prefix("list:") {
                     Some(word) => values.push(json!([serde_json::from_str::<Value>(word).unwrap()])),
@@ -132,8 +135,7 @@ impl List {
     /// A body that holds the field at a path with a value (or, with `None`, all around it but not the field itself).
     pub fn with(&self, path: &str, value: Option<&Value>) -> Value {
         let parts: Vec<&str> = path.split('.').collect();
-        let root = if self.has_events() { 1 } else { 0 };
-        self.build(&parts, root, value)
+        self.build(&parts, self.event_parts(path), value)
     }
 
     fn build(&self, parts: &[&str], depth: usize, value: Option<&Value>) -> Value {
@@ -160,10 +162,39 @@ impl List {
 
     /// Paths begin with the event.
     fn has_events(&self) -> bool {
-        self.kind == "stream" && self.format == Format::Anthropic
+        self.kind == "stream" && self.format != Format::OpenaiChat
     }
 
-    /// The rows, in the order in which they count.
+    /// The formats it is converted to.
+    pub fn targets(&self) -> impl Iterator<Item = Format> {
+        let from = self.format;
+        Format::ALL.into_iter().filter(move |to| *to != from)
+    }
+
+    /// Whether a stream with this event in it breaks.
+    pub fn is_error(&self, path: &str) -> bool {
+        matches!(self.event_of(path), "error" | "response.failed")
+    }
+
+    /// The event a path begins with.
+    pub fn event_of<'p>(&self, path: &'p str) -> &'p str {
+        let parts = self.event_parts(path);
+        path.match_indices('.').nth(parts.saturating_sub(1)).map_or(path, |(end, _)| &path[..end])
+    }
+
+    /// How many parts of a path name the event: its name has dots in OpenAI's Responses.
+    fn event_parts(&self, path: &str) -> usize {
+        let longest = self
+            .objects
+            .keys()
+            .filter(|object| !object.contains(['[', '(']) && path.starts_with(&format!("{object}.")));
+        let event = longest
+            .filter(|object| self.lines.contains_key(&format!("{object}.type")))
+            .min_by_key(|object| object.len());
+        if self.has_events() { event.map_or(1, |event| event.split('.').count()) } else { 0 }
+    }
+
+    /// The rows that are for every way, in the order in which they count.
     pub fn tables(&self) -> Vec<&'static Field> {
         let fields = &self.format.codec().fields;
         match self.kind {
@@ -171,6 +202,21 @@ impl List {
             "reply" => fields.reply.iter().collect(),
             _ => fields.stream.iter().collect(),
         }
+    }
+
+    /// Those that are for the way to one format only.
+    pub fn particular(&self, to: Format) -> Vec<&'static Field> {
+        let rows = self.format.codec().fields.towards(to).flat_map(|towards| match self.kind {
+            "request" => towards.request,
+            "reply" => towards.reply,
+            _ => towards.stream,
+        });
+        rows.collect()
+    }
+
+    /// All rows on the way to one format, in the order in which they count.
+    pub fn tables_towards(&self, to: Format) -> Vec<&'static Field> {
+        [self.particular(to), self.tables()].concat()
     }
 }
 
@@ -184,7 +230,17 @@ const SAMPLES: &[(&str, &str)] = &[
         "input_schema",
         r#"[{"type":"object","properties":{},"required":[],"additionalProperties":false},{"type":"object"}]"#,
     ),
-    ("parameters", r#"[{"type":"object"},{"type":"object","title":"t"}]"#),
+    (
+        "parameters",
+        r#"[{"type":"object","properties":{},"required":[],"additionalProperties":false},{"type":"object","title":"t","properties":{},"required":[],"additionalProperties":false}]"#,
+    ),
+    (
+        "format(json_schema).schema",
+        r#"[{"type":"object","properties":{},"required":[],"additionalProperties":false},{"type":"object","properties":{"a":{"type":"string"}},"required":["a"],"additionalProperties":false}]"#,
+    ),
+    ("tool_choice(allowed_tools).tools", r#"[[{"type":"function","name":"s1"}],[{"type":"function","name":"s2"}]]"#),
+    ("output[reasoning].summary", r#"[[],[{"type":"summary_text","text":"s1"}]]"#),
+    ("usage.input_tokens", "[1000,2000]"),
     (
         "json_schema.schema",
         r#"[{"type":"object","properties":{},"additionalProperties":false},{"type":"object","properties":{"a":{"type":"string"}},"required":["a"],"additionalProperties":false}]"#,
@@ -209,6 +265,25 @@ const SAMPLES: &[(&str, &str)] = &[
     ("error.error.type", r#"["invalid_request_error","overloaded_error"]"#),
     ("error.type", r#"["invalid_request_error","rate_limit_error"]"#),
     ("error.code", r#"["rate_limit_exceeded","context_length_exceeded"]"#),
+    ("output_index", "[0]"),
+    ("content_index", "[0]"),
+    ("summary_index", "[0]"),
+    ("created.response", RESPONSES),
+    ("in_progress.response", RESPONSES),
+    ("queued.response", RESPONSES),
+    ("completed.response", COMPLETED),
+    ("incomplete.response", INCOMPLETE),
+    ("failed.response", FAILED),
+    ("output_item.added.item", CALLS),
+    ("output_item.done.item", CALLS),
+    ("max_output_tokens", "[5000,6000]"),
+    ("reasoning.effort", r#"["high","low"]"#),
+    ("input[message].role", r#"["user","assistant","developer"]"#),
+    ("input[function_call].arguments", r#"["{\"a\":1}","{\"a\":2}"]"#),
+    ("input_image].image_url", r#"["https://a.b/c.png","data:image/png;base64,iVBORw0KGgo="]"#),
+    ("input_file].file_data", r#"["data:application/pdf;base64,JVBERi0x","data:text/plain;base64,YWJj"]"#),
+    ("output[function_call].arguments", r#"["{\"a\":1}","{\"a\":2}"]"#),
+    ("incomplete_details.reason", r#"["max_output_tokens","content_filter"]"#),
     ("content_block_start.index", "[0]"),
     ("content_block_delta.index", "[0]"),
     ("content_block_stop.index", "[0]"),
@@ -230,3 +305,9 @@ pub fn kind_of(path: &str) -> Option<&str> {
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
+
+const RESPONSES: &str = r#"[{"id":"resp_1","object":"response","created_at":7,"model":"m","status":"in_progress","output":[],"tools":[],"tool_choice":"auto","parallel_tool_calls":true},{"id":"resp_2","object":"response","created_at":8,"model":"n","status":"in_progress","output":[],"tools":[],"tool_choice":"auto","parallel_tool_calls":true}]"#;
+const COMPLETED: &str = r#"[{"id":"resp_1","object":"response","created_at":7,"model":"m","status":"completed","output":[],"usage":{"input_tokens":1,"output_tokens":2,"total_tokens":3}},{"id":"resp_1","object":"response","created_at":7,"model":"m","status":"completed","output":[],"usage":{"input_tokens":2,"output_tokens":3,"total_tokens":5}}]"#;
+const INCOMPLETE: &str = r#"[{"id":"resp_1","object":"response","created_at":7,"model":"m","status":"incomplete","output":[],"incomplete_details":{"reason":"max_output_tokens"}},{"id":"resp_1","object":"response","created_at":7,"model":"m","status":"incomplete","output":[],"incomplete_details":{"reason":"content_filter"}}]"#;
+const FAILED: &str = r#"[{"id":"resp_1","object":"response","created_at":7,"model":"m","status":"failed","output":[],"error":{"code":"server_error","message":"one"}},{"id":"resp_1","object":"response","created_at":7,"model":"m","status":"failed","output":[],"error":{"code":"server_error","message":"two"}}]"#;
+const CALLS: &str = r#"[{"type":"function_call","id":"s1","call_id":"c1","name":"s1","arguments":"{}"},{"type":"function_call","id":"s1","call_id":"c1","name":"s2","arguments":"{}"}]"#;

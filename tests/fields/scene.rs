@@ -37,14 +37,14 @@ pub type Said = (String, String);
 type Outcome = Result<(String, Vec<Said>), Said>;
 
 /// What is seen of each value of a field.
-pub fn observe(list: &List, line: &Listed) -> Vec<(Value, Seen)> {
+pub fn observe(list: &List, line: &Listed, to: Format) -> Vec<(Value, Seen)> {
     let values: Vec<Value> = list.values(line).into_iter().filter(|value| !is_container(list, line, value)).collect();
-    let base = absent(list, line, &values).and_then(|path| outcome(list, path, None).ok());
+    let base = absent(list, line, &values).and_then(|path| outcome((list, to), path, None).ok());
     let outcomes: Vec<(Value, String, Outcome)> = values
         .into_iter()
         .map(|value| {
             let at = place(list, &line.path, &value);
-            let outcome = outcome(list, &line.path, Some(&value));
+            let outcome = outcome((list, to), &line.path, Some(&value));
             (value, at, outcome)
         })
         .collect();
@@ -102,10 +102,10 @@ pub fn is_near(place: &str, at: &str) -> bool {
     is_within(at, place) || std::iter::once(place).chain(members).any(|inner| is_within(inner, at))
 }
 
-fn outcome(list: &List, path: &str, value: Option<&Value>) -> Outcome {
+fn outcome((list, to): (&List, Format), path: &str, value: Option<&Value>) -> Outcome {
     let mut body = list.with(path, value);
     accompany(path, &mut body);
-    let (from, to) = (list.format, other(list.format));
+    let from = list.format;
     match list.kind {
         "request" => request(from, to, &scene(list, body).0),
         "reply" => {
@@ -113,13 +113,34 @@ fn outcome(list: &List, path: &str, value: Option<&Value>) -> Outcome {
             told.map(|(out, usage)| (format!("{} {usage:?}", String::from_utf8(out).unwrap()), Vec::new()))
                 .map_err(|fault| (String::new(), fault.message))
         }
-        _ => stream(from, to, &frames(list, path, body), path.starts_with("error")),
+        _ => stream(from, to, &frames(list, path, body), list.is_error(path)),
     }
 }
+
+/// A schema that arguments can be held to.
+const STRICT: &str = r#"{"type":"object","properties":{},"required":[],"additionalProperties":false}"#;
 
 /// What has to stand beside fields so that they mean something: part of the fields' path, and where to put what.
 const COMPANIONS: &[(&str, &str, &str)] = &[
     ("", "/messages/0/content", r#""s1""#),
+    ("input[function_call_output]", "/input/0/call_id", r#""s1""#),
+    ("content[input_image]", "/input/0/content/0/image_url", r#""https://a.b/c.png""#),
+    ("output[input_image]", "/input/0/output/0/image_url", r#""https://a.b/c.png""#),
+    ("content[input_file]", "/input/0/content/0/file_data", r#""data:application/pdf;base64,JVBERi0x""#),
+    ("output[input_file]", "/input/0/output/0/file_data", r#""data:application/pdf;base64,JVBERi0x""#),
+    ("content[output_text]", "/input/0/role", r#""assistant""#),
+    ("content[refusal]", "/input/0/role", r#""assistant""#),
+    ("output[reasoning].id", "/output/0/encrypted_content", r#""s1""#),
+    ("tools[namespace].t", "/tools/0/description", r#""""#),
+    ("tools[namespace].tools[function].strict", "/tools/0/tools/0/parameters", STRICT),
+    ("tools[function].function.strict", "/tools/0/function/parameters", STRICT),
+    ("incomplete_details.reason", "/status", r#""incomplete""#),
+    (
+        "tool_choice(allowed_tools).type",
+        "/tool_choice/tools",
+        r#"[{"type":"function","name":"s1"},{"type":"function","name":"s2"}]"#,
+    ),
+    ("tool_choice(allowed_tools).mode", "/tool_choice/tools", r#"[{"type":"function","name":"s1"}]"#),
     ("content[file]", "/messages/0/content/0/file/file_data", r#""data:application/pdf;base64,JVBERi0x""#),
     (
         "response_format(json_schema)",
@@ -152,7 +173,8 @@ fn accompany(path: &str, body: &mut Value) {
     let own = if path.starts_with("message_delta.") { own.replacen("/message_delta", "", 1) } else { own };
     for (part, pointer, value) in COMPANIONS.iter().filter(|(part, ..)| path.contains(part)) {
         let (parent, key) = pointer.rsplit_once('/').unwrap();
-        let is_other = *part == "content[file]" && path.ends_with("file_id");
+        let is_file = part.ends_with("file]") || part.ends_with("input_image]");
+        let is_other = is_file && (path.ends_with("file_id") || path.ends_with("file_url"));
         if own.starts_with(pointer) || is_other {
             continue;
         }
@@ -174,7 +196,7 @@ fn place_of(path: &str, before: usize) -> String {
     let mut place = String::new();
     for (part, depth) in path.split('.').zip(0..) {
         let name = part.split(['[', '(', '{']).next().unwrap();
-        let index = if depth == 0 && name == "messages" { before } else { 0 };
+        let index = if depth == 0 && matches!(name, "messages" | "input") { before } else { 0 };
         place.push_str(if depth == 0 { "" } else { "." });
         place.push_str(name);
         match part[name.len()..].chars().next() {
@@ -184,13 +206,6 @@ fn place_of(path: &str, before: usize) -> String {
         }
     }
     place
-}
-
-fn other(format: Format) -> Format {
-    match format {
-        Format::OpenaiChat => Format::Anthropic,
-        Format::Anthropic => Format::OpenaiChat,
-    }
 }
 
 fn memory() -> Memory {
@@ -218,7 +233,8 @@ fn request(from: Format, to: Format, body: &Value) -> Outcome {
     let mut losses = Losses::default();
     match translate::request((from, to), &body, None, &target, &mut losses) {
         Ok((out, memory)) => {
-            let memory = Memory { input_estimate: 0, ..memory };
+            // What the answer repeats goes nowhere.
+            let memory = Memory { input_estimate: 0, echo: None, ..memory };
             let losses = losses.iter().map(|loss| (loss.place.path(&body), loss.why.to_owned())).collect();
             Ok((format!("{} {memory:?}", String::from_utf8(out).unwrap()), losses))
         }
@@ -254,26 +270,54 @@ fn stream(from: Format, to: Format, frames: &[Value], is_error: bool) -> Outcome
 /// speaks. Also tells how many messages now stand before its own.
 fn scene(list: &List, mut body: Value) -> (Value, usize) {
     let root = body.as_object_mut().unwrap();
-    let own = root.get("messages").and_then(|m| m.get(0)).cloned().unwrap_or_default();
+    let list_of = if list.format == Format::OpenaiResponses { "input" } else { "messages" };
+    if list.format == Format::OpenaiResponses {
+        root.entry("model").or_insert_with(|| json!("m"));
+        root.entry("input").or_insert_with(|| json!([{"role": "user", "content": "go on"}]));
+    }
+    let own = root.get(list_of).and_then(|m| m.get(0)).cloned().unwrap_or_default();
     let (before, after) = match list.format {
         Format::OpenaiChat => around_chat(&own),
+        Format::OpenaiResponses => around_responses(&own),
         Format::Anthropic => around_anthropic(&own, root),
     };
     let count = before.len();
-    if let Some(Value::Array(messages)) = root.get_mut("messages") {
+    if let Some(Value::Array(messages)) = root.get_mut(list_of) {
         messages.splice(0..0, before);
         messages.extend(after);
     }
     let needs_tools =
         ["tool_choice", "parallel_tool_calls", "function_call"].iter().any(|name| root.contains_key(*name));
     if needs_tools && !root.contains_key("tools") && !root.contains_key("functions") {
-        let tool = match list.format {
-            Format::OpenaiChat => json!({"type": "function", "function": {"name": "s1"}}),
-            Format::Anthropic => json!({"name": "s1", "input_schema": {"type": "object"}}),
+        let tools = match list.format {
+            Format::OpenaiChat => json!([{"type": "function", "function": {"name": "s1"}}]),
+            Format::OpenaiResponses => json!([{"type": "function", "name": "s1"}, {"type": "function", "name": "s2"}]),
+            Format::Anthropic => json!([{"name": "s1", "input_schema": {"type": "object"}}]),
         };
-        root.insert("tools".into(), json!([tool]));
+        root.insert("tools".into(), tools);
     }
     (body, count)
+}
+
+fn around_responses(own: &Value) -> (Vec<Value>, Vec<Value>) {
+    let user = json!({"role": "user", "content": "go on"});
+    let (kind, id) = (own["type"].as_str().unwrap_or_default(), &own["call_id"]);
+    match kind {
+        "function_call_output" => {
+            (vec![user, json!({"type": "function_call", "call_id": id, "name": "s1", "arguments": "{}"})], vec![])
+        }
+        "custom_tool_call_output" => {
+            (vec![user, json!({"type": "custom_tool_call", "call_id": id, "name": "s1", "input": "x"})], vec![])
+        }
+        "function_call" => (vec![user], vec![json!({"type": "function_call_output", "call_id": id, "output": "r"})]),
+        "custom_tool_call" => {
+            (vec![user], vec![json!({"type": "custom_tool_call_output", "call_id": id, "output": "r"})])
+        }
+        // What it thought comes before what it said.
+        "reasoning" => (vec![user.clone()], vec![json!({"role": "assistant", "content": "t"}), user]),
+        _ if own["role"] == "user" => (vec![], vec![]),
+        _ => (vec![user.clone()], vec![user]),
+    }
 }
 
 fn around_chat(own: &Value) -> (Vec<Value>, Vec<Value>) {
@@ -365,7 +409,10 @@ fn frames(list: &List, path: &str, body: Value) -> Vec<Value> {
         }
         return frames;
     }
-    let event = path.split('.').next().unwrap();
+    let event = list.event_of(path);
+    if list.format == Format::OpenaiResponses {
+        return frames_of_responses(event, body);
+    }
     let start = json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
         "model": "m", "content": [], "stop_reason": null, "stop_sequence": null,
         "usage": {"input_tokens": 1, "output_tokens": 1}}});
@@ -389,5 +436,40 @@ fn frames(list: &List, path: &str, body: Value) -> Vec<Value> {
         "message_delta" => vec![start, body, over],
         "message_stop" => vec![start, ending, body],
         _ => vec![start, body, ending, over],
+    }
+}
+
+fn frames_of_responses(event: &str, body: Value) -> Vec<Value> {
+    let response = |status: &str| {
+        json!({"id": "resp_1", "object": "response", "created_at": 7, "model": "m", "status": status, "output": [],
+            "tools": [], "tool_choice": "auto", "parallel_tool_calls": true, "usage": null})
+    };
+    let created = json!({"type": "response.created", "sequence_number": 0, "response": response("in_progress")});
+    let mut completed = json!({"type": "response.completed", "sequence_number": 9, "response": response("completed")});
+    completed["response"]["usage"] = json!({"input_tokens": 1, "output_tokens": 1, "total_tokens": 2});
+    let added = |item: Value| json!({"type": "response.output_item.added", "sequence_number": 1, "output_index": 0, "item": item});
+    let message =
+        added(json!({"type": "message", "id": "s1", "role": "assistant", "status": "in_progress", "content": []}));
+    let thought = added(json!({"type": "reasoning", "id": "s1", "summary": []}));
+    let call = |kind: &str| {
+        added(json!({"type": kind, "id": "s1", "call_id": "c1", "name": "s1", "arguments": "", "input": ""}))
+    };
+    let part = |part: Value| {
+        json!({"type": "response.content_part.added", "sequence_number": 2, "item_id": "s1", "output_index": 0,
+            "content_index": 0, "part": part})
+    };
+    let text = part(json!({"type": "output_text", "text": "", "annotations": []}));
+    let refusal = part(json!({"type": "refusal", "refusal": ""}));
+    let is = |begin: &str| event.strip_prefix("response.").is_some_and(|rest| rest.starts_with(begin));
+    match event {
+        "response.created" => vec![body, completed],
+        "response.completed" | "response.incomplete" | "response.failed" | "error" => vec![created, body],
+        _ if is("content_part") => vec![created, message, body, completed],
+        _ if is("output_text") => vec![created, message, text, body, completed],
+        _ if is("refusal") => vec![created, message, refusal, body, completed],
+        _ if is("reasoning") => vec![created, thought, body, completed],
+        _ if is("function_call") => vec![created, call("function_call"), body, completed],
+        _ if is("custom_tool_call") => vec![created, call("custom_tool_call"), body, completed],
+        _ => vec![created, body, completed],
     }
 }

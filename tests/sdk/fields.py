@@ -37,8 +37,20 @@ LIST = os.path.join(HERE, "fields.txt")
 TAGS = ("type", "role")
 LEAVES = {str: "string", int: "int", float: "number", bool: "bool", object: "any", Any: "any", type(None): "null"}
 LEAVES |= {datetime.datetime: "string", datetime.date: "string"}
-# Members whose content is listed elsewhere: a tool under `tools`, the blocks a stream begins with under `reply`.
-ELSEWHERE = {"(tool_definition).definition": "any", "message_start.message.content": "list:any"}
+# Members whose content is listed elsewhere: a tool under `tools`, what a stream's events hold of a reply under `reply`.
+ELSEWHERE = {
+    "(tool_definition).definition": "any",
+    "message_start.message.content": "list:any",
+    "input[tool_search_output].tools": "list:any",
+    "input[additional_tools].tools": "list:any",
+    ".response": "any",
+    "output_item.added.item": "any",
+    "output_item.done.item": "any",
+    "output[tool_search_output].tools": "list:any",
+    "output[additional_tools].tools": "list:any",
+}
+# What a reply repeats of its request.
+ECHO = {("openai_responses", "reply"): {"instructions": "any", "tools": "list:any", "prompt": "any", "text": "any"}}
 # Python's own ways to hand over a file: never JSON.
 PYTHONS = (bytes, os.PathLike, typing.IO)
 
@@ -107,8 +119,9 @@ def words(tp: Any) -> set[str]:
 class Walk:
     """Goes through the types and gathers lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, echo: dict[str, str]) -> None:
         self.lines: Lines = {}
+        self.echo = echo
 
     def object(self, classes: list[Any], path: str, above: tuple[Any, ...]) -> None:
         """An object of any of these types: the stable one and the beta one, or such as no tag tells apart."""
@@ -118,7 +131,8 @@ class Walk:
             found = [row[name] for row in rows if name in row]
             line = self.lines.setdefault(here, Line())
             line.required = len(found) == len(rows) and all(required for _, required in found)
-            if word := next((word for end, word in ELSEWHERE.items() if here.endswith(end)), None):
+            word = next((word for end, word in ELSEWHERE.items() if here.endswith(end)), self.echo.get(here))
+            if word:
                 line.types.add(word)
             else:
                 self.value([tp for tp, _ in found], here, line, (*above, *classes))
@@ -167,8 +181,8 @@ def is_one(classes: list[Any]) -> bool:
     return all("anthropic" in cls.__module__ and "role" in members(cls) for cls in classes)
 
 
-def listed(roots: list[Any], is_stream: bool) -> Lines:
-    walk = Walk()
+def listed(roots: list[Any], is_stream: bool, echo: dict[str, str]) -> Lines:
+    walk = Walk(echo)
     classes = [cls for root in roots for cls in alternatives(root)]
     events = {kind: None for cls in classes for kind in tags(cls, "type")} if is_stream else {}
     for event in events:
@@ -185,6 +199,8 @@ def sdk() -> dict[tuple[str, str], list[Any]]:
     from anthropic.types.beta import message_create_params as beta
     from openai.types.chat import ChatCompletion, ChatCompletionChunk
     from openai.types.chat import completion_create_params as chat
+    from openai.types.responses import Response, ResponseStreamEvent
+    from openai.types.responses import response_create_params as responses
 
     return {
         ("anthropic", "request"): [create.MessageCreateParams, beta.MessageCreateParams],
@@ -193,13 +209,16 @@ def sdk() -> dict[tuple[str, str], list[Any]]:
         ("openai_chat", "request"): [chat.CompletionCreateParams],
         ("openai_chat", "reply"): [ChatCompletion],
         ("openai_chat", "stream"): [ChatCompletionChunk],
+        ("openai_responses", "request"): [responses.ResponseCreateParams],
+        ("openai_responses", "reply"): [Response],
+        ("openai_responses", "stream"): [ResponseStreamEvent],
     }
 
 
 def text() -> str:
     out = []
     for (form, kind), roots in sdk().items():
-        for path, line in sorted(listed(roots, kind == "stream").items()):
+        for path, line in sorted(listed(roots, kind == "stream", ECHO.get((form, kind), {})).items()):
             is_open = "string" in line.types
             shapes = sorted(shape for shape in line.types if not (is_open and shape.startswith('"')))
             words = [form, kind, path, "|".join(shapes), "required" if line.required else ""]

@@ -17,7 +17,9 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-KINDS = [f"{api}-{what}" for api in ("openai-chat", "anthropic-messages") for what in ("request", "response", "stream")]
+APIS = ("openai-chat", "anthropic-messages", "openai-responses")
+# What was written, and the format it was recorded in.
+KINDS = [(f"{to}-{what}", of) for to in APIS for what in ("request", "response", "stream") for of in APIS if of != to]
 # Fields that the SDKs' types lack and providers and clients of that format agree on all the same.
 ALLOWED = "reasoning_content,reasoning_details,annotations"
 
@@ -32,7 +34,7 @@ def validate(options: argparse.Namespace, kind: str, *paths: str) -> dict[str, l
 
 
 def known() -> dict[tuple[str, str], str]:
-    """(kind, recording) -> reason."""
+    """(kind, recording) -> reason. The kind is that of what was written."""
     entries = {}
     with open(os.path.join(HERE, "known.txt"), encoding="utf-8") as file:
         for line in file:
@@ -42,14 +44,13 @@ def known() -> dict[tuple[str, str], str]:
     return entries
 
 
-def excuse(options: argparse.Namespace, rows: dict[str, dict], kind: str, recording: str) -> str | None:
+def excuse(options: argparse.Namespace, rows: dict[str, dict], kind: tuple[str, str], recording: str) -> str | None:
     """Why a recording cannot convert well, if it is the recording's own fault."""
     row = rows[recording]
     if (row.get("status") or 200) >= 400:
         return f"the provider answered {row['status']}"
-    other = {"openai-chat": "anthropic-messages", "anthropic-messages": "openai-chat"}
-    api, what = kind.rsplit("-", 1)
-    problems = validate(options, f"{other[api]}-{what}", os.path.join(options.corpus, recording))
+    what = kind[0].rsplit("-", 1)[1]
+    problems = validate(options, f"{kind[1]}-{what}", os.path.join(options.corpus, recording))
     errors = [p for found in problems.values() for p in found if p["sev"] == "error"]
     return f"the recording has it too: {errors[0]['msg']}" if errors else None
 
@@ -64,8 +65,8 @@ def main() -> int:
         rows = {row["file"]: row for row in map(json.loads, index)}
     entries, met = known(), set()
     passed = failed = 0
-    for kind in KINDS:
-        folder = os.path.join(options.converted, kind)
+    for kind, of in KINDS:
+        folder = os.path.join(options.converted, kind, of)
         found = validate(options, kind, folder)
         fine = excused = 0
         for path, problems in sorted(found.items()):
@@ -73,7 +74,7 @@ def main() -> int:
                 fine += 1
                 continue
             recording = os.path.basename(path).replace("~", "/")
-            why = excuse(options, rows, kind, recording) if (kind, recording) in entries else None
+            why = excuse(options, rows, (kind, of), recording) if (kind, recording) in entries else None
             if why:
                 met.add((kind, recording))
                 excused += 1
@@ -85,7 +86,7 @@ def main() -> int:
             for p in problems[:6]:
                 print(f"    {p['sev']}: {p['path']}: {p['msg']} [{p['rule']}]")
         passed += fine
-        print(f"{kind}: {len(found)} converted, {fine} fit the SDK's types, {excused} known")
+        print(f"{kind} from {of}: {len(found)} converted, {fine} fit the SDK's types, {excused} known")
         if not found:
             failed += 1
             print(f"  FAILED: {folder} holds nothing")

@@ -54,6 +54,7 @@ impl Setup {
     pub fn provider_with(self, name: &str, format: Format, upstream: &Upstream, more: &Value) -> Self {
         let (path, header, value, compatible) = match format {
             Format::OpenaiChat => ("/v1/chat/completions", "Authorization", "Bearer {api_key}", "openai"),
+            Format::OpenaiResponses => ("/v1/responses", "Authorization", "Bearer {api_key}", "openai_responses"),
             Format::Anthropic => ("/v1/messages", "x-api-key", "{api_key}", "anthropic"),
         };
         let mut file = json!({

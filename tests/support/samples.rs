@@ -1,4 +1,4 @@
-//! Requests, replies and streams of both formats, as their vendors write them.
+//! Requests, replies and streams of every format, as their vendors write them.
 
 use model_proxy::wire::Format;
 
@@ -6,6 +6,7 @@ use super::http::Reply;
 
 pub const CHAT: &str = "/v1/chat/completions";
 pub const MESSAGES: &str = "/v1/messages";
+pub const RESPONSES: &str = "/v1/responses";
 
 pub const CHAT_REQUEST: &str = r#"{"model":"m","messages":[{"role":"user","content":"Hello"}]}"#;
 pub const CHAT_STREAM_REQUEST: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"Hello"}]}"#;
@@ -13,9 +14,14 @@ pub const MESSAGES_REQUEST: &str = r#"{"model":"m","max_tokens":64,"messages":[{
 pub const MESSAGES_STREAM_REQUEST: &str =
     r#"{"model":"m","max_tokens":64,"stream":true,"messages":[{"role":"user","content":"Hello"}]}"#;
 
+pub const RESPONSES_REQUEST: &str = r#"{"model":"m","input":[{"role":"user","content":"Hello"}]}"#;
+pub const RESPONSES_STREAM_REQUEST: &str = r#"{"model":"m","stream":true,"input":[{"role":"user","content":"Hello"}]}"#;
+
 pub const CHAT_REPLY: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"upstream-model","choices":[{"index":0,"message":{"role":"assistant","content":"Good day. \u00e9 😀","refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13},"system_fingerprint":"fp_1","x_unknown":1.0e2}"#;
 
 pub const MESSAGES_REPLY: &str = r#"{"id":"msg_1","type":"message","role":"assistant","model":"upstream-model","content":[{"type":"text","text":"Good day. \u00e9 😀"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":9,"output_tokens":4},"x_unknown":1.0e2}"#;
+
+pub const RESPONSES_REPLY: &str = r#"{"id":"resp_1","object":"response","created_at":1700000000,"status":"completed","error":null,"incomplete_details":null,"instructions":null,"model":"upstream-model","output":[{"id":"msg_1","type":"message","status":"completed","role":"assistant","content":[{"type":"output_text","text":"Good day. \u00e9 😀","annotations":[],"logprobs":[]}]}],"parallel_tool_calls":true,"tool_choice":"auto","tools":[],"usage":{"input_tokens":9,"input_tokens_details":{"cached_tokens":0,"cache_write_tokens":0},"output_tokens":4,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":13},"x_unknown":1.0e2}"#;
 
 pub const CHAT_STREAM: &str = concat!(
     ": a comment\n\n",
@@ -49,7 +55,29 @@ pub const MESSAGES_STREAM: &str = concat!(
     "\n\n",
 );
 
-const CHAT_ERROR: &str = r#"{"error":{"message":"WORDS","type":"TYPE","param":null,"code":null}}"#;
+pub const RESPONSES_STREAM: &str = concat!(
+    "event: response.created\n",
+    r#"data: {"type":"response.created","sequence_number":0,"response":{"id":"resp_1","object":"response","created_at":1700000000,"status":"in_progress","error":null,"incomplete_details":null,"model":"upstream-model","output":[],"parallel_tool_calls":true,"tool_choice":"auto","tools":[],"usage":null}}"#,
+    "\n\nevent: response.output_item.added\n",
+    r#"data: {"type":"response.output_item.added","sequence_number":1,"output_index":0,"item":{"id":"msg_1","type":"message","status":"in_progress","role":"assistant","content":[]}}"#,
+    "\n\nevent: response.content_part.added\n",
+    r#"data: {"type":"response.content_part.added","sequence_number":2,"item_id":"msg_1","output_index":0,"content_index":0,"part":{"type":"output_text","text":"","annotations":[],"logprobs":[]}}"#,
+    "\n\nevent: response.output_text.delta\n",
+    r#"data: {"type":"response.output_text.delta","sequence_number":3,"item_id":"msg_1","output_index":0,"content_index":0,"delta":"Good ","logprobs":[]}"#,
+    "\n\nevent: response.output_text.delta\r\n",
+    r#"data: {"type":"response.output_text.delta","sequence_number":4,"item_id":"msg_1","output_index":0,"content_index":0,"delta":"day. é 😀","logprobs":[],"x_unknown":1.0e2}"#,
+    "\r\n\r\nevent: response.output_text.done\n",
+    r#"data: {"type":"response.output_text.done","sequence_number":5,"item_id":"msg_1","output_index":0,"content_index":0,"text":"Good day. é 😀","logprobs":[]}"#,
+    "\n\nevent: response.content_part.done\n",
+    r#"data: {"type":"response.content_part.done","sequence_number":6,"item_id":"msg_1","output_index":0,"content_index":0,"part":{"type":"output_text","text":"Good day. é 😀","annotations":[],"logprobs":[]}}"#,
+    "\n\nevent: response.output_item.done\n",
+    r#"data: {"type":"response.output_item.done","sequence_number":7,"output_index":0,"item":{"id":"msg_1","type":"message","status":"completed","role":"assistant","content":[{"type":"output_text","text":"Good day. é 😀","annotations":[],"logprobs":[]}]}}"#,
+    "\n\nevent: response.completed\n",
+    r#"data: {"type":"response.completed","sequence_number":8,"response":{"id":"resp_1","object":"response","created_at":1700000000,"status":"completed","error":null,"incomplete_details":null,"model":"upstream-model","output":[{"id":"msg_1","type":"message","status":"completed","role":"assistant","content":[{"type":"output_text","text":"Good day. é 😀","annotations":[],"logprobs":[]}]}],"parallel_tool_calls":true,"tool_choice":"auto","tools":[],"usage":{"input_tokens":9,"input_tokens_details":{"cached_tokens":0,"cache_write_tokens":0},"output_tokens":4,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":13}}}"#,
+    "\n\n",
+);
+
+const OPENAI_ERROR: &str = r#"{"error":{"message":"WORDS","type":"TYPE","param":null,"code":null}}"#;
 const MESSAGES_ERROR: &str = r#"{"type":"error","error":{"type":"TYPE","message":"WORDS"},"request_id":"req_1"}"#;
 
 /// One format with all its samples, for tests that hold for every format.
@@ -63,7 +91,7 @@ pub struct Side {
     pub stream: &'static str,
 }
 
-pub const SIDES: [Side; 2] = [
+pub const SIDES: [Side; 3] = [
     Side {
         format: Format::OpenaiChat,
         path: CHAT,
@@ -80,17 +108,28 @@ pub const SIDES: [Side; 2] = [
         reply: MESSAGES_REPLY,
         stream: MESSAGES_STREAM,
     },
+    Side {
+        format: Format::OpenaiResponses,
+        path: RESPONSES,
+        request: RESPONSES_REQUEST,
+        stream_request: RESPONSES_STREAM_REQUEST,
+        reply: RESPONSES_REPLY,
+        stream: RESPONSES_STREAM,
+    },
 ];
 
 impl Side {
-    /// The other one.
+    /// Another one.
     pub fn other(&self) -> Self {
-        if self.format == Format::OpenaiChat { SIDES[1] } else { SIDES[0] }
+        match self.format {
+            Format::Anthropic => SIDES[0],
+            Format::OpenaiChat | Format::OpenaiResponses => SIDES[1],
+        }
     }
 
     pub fn error(&self, kind: &str, message: &str) -> String {
         let form = match self.format {
-            Format::OpenaiChat => CHAT_ERROR,
+            Format::OpenaiChat | Format::OpenaiResponses => OPENAI_ERROR,
             Format::Anthropic => MESSAGES_ERROR,
         };
         form.replace("TYPE", kind).replace("WORDS", message)
@@ -112,6 +151,7 @@ impl Side {
     pub fn has_ended_well(&self, stream: &str) -> bool {
         match self.format {
             Format::OpenaiChat => stream.contains("[DONE]"),
+            Format::OpenaiResponses => stream.contains("response.completed"),
             Format::Anthropic => stream.contains("message_stop"),
         }
     }
@@ -120,6 +160,10 @@ impl Side {
     pub fn error_event(&self, kind: &str, message: &str) -> String {
         match self.format {
             Format::OpenaiChat => format!("data: {}\n\n", self.error(kind, message)),
+            Format::OpenaiResponses => {
+                let error = self.error(kind, message).replacen('{', r#"{"type":"error","sequence_number":9,"#, 1);
+                format!("event: error\ndata: {error}\n\n")
+            }
             Format::Anthropic => format!("event: error\ndata: {}\n\n", self.error(kind, message)),
         }
     }

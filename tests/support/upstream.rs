@@ -354,6 +354,8 @@ impl Upstream {
             ("/v1/chat/completions", true) => Script::stream(samples::CHAT_STREAM),
             ("/v1/messages", false) => Script::json(200, samples::MESSAGES_REPLY),
             ("/v1/messages", true) => Script::stream(samples::MESSAGES_STREAM),
+            ("/v1/responses", false) => Script::json(200, samples::RESPONSES_REPLY),
+            ("/v1/responses", true) => Script::stream(samples::RESPONSES_STREAM),
             _ => Script::json(404, r#"{"error":{"message":"no such path here","type":"not_found"}}"#),
         })
     }

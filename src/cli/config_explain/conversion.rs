@@ -24,7 +24,7 @@ pub(super) enum Lane {
         here: Vec<Group>,
         here_refused: Vec<Group>,
         /// Every row of the tables.
-        rows: Vec<&'static Field>,
+        rows: Vec<Field>,
     },
 }
 
@@ -59,11 +59,15 @@ fn verbatim(target: &Target<'_>) -> Lane {
 
 fn translated(formats: (Format, Format), target: &Target<'_>) -> Lane {
     let fields = formats.0.codec().fields;
-    let rows: Vec<&Field> = fields.request.iter().chain(fields.inside).collect();
+    let here = |row: &Field| Field { fate: row.fate_towards(formats.0, formats.1), ..*row };
+    let (particular, own) = (fields.towards(formats.1).flat_map(|towards| towards.request), fields.request);
+    let differs = |row: &&Field| fields.towards(formats.1).flat_map(|t| t.request).all(|other| other.name != row.name);
+    let top: Vec<Field> = own.iter().filter(differs).chain(particular).map(here).collect();
+    let rows: Vec<Field> = top.iter().copied().chain(fields.inside.iter().map(here)).collect();
     let mut counts = Counts::default();
     for row in &rows {
         match row.fate {
-            Fate::Carry => counts.carried += 1,
+            Fate::Carry | Fate::Twin(_) | Fate::QuietTwin(_) => counts.carried += 1,
             Fate::Drop(_) => counts.dropped += 1,
             Fate::Ignore(_) => counts.ignored += 1,
             Fate::Refuse(_) => counts.refused += 1,
@@ -71,7 +75,7 @@ fn translated(formats: (Format, Format), target: &Target<'_>) -> Lane {
     }
     let (mut dropped, mut refused) = (Vec::new(), Vec::new());
     // What is refused costs the client its answer, wherever it stands; what is dropped inside is told by `--fields`.
-    for row in fields.request {
+    for row in &top {
         if let Fate::Drop(why) = row.fate {
             add(&mut dropped, why, shown(row.name));
         }
@@ -98,7 +102,7 @@ fn add(groups: &mut Vec<Group>, why: &str, field: String) {
 /// What becomes of a field, as `docs/FIELDS.md` calls it, and why.
 pub(super) fn fate(field: &Field) -> (&'static str, &'static str) {
     match field.fate {
-        Fate::Carry => ("carried", ""),
+        Fate::Carry | Fate::Twin(_) | Fate::QuietTwin(_) => ("carried", ""),
         Fate::Drop(why) => ("dropped", why),
         Fate::Ignore(why) => ("without effect", why),
         Fate::Refuse(why) => ("refused", why),
@@ -106,7 +110,7 @@ pub(super) fn fate(field: &Field) -> (&'static str, &'static str) {
 }
 
 /// A row's name where it stands without those before it, of which the first that fits counts.
-fn alone(name: &str, before: &[&Field]) -> String {
+fn alone(name: &str, before: &[Field]) -> String {
     match name.strip_suffix("[*]") {
         Some(list)
             if before.iter().any(|row| row.name.strip_prefix(list).is_some_and(|rest| rest.starts_with('['))) =>

@@ -128,7 +128,7 @@ fn groups(text: &mut String, name: &str, groups: &[Group]) {
     }
 }
 
-fn every(text: &mut String, rows: &[&Field]) {
+fn every(text: &mut String, rows: &[Field]) {
     for row in rows {
         let (fate, why) = fate(row);
         let why = if why.is_empty() { String::new() } else { format!(" ({why})") };

@@ -1,6 +1,6 @@
 //! What is configured, and what comes of it.
 
-use crate::cli::flags::{CONFIG, Command, ENV_FILE, Flag, TABLE_OR_JSON};
+use crate::cli::flags::{CONFIG, Command, ENV_FILE, FORMATS, Flag, TABLE_OR_JSON};
 use crate::cli::{
     config_explain, config_init, config_list, config_schema, config_show, config_validate, convert, route_test,
 };
@@ -83,12 +83,7 @@ pub(super) const CONFIG_EXPLAIN: Command = Command {
            and, for this route, from requests that are converted to see. Ends with 1 if there is no such model.",
     takes: "MODEL",
     options: &[
-        Flag::value(
-            "from",
-            "FORMAT",
-            "the format of the client's requests, openai_chat or anthropic; without it both are told",
-        )
-        .of(&["openai_chat", "anthropic"]),
+        Flag::value("from", "FORMAT", "the format of the client's requests; without it all are told").of(FORMATS),
         Flag::switch(
             "fields",
             "list every field of the format with its fate, not only what a client is likely to notice",
@@ -122,7 +117,7 @@ pub(super) const ROUTE_TEST: Command = Command {
             "pretend that each route that needs a key has N of them, whatever the environment holds",
         ),
         Flag::value("from", "FORMAT", "the client's format, in which it is told of errors")
-            .of(&["openai_chat", "anthropic"])
+            .of(FORMATS)
             .default("openai_chat"),
         TABLE_OR_JSON,
         CONFIG,
@@ -140,7 +135,7 @@ pub(super) const ROUTE_TEST: Command = Command {
 pub(super) const CONVERT: Command = Command {
     words: &["convert"],
     does: "say a request, a reply or a stream in another format",
-    more: "FORMAT is openai_chat or anthropic. Reads FILE, or standard input without one or with -. The result goes to \
+    more: "FORMAT is openai_chat, openai_responses or anthropic. Reads FILE, or standard input without one or with -. The result goes to \
            stdout and is what the server would send; the same format again is read and written, where the server \
            passes it on as it came. What a request loses goes to stderr, a line each: path, colon, why. \
            Ends with 0 if it was converted; with 1 if not: a request that cannot be said in the other format, and \
@@ -150,9 +145,8 @@ pub(super) const CONVERT: Command = Command {
            refused by the model or its provider.",
     takes: "[FILE]",
     options: &[
-        Flag::value("from", "FORMAT", "the format FILE is in: of an answer, the upstream's")
-            .of(&["openai_chat", "anthropic"]),
-        Flag::value("to", "FORMAT", "the format wanted: of an answer, the client's").of(&["openai_chat", "anthropic"]),
+        Flag::value("from", "FORMAT", "the format FILE is in: of an answer, the upstream's").of(FORMATS),
+        Flag::value("to", "FORMAT", "the format wanted: of an answer, the client's").of(FORMATS),
         Flag::switch("reply", "FILE is a whole reply, or an error's body"),
         Flag::switch("stream", "FILE is an event stream as it came over the wire"),
         Flag::value(

@@ -64,7 +64,7 @@ fn block<'a>(cursor: &mut Cursor<'a>, place: Where, losses: &mut Losses) -> Resu
         Some(known) => known,
         None => (BlockKind::Foreign { kind, json: whole.skip()? }, None),
     };
-    Ok(Block { kind, cache, at })
+    Ok(Block { cache, ..Block::new(kind, at) })
 }
 
 /// What a block's reader found: the block, and the cache breakpoint on it.

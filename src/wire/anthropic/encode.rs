@@ -11,7 +11,7 @@ use ring::digest::{SHA256, digest};
 use crate::wire::json::{Json, JsonStr, Writer};
 use crate::wire::loss::{Losses, Refusal};
 use crate::wire::prompt::{Block, BlockKind, Cache, Choice, Output, Prompt, Thinking, Tier, Tool};
-use crate::wire::{Format, Memory, Target};
+use crate::wire::{Memory, Target};
 
 use super::names::{Ids, legal_name};
 use super::reasoning::Reasoning;
@@ -324,6 +324,7 @@ impl<'p> Body<'p, '_> {
     }
 
     fn tier(&mut self, w: &mut Writer<'_>) {
+        self.prompt.leave_twins(self.losses);
         if let Some(tier) = self.prompt.tier
             && self.sends("service_tier", "service_tier")
         {
@@ -407,8 +408,5 @@ fn has_email(text: &str) -> bool {
 
 /// A field's path as the client knows it: the same thing is called differently in each format.
 pub(super) fn at_field(prompt: &Prompt<'_>, chat: &'static str, anthropic: &'static str) -> &'static str {
-    match prompt.from {
-        Format::OpenaiChat => chat,
-        Format::Anthropic => anthropic,
-    }
+    prompt.path(chat, anthropic)
 }

@@ -10,7 +10,7 @@
 use crate::wire::event::{Delta, Event, Open, Stop, Usage};
 use crate::wire::json::{Json, JsonStr, Writer};
 use crate::wire::prompt::Args;
-use crate::wire::{Memory, StreamEncoder};
+use crate::wire::{Format, Memory, StreamEncoder};
 
 use super::names::Envelope;
 use super::{fault, reply, usage};
@@ -131,7 +131,7 @@ impl Encoder {
                 });
                 Block::Tool { empty: true }
             }
-            Open::Foreign { kind, json } if reply::is_native(kind) => {
+            Open::Foreign { from: Format::Anthropic, json, .. } => {
                 begin(self.next, out, |w| {
                     w.json(json);
                 });

@@ -1,9 +1,46 @@
 //! The fate of every field: of the official types, of their betas, and of what older versions and other clouds put into
 //! the body. See [`Fields`].
 
-use crate::wire::loss::{Field, Fields};
+use crate::wire::Format;
+use crate::wire::loss::{Field, Fields, Towards};
 
-pub(super) static ALL: Fields = Fields { request: REQUEST, inside: INSIDE, reply: REPLY, stream: STREAM };
+pub(super) static ALL: Fields = Fields {
+    request: REQUEST,
+    inside: INSIDE,
+    reply: REPLY,
+    stream: STREAM,
+    towards: &[Towards {
+        to: Format::OpenaiResponses,
+        request: TO_RESPONSES,
+        reply: REPLY_TO_RESPONSES,
+        stream: STREAM_TO_RESPONSES,
+    }],
+};
+
+/// What is another fate on the way to OpenAI's Responses.
+const TO_RESPONSES: &[Field] = &[
+    Field::drop("stop_sequences", "this format takes no stop sequences"),
+    Field::drop("top_k", "this format does not have it"),
+    Field::drop("system[].cache_control", MARK),
+    Field::carry("messages[].content[image].cache_control"),
+    Field::carry("messages[].content[image].cache_control.type|ttl"),
+    Field::carry("messages[].content[tool_result].content[image].cache_control"),
+    Field::carry("messages[].content[tool_result].content[image].cache_control.type|ttl"),
+    Field::drop("messages[].content[thinking]", "thinking that this vendor did not seal is not taken back"),
+    Field::carry("**.content[document].source(url).type|url"),
+    Field::drop("**.content[document].context", "what a document is about has no place here"),
+];
+
+const REPLY_TO_RESPONSES: &[Field] =
+    &[Field::drop("content[text].citations", "a citation here holds the words it cites, under a seal")];
+
+const STREAM_TO_RESPONSES: &[Field] = &[
+    Field::drop(
+        "content_block_start.content_block(text).citations",
+        "a citation here holds the words it cites, under a seal",
+    ),
+    Field::drop("content_block_delta.delta(citations_delta)", "a citation here holds the words it cites, under a seal"),
+];
 
 /// The field that asks for a conversation kept by the server. The gateway knows its refusal by this place and adds
 /// the details that make an SDK go on without (CLIENTS.md, fact 5).
@@ -102,7 +139,7 @@ const INSIDE: &[Field] = &[
     Field::carry("**.source(base64).type|media_type|data"),
     Field::carry("**.content[image].source(url).type|url"),
     Field::refuse("**.content[document].source(url)", "this model takes no documents by URL"),
-    Field::refuse("**.source(file)", "a file kept by another vendor cannot be read by this model"),
+    Field::refuse("**.source(file)", "a file kept by another vendor cannot be read here"),
     Field::carry("**.source(text).data"),
     Field::drop("**.source(text)", PLAIN),
     Field::carry("**.source(content).content"),
@@ -208,7 +245,7 @@ const STREAM: &[Field] = &[
 
 const MARK: &str = "this provider takes no cache breakpoint there";
 const PLAIN: &str = "a document of text becomes plain text";
-const FOREIGN: &str = "cannot be carried to this model";
+const FOREIGN: &str = "has no counterpart on this route";
 pub(super) const CITATIONS: &str = "citations have no place in other formats";
 const NAMED: &str = "the client is told the name it asked for";
 const SEALED: &str = "where a citation stands in the text tells what it cites";

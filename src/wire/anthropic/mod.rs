@@ -43,6 +43,7 @@ pub(super) static CODEC: Codec = Codec {
     name: "anthropic",
     fields: &fields::ALL,
     probes: probes::PROBES,
+    needed: crate::wire::probe::MESSAGES,
     decode_request: request::decode,
     encode_request: encode::encode,
     decode_reply: reply::decode,

@@ -1,12 +1,12 @@
 //! Whole replies: read into the events a stream of the same answer would give, and written from their fold
 //! (CONVERSION 6, 7, 10.3).
 
-use crate::wire::Memory;
 use crate::wire::event::{Delta, Event, Open, Reason, Sink, Stop, Usage};
 use crate::wire::fault::Fault;
 use crate::wire::json::{Cursor, Json, JsonError, JsonStr, Kind, Writer};
 use crate::wire::prompt::Args;
 use crate::wire::reply::{Reply, ReplyBlock};
+use crate::wire::{Format, Memory};
 
 use super::names::{Envelope, made_up_id, message_id};
 use super::{kind_of, usage, word};
@@ -233,7 +233,7 @@ impl<'a> Piece<'a> {
                     None => return Err(Fault::garbage("the upstream called a tool without naming it")),
                 }
             }
-            _ => Open::Foreign { kind: self.kind.clone(), json: self.json.clone() },
+            _ => Open::Foreign { from: Format::Anthropic, kind: self.kind.clone(), json: self.json.clone() },
         })
     }
 
@@ -362,8 +362,9 @@ fn write_block(block: &ReplyBlock<'_>, memory: &Memory, w: &mut Writer<'_>) -> b
             w.end_object();
             return true;
         }
-        ReplyBlock::Foreign { kind, json, more } => {
-            if is_native(kind) {
+        // Another format's would break a strict client.
+        ReplyBlock::Foreign { from, json, more, .. } => {
+            if *from == Format::Anthropic {
                 write_native(json, more, w);
             }
         }
@@ -458,12 +459,4 @@ fn whole_json(text: &JsonStr<'_>) -> Option<Json<'static>> {
 pub(super) fn is_native_citation(citation: &Json<'_>) -> bool {
     let kind = kind_of(&citation.cursor());
     kind.ok().flatten().is_some_and(|kind| kind.literal().ends_with("_location"))
-}
-
-/// Whether a block only its own format knows is one of ours. Another format's would break a strict client.
-pub(super) fn is_native(kind: &JsonStr<'_>) -> bool {
-    let kind = kind.decode();
-    kind.ends_with("_tool_result")
-        || matches!(kind.as_ref(), "server_tool_use" | "mcp_tool_use" | "mcp_tool_listing" | "container_upload")
-        || matches!(kind.as_ref(), "compaction" | "fallback")
 }

@@ -265,7 +265,9 @@ fn beyond(key: &str, cursor: &mut Cursor<'_>, losses: &mut Losses) -> Result<(),
         Some((name, Fate::Drop(why))) => losses.field(name, why),
         Some((name, Fate::Refuse(why))) => return Err(Refusal::field(name, why)),
         Some((_, Fate::Ignore(_))) => {}
-        Some((_, Fate::Carry)) => debug_assert!(false, "{key} is carried, so `field` reads it"),
+        Some((_, Fate::Carry | Fate::Twin(_) | Fate::QuietTwin(_))) => {
+            debug_assert!(false, "{key} is carried, so `field` reads it");
+        }
         None => losses.at(at, "not a field of this format as the proxy knows it"),
     }
     Ok(())
@@ -390,7 +392,7 @@ fn tools<'a>(cursor: &mut Cursor<'a>, losses: &mut Losses) -> Result<Vec<Tool<'a
         let tool = match kind_of(cursor)? {
             Some(kind) if !kind.is("custom") => {
                 let name = tool_name(&mut cursor.clone())?;
-                Tool::Foreign { kind, name, json: cursor.skip()?, at }
+                Tool::Foreign { kind, name, json: cursor.skip()?, at, offered: None }
             }
             _ => Tool::Function(function(cursor, at, losses)?),
         };
@@ -435,7 +437,9 @@ fn function<'a>(cursor: &mut Cursor<'a>, at: usize, losses: &mut Losses) -> Resu
         Ok(true)
     })?;
     match name {
-        Some(name) if !name.is_empty() => Ok(Function { name, description, schema, strict, cache: breakpoint, at }),
+        Some(name) if !name.is_empty() => {
+            Ok(Function { name, description, schema, strict, cache: breakpoint, at, group: None, text: false })
+        }
         _ => Err(Refusal::at(at, "name: needed in every tool")),
     }
 }

@@ -13,7 +13,7 @@ use super::schema;
 impl Body<'_, '_> {
     /// Writes `tools` and `tool_choice`, or neither.
     pub(super) fn tools(&mut self, structure: &Structure<'_>, w: &mut Writer<'_>) -> Result<(), Refusal> {
-        if self.prompt.tools.is_empty() && !matches!(structure, Structure::Tool { .. }) {
+        if !self.prompt.sends_tools(self.losses) && !matches!(structure, Structure::Tool { .. }) {
             return self.no_tools(w);
         }
         let mut seen: HashSet<String> = HashSet::with_capacity(self.prompt.tools.len());
@@ -21,9 +21,13 @@ impl Body<'_, '_> {
         for tool in &self.prompt.tools {
             let name = match tool {
                 Tool::Function(function) => Some(self.function(function, w)?),
-                Tool::Foreign { kind, name, json, at } => {
+                Tool::Foreign { offered: Some(_), .. } => None,
+                Tool::Foreign { kind, name, json, at, .. } => {
                     if self.prompt.from != Format::Anthropic {
-                        let message = format!("tools of type `{}` do not exist on this route", kind.decode());
+                        let message = format!(
+                            "the tool `{}` is its own vendor's and cannot be offered to this model",
+                            kind.decode()
+                        );
                         return Err(Refusal::at(*at, message));
                     }
                     w.json(json);

@@ -27,7 +27,10 @@ struct Run<'p> {
 impl<'p> Body<'p, '_> {
     pub(super) fn messages(&mut self, w: &mut Writer<'_>) -> Result<(), Refusal> {
         if self.prompt.turns.iter().all(|turn| turn.role == Role::System) {
-            return Err(Refusal::field("messages", "messages: at least one user message is required"));
+            return Err(Refusal::field(
+                self.prompt.path("messages", "messages"),
+                "at least one user message is required",
+            ));
         }
         let mut turns = self.prompt.turns.as_slice();
         while let Some((last, before)) = turns.split_last()
@@ -64,7 +67,7 @@ impl<'p> Body<'p, '_> {
         }
         self.instruct(&mut run, true, w)?;
         if w.is_at_start() {
-            return Err(Refusal::field("messages", "messages: there is nothing in them to send"));
+            return Err(Refusal::field(self.prompt.path("messages", "messages"), "there is nothing in them to send"));
         }
         w.end_array();
         unanswered(&run.calls, &HashMap::new())
@@ -213,7 +216,7 @@ impl<'p> Body<'p, '_> {
                 self.losses.at(last.at, "white space at the end of the answer's beginning is cut");
             }
             if !cut.is_empty() {
-                return Some(Block { kind: BlockKind::Text(JsonStr::quoted(cut)), cache: last.cache, at: last.at });
+                return Some(Block { cache: last.cache, ..Block::new(BlockKind::Text(JsonStr::quoted(cut)), last.at) });
             }
         }
         None

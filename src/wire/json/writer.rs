@@ -91,6 +91,12 @@ impl<'o> Writer<'o> {
         self
     }
 
+    /// Writes members the caller has spelled out, each with a comma before it.
+    pub fn members(&mut self, members: &str) -> &mut Self {
+        self.out.extend_from_slice(members.as_bytes());
+        self
+    }
+
     pub fn int(&mut self, n: u64) -> &mut Self {
         self.before();
         let mut digits = [0_u8; 20];

@@ -8,6 +8,7 @@
 //! start ─▶ (thinking │ text │ call …)* ─▶ finished ─▶ end          fault: from anywhere
 //! ```
 
+use crate::wire::Format;
 use crate::wire::event::{Delta, Event, Open, Reason, Sink, Stop, Usage};
 use crate::wire::fault::Fault;
 use crate::wire::json::{Json, JsonStr, Kind};
@@ -229,7 +230,7 @@ impl Answer {
 
     /// Content no other format has a word for.
     pub(super) fn foreign<'a>(&mut self, kind: JsonStr<'a>, json: Json<'a>, sink: &mut dyn Sink<'a>) {
-        self.lone(Open::Foreign { kind, json }, sink);
+        self.lone(Open::Foreign { from: Format::OpenaiChat, kind, json }, sink);
     }
 
     /// Takes a fragment of a call.

@@ -1,8 +1,61 @@
 //! The fate of every field: of the official types, and of those extensions that are understood. See [`Fields`].
 
-use crate::wire::loss::{Field, Fields};
+use crate::wire::Format;
+use crate::wire::loss::{Field, Fields, Towards};
 
-pub(super) static ALL: Fields = Fields { request: REQUEST, inside: INSIDE, reply: REPLY, stream: STREAM };
+pub(super) static ALL: Fields = Fields {
+    request: REQUEST,
+    inside: INSIDE,
+    reply: REPLY,
+    stream: STREAM,
+    towards: &[Towards {
+        to: Format::OpenaiResponses,
+        request: TO_RESPONSES,
+        reply: REPLY_TO_TWIN,
+        stream: REPLY_TO_TWIN,
+    }],
+};
+
+/// What is another fate on the way to OpenAI's Responses.
+const TO_RESPONSES: &[Field] = &[
+    Field::drop("stop", "this format takes no stop sequences"),
+    Field::drop("top_k", "this format does not have it"),
+    Field::carry("messages[assistant].refusal"),
+    Field::carry("messages[assistant].content[refusal].type|refusal"),
+    Field::drop("messages[assistant].content[thinking]", UNSEALED),
+    Field::drop("messages[assistant].content[redacted_thinking]", REDACTED),
+    Field::drop("messages[assistant].reasoning_content|reasoning", UNSEALED),
+    Field::drop("messages[assistant].reasoning_details[].data", REDACTED),
+    Field::drop("messages[assistant].reasoning_details[]", UNSEALED),
+    Field::drop("messages[assistant].thinking_blocks[redacted_thinking]", REDACTED),
+    Field::drop("messages[assistant].thinking_blocks[thinking]", UNSEALED),
+    Field::drop("messages[tool].is_error", "the format cannot mark an answer as an error: its words have to say it"),
+    Field::drop("messages[assistant].tool_calls[function].cache_control", MARK),
+    Field::drop("**[text].prompt_cache_breakpoint.ttl=\"12h\"", "kept for an hour, which is the longest"),
+    Field::drop("**[text].prompt_cache_breakpoint.ttl=\"30m\"", "kept for five minutes, as if nothing was said"),
+    Field::drop("messages[*].content[].prompt_cache_breakpoint.ttl=\"12h\"", "kept for an hour, which is the longest"),
+    Field::drop(
+        "messages[*].content[].prompt_cache_breakpoint.ttl=\"30m\"",
+        "kept for five minutes, as if nothing was said",
+    ),
+    Field::drop("messages[system].content[].prompt_cache_breakpoint", MARK),
+    Field::drop("messages[developer].content[].prompt_cache_breakpoint", MARK),
+    Field::drop("messages[assistant].content[text].prompt_cache_breakpoint", MARK),
+    Field::drop("tools[function].cache_control", MARK),
+    Field::drop("tools[function].function.cache_control", MARK),
+    Field::carry("response_format(json_object).type"),
+    Field::carry("response_format(json_schema).json_schema.name|strict"),
+];
+
+const UNSEALED: &str = "thinking that this vendor did not seal is not taken back";
+const REDACTED: &str = "redacted thinking means nothing to another vendor";
+const MARK: &str = "this provider takes no cache breakpoint there";
+
+/// The two formats' ids are the vendor's, in one form or the other.
+const REPLY_TO_TWIN: &[Field] = &[
+    Field::carry("id"),
+    Field::drop("choices[].stop_reason", "this format does not tell which sequence has stopped it"),
+];
 
 /// The top level. Whether a value says more than its absence is told in `request_in`.
 pub(super) const REQUEST: &[Field] = &[
@@ -34,16 +87,16 @@ pub(super) const REQUEST: &[Field] = &[
     Field::drop("seed", "no other format has it"),
     Field::drop("frequency_penalty", "no other format has it"),
     Field::drop("presence_penalty", "no other format has it"),
-    Field::drop("verbosity", "no other format has it"),
+    Field::twin("verbosity", "no other vendor's format has it"),
     Field::refuse("audio", "no other format speaks"),
     Field::refuse("modalities", "no other format answers in anything but text"),
     Field::refuse("web_search_options", "the search runs at the vendor; give the model a search tool instead"),
     Field::refuse("moderation", "the check runs at the vendor and would not be made"),
-    Field::ignore("metadata", "bookkeeping of the vendor"),
+    Field::quiet_twin("metadata", "bookkeeping of the vendor"),
     Field::ignore("store", "bookkeeping of the vendor"),
-    Field::ignore("prompt_cache_key", "caches differ by vendor"),
-    Field::ignore("prompt_cache_options", "caches differ by vendor"),
-    Field::ignore("prompt_cache_retention", "caches differ by vendor"),
+    Field::quiet_twin("prompt_cache_key", "caches differ by vendor"),
+    Field::quiet_twin("prompt_cache_options", "caches differ by vendor"),
+    Field::quiet_twin("prompt_cache_retention", "caches differ by vendor"),
     Field::ignore("prediction", "speeds the answer up, and changes nothing in it"),
 ];
 
@@ -62,10 +115,10 @@ const INSIDE: &[Field] = &[
     Field::drop("messages[*].name", "no other format names the author of a message"),
     Field::carry("messages[*].cache_control"),
     Field::carry("messages[tool].is_error"),
-    Field::drop("service_tier=\"fast\"", "the best tier there is can be asked for, and no more"),
-    Field::drop("service_tier=\"priority\"", "the best tier there is can be asked for, and no more"),
-    Field::drop("service_tier=\"flex\"", "no other format has this tier"),
-    Field::drop("service_tier=\"scale\"", "no other format has this tier"),
+    Field::twin("service_tier=\"fast\"", "the best tier there is can be asked for, and no more"),
+    Field::twin("service_tier=\"priority\"", "the best tier there is can be asked for, and no more"),
+    Field::twin("service_tier=\"flex\"", "no other vendor has this tier"),
+    Field::twin("service_tier=\"scale\"", "no other vendor has this tier"),
     Field::refuse("messages[user].content[input_audio]", "has no counterpart on this route"),
     Field::refuse("messages[user].content[video_url]", "has no counterpart on this route"),
     Field::carry("messages[assistant].content[refusal].refusal"),
@@ -83,7 +136,7 @@ const INSIDE: &[Field] = &[
     Field::carry("messages[assistant].content[redacted_thinking].data"),
     Field::carry("messages[*].content[image_url].image_url"),
     Field::carry("messages[*].content[image_url].image_url.url"),
-    Field::ignore("messages[*].content[image_url].image_url.detail", "how closely to look: nobody else asks"),
+    Field::quiet_twin("messages[*].content[image_url].image_url.detail", "how closely to look: nobody else asks"),
     Field::carry("messages[user].content[file].file"),
     Field::carry("messages[user].content[file].file.file_data|filename"),
     Field::refuse("messages[user].content[file].file.file_id", "a file kept by another vendor cannot be read here"),
@@ -96,7 +149,7 @@ const INSIDE: &[Field] = &[
     Field::ignore("stream_options.include_obfuscation", "padding of the vendor's own stream"),
     Field::carry("tools[function].type|function|cache_control"),
     Field::carry("tools[function].function.name|description|parameters|strict|cache_control"),
-    Field::refuse("tools[*]", "do not exist on this route"),
+    Field::refuse("tools[*]", "is its own vendor's and cannot be offered to this model"),
     Field::carry("functions[].name|description|parameters"),
     Field::carry("function_call.name"),
     Field::carry("tool_choice(function).type|function"),

@@ -11,6 +11,7 @@ use crate::wire::loss::{Losses, Refusal};
 use crate::wire::openai_chat::body::Detail;
 use crate::wire::openai_chat::parts_in;
 use crate::wire::openai_chat::request_in::{place, unknown};
+use crate::wire::openai_shared;
 use crate::wire::prompt::{Args, Block, BlockKind, Cache, Prompt, Role, Turn};
 
 /// Reads the list of messages into the prompt.
@@ -77,7 +78,7 @@ impl<'a> Message<'a> {
                 }
                 "reasoning_details" | "thinking_blocks" => message.details = Some(place(c)?),
                 "is_error" => message.is_error = c.opt_bool()?.unwrap_or(false),
-                "cache_control" => message.cache = parts_in::cache(c, losses)?,
+                "cache_control" => message.cache = openai_shared::cache(c, losses)?,
                 "audio" => {
                     return Err(Refusal::at(at, "audio of an earlier answer cannot be carried to this model"));
                 }
@@ -260,7 +261,7 @@ impl<'a> History<'a, '_> {
                 "id" => id = c.opt_str()?,
                 "type" => kind = c.opt_str()?,
                 "function" => function = Some(self.function(c)?),
-                "cache_control" => cache = parts_in::cache(c, self.losses)?,
+                "cache_control" => cache = openai_shared::cache(c, self.losses)?,
                 // The place in a list that is read in order.
                 "index" => {
                     c.skip()?;
@@ -278,7 +279,7 @@ impl<'a> History<'a, '_> {
         }
         let (name, input) = function.ok_or_else(|| Refusal::at(at, "a tool call needs a `function`"))?;
         let id = self.expect(id, &name, at)?;
-        Ok(Block { kind: BlockKind::ToolUse { id, name, input }, cache, at })
+        Ok(Block { cache, ..Block::new(BlockKind::ToolUse { id, name, input }, at) })
     }
 
     fn legacy_call(&mut self, c: &mut Cursor<'a>, at: usize) -> Result<Block<'a>, Refusal> {
@@ -343,7 +344,7 @@ impl<'a> History<'a, '_> {
         let mut content = self.content(&message)?;
         content.retain(|block| !matches!(&block.kind, BlockKind::Text(text) if text.is_empty()));
         let kind = BlockKind::ToolResult { id, content, is_error: message.is_error };
-        let block = Block { kind, cache: message.cache, at: message.at };
+        let block = Block { cache: message.cache, ..Block::new(kind, message.at) };
         if !self.open.has_turn {
             self.open.has_turn = true;
             self.prompt.turns.push(Turn { role: Role::User, blocks: Vec::new(), at: message.at });

@@ -7,11 +7,13 @@ use std::collections::HashMap;
 
 use crate::wire::Target;
 use crate::wire::caps::{Quirks, SystemRole};
+use crate::wire::data_url;
 use crate::wire::json::{JsonStr, Writer};
 use crate::wire::loss::{Losses, Refusal};
 use crate::wire::openai_chat::reply::spelled;
 use crate::wire::openai_chat::thinking_out::{Thought, replay};
 use crate::wire::openai_chat::{functions_out, names};
+use crate::wire::openai_shared;
 use crate::wire::prompt::{Args, Block, BlockKind, Cache, Prompt, Role, Source, Tool, Turn};
 
 /// Writes the `messages` of a request.
@@ -21,9 +23,9 @@ pub(super) fn encode(
     w: &mut Writer<'_>,
     losses: &mut Losses,
 ) -> Result<(), Refusal> {
-    let system = instructions(prompt, losses);
+    let system = openai_shared::instructions(prompt, losses);
     if loses_marks(prompt, target.quirks) {
-        losses.field("cache_control", "this provider takes no cache breakpoint there");
+        losses.field(prompt.path("cache_control", "cache_control"), "this provider takes no cache breakpoint there");
     }
     let quirks = target.quirks;
     let mut history =
@@ -62,31 +64,12 @@ pub(super) fn encode(
     history.unfold()?;
     history.w.end_array();
     match history.empty {
-        true => Err(Refusal::field("messages", "at least one message with content is required")),
+        true => {
+            Err(Refusal::field(prompt.path("messages", "messages"), "at least one message with content is required"))
+        }
         false => Ok(()),
     }
 }
-
-/// The instructions that are meant for the model.
-fn instructions<'p>(prompt: &'p Prompt<'_>, losses: &mut Losses) -> Vec<&'p Block<'p>> {
-    let mut system = Vec::new();
-    for block in &prompt.system {
-        let BlockKind::Text(text) = &block.kind else {
-            system.push(block);
-            continue;
-        };
-        if text.literal().trim_start().starts_with(BILLING) {
-            // It changes with every request, so the provider's cache would never be hit; and it is no instruction.
-            losses.at(block.at, "Claude Code's billing line means nothing to this provider and would spoil its cache");
-        } else if !text.is_blank() {
-            system.push(block);
-        }
-    }
-    system
-}
-
-/// How Claude Code's first system block begins.
-const BILLING: &str = "x-anthropic-billing-header:";
 
 struct History<'t, 'w, 'o, 'p> {
     target: &'t Target<'t>,
@@ -260,7 +243,11 @@ impl<'p> History<'_, '_, '_, 'p> {
             }
             BlockKind::Image(source) => {
                 let url = self.image(source, block.at)?;
-                self.w.key("type").word("image_url").key("image_url").object().key("url").lit(&url).end_object();
+                self.w.key("type").word("image_url").key("image_url").object().key("url").lit(&url);
+                if let Some(detail) = &block.detail {
+                    self.w.key("detail").lit(detail);
+                }
+                self.w.end_object();
             }
             BlockKind::Document { source: Source::Text(_), .. } => {
                 let text = text_of(block).unwrap_or_default();
@@ -300,13 +287,10 @@ impl<'p> History<'_, '_, '_, 'p> {
             return Err(Refusal::at(at, "this model takes no images"));
         }
         match source {
-            Source::Base64 { media_type, data } => match media_type.decode().as_ref() {
-                "image/jpeg" | "image/jpg" | "image/png" | "image/gif" | "image/webp" => data_url(media_type, data, at),
-                other => Err(Refusal::at(at, format!("an image must be jpeg, png, gif or webp, not `{other}`"))),
-            },
+            Source::Base64 { media_type, data } => data_url::write_image(media_type, data, at),
             Source::Url(url) => Ok(url.borrow()),
             Source::Text(_) | Source::File(_) => {
-                Err(Refusal::at(at, "a file kept by another vendor cannot be read by this model: send its bytes"))
+                Err(Refusal::at(at, "a file kept by another vendor cannot be read here: send its content"))
             }
         }
     }
@@ -317,7 +301,7 @@ impl<'p> History<'_, '_, '_, 'p> {
         }
         match source {
             Source::Base64 { media_type, data } if media_type.is_empty() || media_type.is("application/pdf") => {
-                data_url(&JsonStr::quote("application/pdf"), data, at)
+                data_url::write(&JsonStr::quote("application/pdf"), data, at)
             }
             Source::Base64 { media_type, .. } => {
                 let kind = media_type.decode();
@@ -326,7 +310,7 @@ impl<'p> History<'_, '_, '_, 'p> {
             Source::Url(_) => Err(Refusal::at(at, "this model takes no documents by URL: send their bytes")),
             Source::Text(text) => Ok(text.borrow()),
             Source::File(_) => {
-                Err(Refusal::at(at, "a file kept by another vendor cannot be read by this model: send its bytes"))
+                Err(Refusal::at(at, "a file kept by another vendor cannot be read here: send its content"))
             }
         }
     }
@@ -418,25 +402,6 @@ struct Said<'b> {
     calls: Vec<(&'b JsonStr<'b>, &'b JsonStr<'b>, &'b Args<'b>)>,
 }
 
-/// Base64 as both vendors take it; one of them would refuse anything else.
-fn data_url(media_type: &JsonStr<'_>, data: &JsonStr<'_>, at: usize) -> Result<JsonStr<'static>, Refusal> {
-    let text = data.decode();
-    let letters = text.trim_end_matches('=');
-    let is_letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
-    if letters.is_empty()
-        || text.len() - letters.len() > 2
-        || !text.len().is_multiple_of(4)
-        || !letters.bytes().all(is_letter)
-    {
-        return Err(Refusal::at(at, "the data is not base64"));
-    }
-    let mut url = JsonStr::quoted("data:");
-    url.push(media_type);
-    url.push(&JsonStr::quote(";base64,"));
-    url.push(data);
-    Ok(url)
-}
-
 /// The call that a block answers.
 fn answered<'b>(block: &'b Block<'_>) -> Option<&'b JsonStr<'b>> {
     if let BlockKind::ToolResult { id, .. } = &block.kind { Some(id) } else { None }
@@ -512,5 +477,5 @@ fn misplaced(block: &Block<'_>) -> Refusal {
 
 fn foreign(block: &Block<'_>) -> Refusal {
     let kind = if let BlockKind::Foreign { kind, .. } = &block.kind { kind.decode() } else { "unknown".into() };
-    Refusal::at(block.at, format!("content of type `{kind}` cannot be carried to this model"))
+    Refusal::at(block.at, format!("content of type `{kind}` has no counterpart on this route"))
 }

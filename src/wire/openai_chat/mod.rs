@@ -25,6 +25,7 @@ pub(super) static CODEC: Codec = Codec {
     name: "openai_chat",
     fields: &fields::ALL,
     probes: probes::PROBES,
+    needed: crate::wire::probe::MESSAGES,
     decode_request: request_in::decode,
     encode_request: request_out::encode,
     decode_reply: reply::decode,

@@ -3,9 +3,10 @@
 use data_encoding::BASE64;
 
 use crate::wire::data_url::{Payload, Span, is_data_url};
-use crate::wire::json::{Cursor, JsonError, JsonStr, Kind};
+use crate::wire::json::{Cursor, JsonStr, Kind};
 use crate::wire::loss::{Losses, Refusal};
 use crate::wire::openai_chat::request_in::unknown;
+use crate::wire::openai_shared;
 use crate::wire::prompt::{Block, BlockKind, Cache, Source};
 
 /// Reads content: a text, or a list of parts. An unknown part stays whole, for its own format only.
@@ -57,10 +58,11 @@ fn part<'a>(c: &mut Cursor<'a>, body: &'a str, losses: &mut Losses) -> Result<Bl
     let kind = part.kind.ok_or_else(|| Refusal::at(at, "a content part needs a `type`"))?;
     let word = kind.decode().into_owned();
     let place = |cursor: Option<Cursor<'a>>| cursor.ok_or_else(|| Refusal::at(at, format!("the part has no `{word}`")));
+    let mut detail = None;
     let block = match word.as_str() {
         "text" => BlockKind::Text(part.text.ok_or_else(|| Refusal::at(at, "the part has no `text`"))?),
         "refusal" => BlockKind::Refusal(part.text.unwrap_or_default()),
-        "image_url" => image(place(part.image)?, body, losses)?,
+        "image_url" => image(place(part.image)?, body, losses, &mut detail)?,
         "file" => file(place(part.file)?, body, losses)?,
         "thinking" => {
             let text = thoughts(place(part.thinking)?, losses)?;
@@ -69,13 +71,13 @@ fn part<'a>(c: &mut Cursor<'a>, body: &'a str, losses: &mut Losses) -> Result<Bl
         "redacted_thinking" => BlockKind::RedactedThinking { data: part.data.unwrap_or_default() },
         _ => {
             let json = start.clone().skip()?;
-            return Ok(Block { kind: BlockKind::Foreign { kind, json }, cache: part.cache, at });
+            return Ok(Block { cache: part.cache, ..Block::new(BlockKind::Foreign { kind, json }, at) });
         }
     };
     if let Some(odd) = part.odd {
         losses.at(odd, "not a member of this part");
     }
-    Ok(Block { kind: block, cache: part.cache, at })
+    Ok(Block { cache: part.cache, detail, ..Block::new(block, at) })
 }
 
 impl<'a> Part<'a> {
@@ -93,39 +95,14 @@ impl<'a> Part<'a> {
                 "thinking" => part.thinking = c.opt_skip()?.map(|_| start),
                 "signature" => part.signature = c.opt_str()?,
                 "data" => part.data = c.opt_str()?,
-                "cache_control" | "prompt_cache_breakpoint" => part.cache = cache(c, losses)?.or(part.cache),
+                "cache_control" | "prompt_cache_breakpoint" => {
+                    part.cache = openai_shared::cache(c, losses)?.or(part.cache);
+                }
                 _ => part.odd = c.opt_skip()?.map(|_| at).or(part.odd),
             }
         }
         Ok(part)
     }
-}
-
-/// Reads `cache_control` (OpenRouter, LiteLLM) or `prompt_cache_breakpoint`.
-pub(super) fn cache(c: &mut Cursor<'_>, losses: &mut Losses) -> Result<Option<Cache>, JsonError> {
-    if c.peek()? != Kind::Object {
-        c.skip()?;
-        return Ok(None);
-    }
-    let mut cache = Cache::FiveMinutes;
-    c.object()?;
-    while let Some(key) = c.key()? {
-        let at = c.at();
-        let value = c.skip()?;
-        if !key.is("ttl") {
-            continue;
-        }
-        match value.as_str() {
-            "\"1h\"" => cache = Cache::OneHour,
-            "\"12h\"" => {
-                losses.at(at, "kept for an hour, which is the longest");
-                cache = Cache::OneHour;
-            }
-            "\"5m\"" | "null" => {}
-            _ => losses.at(at, "kept for five minutes, as if nothing was said"),
-        }
-    }
-    Ok(Some(cache))
 }
 
 /// Reads thinking: a text (LiteLLM), or a list of texts (Mistral).
@@ -144,7 +121,12 @@ fn thoughts<'a>(mut c: Cursor<'a>, losses: &mut Losses) -> Result<JsonStr<'a>, R
 }
 
 /// An image: an object with a URL, or, from many clients, the URL itself.
-fn image<'a>(mut c: Cursor<'a>, body: &'a str, losses: &mut Losses) -> Result<BlockKind<'a>, Refusal> {
+fn image<'a>(
+    mut c: Cursor<'a>,
+    body: &'a str,
+    losses: &mut Losses,
+    detail: &mut Option<JsonStr<'a>>,
+) -> Result<BlockKind<'a>, Refusal> {
     let at = c.at();
     let mut found = None;
     if c.peek()? == Kind::Str {
@@ -155,10 +137,7 @@ fn image<'a>(mut c: Cursor<'a>, body: &'a str, losses: &mut Losses) -> Result<Bl
             let at = c.at();
             match key.decode().as_ref() {
                 "url" => found = Some(Span::read(&mut c, body)?),
-                // How closely to look: nobody else asks.
-                "detail" => {
-                    c.skip()?;
-                }
+                "detail" => *detail = c.opt_str()?,
                 _ => unknown(&mut c, at, losses)?,
             }
         }

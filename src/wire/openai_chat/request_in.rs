@@ -6,8 +6,9 @@ use crate::wire::Format;
 use crate::wire::json::{Cursor, Json, JsonError, JsonStr, Kind};
 use crate::wire::loss::{Fate, Losses, Refusal};
 use crate::wire::openai_chat::fields::REQUEST;
-use crate::wire::openai_chat::{messages_in, parts_in};
-use crate::wire::prompt::{Choice, Effort, Function, Output, Prompt, Tier, Tool};
+use crate::wire::openai_chat::messages_in;
+use crate::wire::openai_shared;
+use crate::wire::prompt::{Choice, Effort, Function, Output, Prompt, Tool, Twin};
 
 /// Reads a request. What other formats cannot carry is in the losses, or refused with its place.
 pub(super) fn decode<'a>(body: &'a str, losses: &mut Losses) -> Result<Prompt<'a>, Refusal> {
@@ -72,6 +73,8 @@ impl<'a> Reader<'a, '_> {
                 Fate::Ignore(_) => {
                     cursor.skip()?;
                 }
+                Fate::Twin(why) => self.twin(field.name, cursor.skip()?, at, Some(why)),
+                Fate::QuietTwin(_) => self.twin(field.name, cursor.skip()?, at, None),
                 Fate::Refuse(why) => {
                     if !is_idle(field.name, &cursor.skip()?) {
                         return Err(Refusal::at(at, format!("`{name}` cannot be carried to this model: {why}")));
@@ -109,7 +112,7 @@ impl<'a> Reader<'a, '_> {
             "response_format" => self.prompt.output = self.response_format(c)?,
             "user" => self.later.user = c.opt_str()?.map(|user| (at, user)),
             "safety_identifier" => self.later.safety_identifier = c.opt_str()?,
-            "service_tier" => self.tier(&c.str()?, at),
+            "service_tier" => openai_shared::tier(prompt, c.skip()?, at),
             other => {
                 debug_assert!(false, "{other} is carried but not read");
                 c.skip()?;
@@ -210,14 +213,14 @@ impl<'a> Reader<'a, '_> {
             match key.decode().as_ref() {
                 "type" => kind = c.opt_str()?,
                 "function" => function = Some(self.function(c)?),
-                "cache_control" => cache = parts_in::cache(c, self.losses)?,
+                "cache_control" => cache = openai_shared::cache(c, self.losses)?,
                 // Belongs to a tool of another kind, or is lost with a function.
                 _ => odd = c.opt_skip()?.map(|_| at).or(odd),
             }
         }
         match (kind, function) {
             (Some(kind), _) if !kind.is("function") => {
-                Ok(Tool::Foreign { kind, name: None, json: start.clone().skip()?, at })
+                Ok(Tool::Foreign { kind, name: None, json: start.clone().skip()?, at, offered: None })
             }
             (_, Some(function)) => {
                 if let Some(odd) = odd {
@@ -233,8 +236,16 @@ impl<'a> Reader<'a, '_> {
     fn function(&mut self, c: &mut Cursor<'a>) -> Result<Function<'a>, Refusal> {
         let at = c.at();
         let mut name = None;
-        let mut function =
-            Function { name: JsonStr::default(), description: None, schema: None, strict: None, cache: None, at };
+        let mut function = Function {
+            name: JsonStr::default(),
+            description: None,
+            schema: None,
+            strict: None,
+            cache: None,
+            at,
+            group: None,
+            text: false,
+        };
         c.object()?;
         while let Some(key) = c.key()? {
             let at = c.at();
@@ -243,7 +254,7 @@ impl<'a> Reader<'a, '_> {
                 "description" => function.description = c.opt_str()?.filter(|text| !text.is_empty()),
                 "parameters" => function.schema = schema(c)?,
                 "strict" => function.strict = c.opt_bool()?,
-                "cache_control" => function.cache = parts_in::cache(c, self.losses)?,
+                "cache_control" => function.cache = openai_shared::cache(c, self.losses)?,
                 _ => unknown(c, at, self.losses)?,
             }
         }
@@ -415,19 +426,10 @@ impl<'a> Reader<'a, '_> {
         Ok(Output::Schema { name, schema, strict })
     }
 
-    fn tier(&mut self, word: &JsonStr<'a>, at: usize) {
-        self.prompt.tier = match word.decode().as_ref() {
-            "auto" => Some(Tier::Auto),
-            "priority" | "fast" => {
-                self.losses.at(at, "the best tier there is can be asked for, and no more");
-                Some(Tier::Auto)
-            }
-            "default" => Some(Tier::Standard),
-            _ => {
-                self.losses.at(at, "no other format has this tier");
-                None
-            }
-        };
+    fn twin(&mut self, name: &'static str, value: Json<'a>, at: usize, why: Option<&'static str>) {
+        if !openai_shared::is_idle(name, &value) {
+            self.prompt.twins.push(Twin { name, value, at, why });
+        }
     }
 }
 
@@ -439,7 +441,6 @@ fn is_idle(name: &str, value: &Json<'_>) -> bool {
         "logprobs" => value.as_str() == "false",
         "logit_bias" => is_empty_object(value).unwrap_or(false),
         "modalities" => only_text(value).unwrap_or(false),
-        "verbosity" => value.as_str() == "\"medium\"",
         _ => false,
     }
 }

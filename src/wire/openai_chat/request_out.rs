@@ -7,8 +7,9 @@ use crate::wire::json::{Json, JsonStr, Writer};
 use crate::wire::loss::{Losses, Refusal};
 use crate::wire::openai_chat::functions_out::{STRICT, is_strict, schema_name, tool_name, write_function};
 use crate::wire::openai_chat::{messages_out, names};
-use crate::wire::prompt::{Choice, Effort, Output, Prompt, Thinking, Tier, Tool};
-use crate::wire::{Format, Memory, Target};
+use crate::wire::openai_shared;
+use crate::wire::prompt::{Choice, Effort, NONE_LEFT, Output, Prompt, Thinking, Tool};
+use crate::wire::{Memory, Target};
 
 /// Writes a request for a route.
 pub(super) fn encode(
@@ -58,10 +59,7 @@ struct Body<'p, 'o, 'l> {
 impl<'p, 'o> Body<'p, 'o, '_> {
     /// A field's path as the client knows it.
     fn path(&self, chat: &'static str, anthropic: &'static str) -> &'static str {
-        match self.prompt.from {
-            Format::OpenaiChat => chat,
-            Format::Anthropic => anthropic,
-        }
+        self.prompt.path(chat, anthropic)
     }
 
     /// Begins a field, unless the provider is never sent it. `path` is what the client called it.
@@ -80,8 +78,13 @@ impl<'p, 'o> Body<'p, 'o, '_> {
 
     fn tools(&mut self, effort: Option<Effort>, shape: Option<&Shape<'_>>, memory: &mut Memory) -> Result<(), Refusal> {
         self.check_tools(effort)?;
-        let alone = self.prompt.tools.is_empty();
+        let alone = !self.prompt.sends_tools(self.losses);
         if alone && shape.is_none() {
+            if let Some(Choice::Any | Choice::Tool(_)) = self.prompt.choice
+                && !self.prompt.tools.is_empty()
+            {
+                return Err(Refusal::field(self.prompt.called.choice, NONE_LEFT));
+            }
             if self.prompt.choice.is_some() {
                 self.losses.field("tool_choice", "there are no tools to choose from");
             }
@@ -95,6 +98,7 @@ impl<'p, 'o> Body<'p, 'o, '_> {
                 Tool::Function(function) => {
                     write_function(function, strict_tools, memory, &mut self.w, self.losses)?;
                 }
+                Tool::Foreign { offered: Some(_), .. } => {}
                 Tool::Foreign { kind, at, .. } => {
                     return Err(Refusal::at(
                         *at,
@@ -348,11 +352,17 @@ impl<'p, 'o> Body<'p, 'o, '_> {
                 }
             }
         }
-        // `auto` is what both vendors do unasked.
-        if self.prompt.tier == Some(Tier::Standard)
+        if let Some(tier) = openai_shared::spelled_tier(self.prompt)
             && let Some(w) = self.field("service_tier", "service_tier")
         {
-            w.word("default");
+            w.json(&tier);
+        }
+        // Of what else the two formats share, others that speak this one know little.
+        let verbosity = self.prompt.twin("verbosity").map(|twin| twin.value.borrow());
+        if let Some(verbosity) = verbosity
+            && let Some(w) = self.field("verbosity", self.prompt.path("verbosity", "verbosity"))
+        {
+            w.json(&verbosity);
         }
     }
 

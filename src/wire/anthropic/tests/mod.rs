@@ -90,7 +90,7 @@ fn lasting(event: Event<'_>) -> Event<'static> {
             Open::Thinking => Open::Thinking,
             Open::RedactedThinking { data } => Open::RedactedThinking { data: own(data) },
             Open::ToolUse { id, name } => Open::ToolUse { id: own(id), name: own(name) },
-            Open::Foreign { kind, json } => Open::Foreign { kind: own(kind), json: json.into_owned() },
+            Open::Foreign { from, kind, json } => Open::Foreign { from, kind: own(kind), json: json.into_owned() },
         }),
         Event::Delta(delta) => Event::Delta(match delta {
             Delta::Text(text) => Delta::Text(own(text)),

@@ -6,7 +6,7 @@ use crate::wire::json::{Json, JsonStr};
 use crate::wire::prompt::Args;
 use crate::wire::reply::{Reply, ReplyBlock};
 use crate::wire::sse::Frame;
-use crate::wire::{Memory, Sign};
+use crate::wire::{Format, Memory, Sign};
 
 use super::super::CODEC;
 use super::{frames, shown, streamed, translated, whole};
@@ -295,7 +295,12 @@ fn foreign() -> Reply<'static> {
         blocks: vec![
             ReplyBlock::Thinking { text: JsonStr::quote("hm"), signature: None },
             ReplyBlock::Text { text: JsonStr::default(), citations: Vec::new() },
-            ReplyBlock::Foreign { kind: JsonStr::quote("audio"), json: Json::raw("{}"), more: Vec::new() },
+            ReplyBlock::Foreign {
+                from: Format::OpenaiChat,
+                kind: JsonStr::quote("audio"),
+                json: Json::raw("{}"),
+                more: Vec::new(),
+            },
             ReplyBlock::ToolUse {
                 id: JsonStr::quote("call_1"),
                 name: JsonStr::quote("short"),

@@ -6,7 +6,7 @@ use crate::wire::fault::{Fault, FaultKind};
 use crate::wire::json::{Json, JsonStr};
 use crate::wire::openai_chat::CODEC;
 use crate::wire::prompt::Args;
-use crate::wire::{Memory, StreamDecoder};
+use crate::wire::{Format, Memory, StreamDecoder};
 
 /// Events, short.
 fn brief(got: &Got) -> String {
@@ -500,7 +500,7 @@ fn ec84_85_thinking_keeps_its_seal() {
 #[test]
 fn ec83_cited_pages_are_annotations_and_server_tools_nothing() {
     let cite = r#"{"type":"web_search_result_location","url":"https://x","title":"X","cited_text":"c"}"#;
-    let foreign = Open::Foreign { kind: s("server_tool_use"), json: Json::raw("{}") };
+    let foreign = Open::Foreign { from: Format::Anthropic, kind: s("server_tool_use"), json: Json::raw("{}") };
     let events = answer(
         vec![
             Event::Open(foreign),

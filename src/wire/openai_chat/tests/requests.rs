@@ -286,7 +286,6 @@ fn ec26_what_other_formats_lack_is_told_or_refused() {
     check_field(r#","modalities":["text","audio"]"#, "!modalities: ");
     check_field(r#","temperature":2.5"#, "!temperature: ");
     check_field(r#","stream":true,"stream":false"#, "!`stream` stands twice");
-    check_field(r#","service_tier":"flex""#, "service_tier");
 }
 
 #[test]
@@ -611,6 +610,8 @@ fn tool(name: &'static str, schema: &'static str, strict: Option<bool>) -> Tool<
         strict,
         cache: Some(Cache::FiveMinutes),
         at: 0,
+        group: None,
+        text: false,
     })
 }
 
@@ -646,7 +647,8 @@ fn ec36_long_tool_names_come_back() {
 #[test]
 fn ec47_server_tools_are_refused() {
     let json = Json::raw(r#"{"type":"web_search_20250305","name":"web_search"}"#);
-    let tools = vec![Tool::Foreign { kind: JsonStr::quote("web_search_20250305"), name: None, json, at: 0 }];
+    let tools =
+        vec![Tool::Foreign { kind: JsonStr::quote("web_search_20250305"), name: None, json, at: 0, offered: None }];
     let why = write(&Prompt { tools, ..asked() }, &Capabilities::default(), &Quirks::default()).unwrap_err();
     assert!(why.contains("web_search_20250305"), "{why}");
 }

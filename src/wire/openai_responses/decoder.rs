@@ -1,0 +1,344 @@
+//! Reads a stream of events (CONVERSION 8.5).
+//!
+//! Items are told apart by their index, for ids change between events with some. One is open at a time: of another that grows
+//! beside it nothing is told before it is done, and then all at once.
+
+use std::collections::VecDeque;
+
+use crate::wire::StreamDecoder;
+use crate::wire::event::{Delta, Event, Open, Sink, Usage};
+use crate::wire::fault::Fault;
+use crate::wire::json::{Cursor, Json, JsonError, JsonStr, Kind};
+use crate::wire::openai_responses::names;
+use crate::wire::openai_responses::reply::{self, Done, Response, Seen};
+use crate::wire::prompt::Args;
+
+/// Reads a stream of events.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    has_started: bool,
+    is_over: bool,
+    current: Option<Current>,
+    /// Items that were done while another was open.
+    held: VecDeque<Done<'static>>,
+    held_bytes: usize,
+    /// Some item was told.
+    has_items: bool,
+    seen: Seen,
+}
+
+/// The item that is told as it grows.
+#[derive(Debug)]
+struct Current {
+    index: u64,
+    grows: Grows,
+    /// A block of it is open.
+    is_open: bool,
+    /// Something of it was told.
+    is_told: bool,
+    /// Which of its parts is open.
+    part: u64,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Grows {
+    Message,
+    Thinking,
+    Call,
+    /// It is told when it is done.
+    Whole,
+}
+
+/// One event, as far as anybody asks.
+#[derive(Default)]
+struct Told<'a> {
+    kind: JsonStr<'a>,
+    index: u64,
+    part: u64,
+    delta: JsonStr<'a>,
+    item: Option<Cursor<'a>>,
+    response: Option<Cursor<'a>>,
+}
+
+impl<'a> Told<'a> {
+    fn read(text: &'a str, name: Option<&[u8]>) -> Result<Self, JsonError> {
+        let mut told = Self::default();
+        let mut c = Cursor::new(text);
+        c.object()?;
+        while let Some(key) = c.key()? {
+            match (key.decode().as_ref(), c.peek()?) {
+                ("type", Kind::Str) => told.kind = c.str()?,
+                ("output_index", Kind::Num) => told.index = c.any_u64()?.unwrap_or(0),
+                ("content_index" | "summary_index", Kind::Num) => told.part = c.any_u64()?.unwrap_or(0),
+                ("delta", Kind::Str) => told.delta = c.str()?,
+                ("item", Kind::Object) => {
+                    told.item = Some(c.clone());
+                    c.step_over()?;
+                }
+                ("response", Kind::Object) => {
+                    told.response = Some(c.clone());
+                    c.step_over()?;
+                }
+                _ => drop(c.skip()?),
+            }
+        }
+        c.end()?;
+        if told.kind.is_empty()
+            && let Some(name) = name.and_then(|name| std::str::from_utf8(name).ok())
+        {
+            told.kind = JsonStr::quoted(name);
+        }
+        Ok(told)
+    }
+}
+
+impl StreamDecoder for Decoder {
+    fn frame<'a>(&mut self, name: Option<&[u8]>, data: &'a str, sink: &mut dyn Sink<'a>) {
+        if self.is_over || matches!(data.trim(), "" | "[DONE]") {
+            return;
+        }
+        if let Err(error) = self.event(data, name, sink) {
+            self.fault(Fault::garbage(format!("the upstream's stream cannot be read: {error}")), sink);
+        }
+    }
+
+    fn finish(&mut self, sink: &mut dyn Sink<'static>) {
+        let what = if self.has_started { "broke off before its answer was complete" } else { "is empty" };
+        if !self.is_over {
+            self.fault(Fault::garbage(format!("the upstream's stream {what}")), sink);
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.is_over
+    }
+}
+
+impl Decoder {
+    fn fault(&mut self, fault: Fault, sink: &mut dyn Sink<'_>) {
+        self.is_over = true;
+        sink.event(Event::Fault(fault));
+    }
+
+    fn event<'a>(&mut self, data: &'a str, name: Option<&[u8]>, sink: &mut dyn Sink<'a>) -> Result<(), JsonError> {
+        let told = Told::read(data, name)?;
+        let kind = told.kind.decode();
+        match kind.as_ref() {
+            "response.created" | "response.in_progress" | "response.queued" => self.start(told.response, sink)?,
+            "response.output_item.added" => self.added(&told, sink)?,
+            "response.output_text.delta" => self.words(told.index, told.part, (told.delta, Open::Text), sink),
+            "response.refusal.delta" => {
+                self.seen.refused = true;
+                self.words(told.index, told.part, (told.delta, Open::Refusal), sink);
+            }
+            "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => self.thought(&told, sink),
+            "response.function_call_arguments.delta" => self.arguments(told.index, told.delta, sink),
+            "response.output_item.done" => self.done(&told, sink)?,
+            "response.completed" | "response.incomplete" | "response.failed" => self.end(told.response, sink)?,
+            "error" => self.fault(Fault::read_event(&nested(data)), sink),
+            // What begins and ends parts follows from the rest; of the vendor's own tools the item tells; the others are unknown.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn start<'a>(&mut self, response: Option<Cursor<'a>>, sink: &mut dyn Sink<'a>) -> Result<(), JsonError> {
+        if std::mem::replace(&mut self.has_started, true) {
+            return Ok(());
+        }
+        let (mut id, mut model) = (None, None);
+        if let Some(mut c) = response {
+            let response = Response::read(&mut c)?;
+            (id, model) = (response.id, response.model);
+        }
+        sink.event(Event::Start { id, model, usage: Usage::default() });
+        Ok(())
+    }
+
+    fn begin(&mut self, sink: &mut dyn Sink<'_>) {
+        if !std::mem::replace(&mut self.has_started, true) {
+            sink.event(Event::Start { id: None, model: None, usage: Usage::default() });
+        }
+    }
+
+    fn added<'a>(&mut self, told: &Told<'a>, sink: &mut dyn Sink<'a>) -> Result<(), JsonError> {
+        self.begin(sink);
+        let Some(mut item) = told.item.clone().filter(|_| self.current.is_none()) else {
+            return Ok(());
+        };
+        let item = Done::read(&mut item)?;
+        let grows = match item.kind.decode().as_ref() {
+            "message" => Grows::Message,
+            "reasoning" => Grows::Thinking,
+            "function_call" if !item.name.is_empty() => Grows::Call,
+            _ => Grows::Whole,
+        };
+        let mut current = Current { index: told.index, grows, is_open: false, is_told: false, part: 0 };
+        if grows == Grows::Call {
+            (current.is_open, self.has_items, self.seen.called) = (true, true, true);
+            let id = item.call_id();
+            sink.event(Event::Open(Open::ToolUse { id, name: item.name }));
+        }
+        self.current = Some(current);
+        Ok(())
+    }
+
+    /// The item that grows, if this is it; one that nobody has announced begins now.
+    fn growing(&mut self, index: u64, grows: Grows) -> Option<&mut Current> {
+        let unannounced = || Current { index, grows, is_open: false, is_told: false, part: 0 };
+        let current = self.current.get_or_insert_with(unannounced);
+        (current.index == index && current.grows == grows).then_some(current)
+    }
+
+    fn words<'a>(&mut self, index: u64, part: u64, (words, open): (JsonStr<'a>, Open<'a>), sink: &mut dyn Sink<'a>) {
+        self.begin(sink);
+        let Some(current) = self.growing(index, Grows::Message).filter(|_| !words.is_empty()) else {
+            return;
+        };
+        if current.is_open && current.part != part {
+            sink.event(Event::Close);
+            current.is_open = false;
+        }
+        if !std::mem::replace(&mut current.is_open, true) {
+            sink.event(Event::Open(open));
+        }
+        (current.is_told, current.part) = (true, part);
+        sink.event(Event::Delta(Delta::Text(words)));
+        self.has_items = true;
+    }
+
+    fn thought<'a>(&mut self, told: &Told<'a>, sink: &mut dyn Sink<'a>) {
+        self.begin(sink);
+        let Some(current) = self.growing(told.index, Grows::Thinking).filter(|_| !told.delta.is_empty()) else {
+            return;
+        };
+        if !std::mem::replace(&mut current.is_open, true) {
+            sink.event(Event::Open(Open::Thinking));
+        } else if current.part != told.part {
+            sink.event(Event::Delta(Delta::Thinking(JsonStr::quote("\n\n"))));
+        }
+        (current.is_told, current.part) = (true, told.part);
+        sink.event(Event::Delta(Delta::Thinking(told.delta.clone())));
+        self.has_items = true;
+    }
+
+    fn arguments<'a>(&mut self, index: u64, fragment: JsonStr<'a>, sink: &mut dyn Sink<'a>) {
+        let current = self.current.as_mut().filter(|current| current.index == index && current.grows == Grows::Call);
+        if let Some(current) = current.filter(|_| !fragment.is_empty()) {
+            current.is_told = true;
+            sink.event(Event::Delta(Delta::Args(Args::Text(fragment))));
+        }
+    }
+
+    fn done<'a>(&mut self, told: &Told<'a>, sink: &mut dyn Sink<'a>) -> Result<(), JsonError> {
+        self.begin(sink);
+        let Some(mut item) = told.item.clone() else {
+            return Ok(());
+        };
+        let length = item.clone().skip()?.as_str().len();
+        let item = Done::read(&mut item)?;
+        match self.current.take_if(|current| current.index == told.index) {
+            Some(current) => {
+                self.close(&current, item, sink);
+                self.release(sink);
+            }
+            None if self.current.is_none() => self.tell(item, sink),
+            None => {
+                self.held_bytes += length;
+                if HELD_BYTES_MAX < self.held_bytes {
+                    self.fault(Fault::garbage("the upstream's stream has too much side by side"), sink);
+                } else {
+                    self.held.push_back(item.into_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The item that grew is done: what was not told of it is told now.
+    fn close<'a>(&mut self, current: &Current, item: Done<'a>, sink: &mut dyn Sink<'a>) {
+        if !current.is_open {
+            if !current.is_told {
+                self.tell(item, sink);
+            }
+            return;
+        }
+        match current.grows {
+            Grows::Thinking if !item.encrypted.is_empty() => {
+                sink.event(Event::Delta(Delta::Signature(names::seal_item(&item.id, &item.encrypted))));
+            }
+            Grows::Call if !current.is_told && !item.arguments.is_blank() => {
+                sink.event(Event::Delta(Delta::Args(Args::Text(item.arguments))));
+            }
+            Grows::Thinking | Grows::Call | Grows::Message | Grows::Whole => {}
+        }
+        sink.event(Event::Close);
+    }
+
+    fn tell<'a>(&mut self, item: Done<'a>, sink: &mut dyn Sink<'a>) {
+        self.has_items = true;
+        item.tell(&mut self.seen, sink);
+    }
+
+    fn release(&mut self, sink: &mut dyn Sink<'_>) {
+        self.held_bytes = 0;
+        for item in std::mem::take(&mut self.held) {
+            self.has_items = true;
+            item.tell(&mut self.seen, &mut |event: Event<'static>| sink.event(event));
+        }
+    }
+
+    fn end<'a>(&mut self, response: Option<Cursor<'a>>, sink: &mut dyn Sink<'a>) -> Result<(), JsonError> {
+        let Some(start) = response else {
+            self.fault(Fault::garbage("the upstream's stream ends without its response"), sink);
+            return Ok(());
+        };
+        let whole = start.clone().skip()?;
+        let response = Response::read(&mut start.clone())?;
+        if let Some(fault) = response.fault(whole.as_str()) {
+            self.fault(fault, sink);
+            return Ok(());
+        }
+        self.start(Some(start), sink)?;
+        if self.current.take().is_some_and(|current| current.is_open) {
+            sink.event(Event::Close);
+        }
+        self.release(sink);
+        // Some tell nothing before the end.
+        if !self.has_items
+            && let Some(mut output) = response.output.clone()
+        {
+            reply::all(&mut output, &mut self.seen, sink)?;
+        }
+        if let Some(usage) = response.usage {
+            sink.event(Event::Usage(usage));
+        }
+        self.is_over = true;
+        sink.event(Event::Stop(response.stop(self.seen)));
+        sink.event(Event::End);
+        Ok(())
+    }
+}
+
+/// Most bytes of items that are kept while another is open.
+const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// An error event as every error is: the official type is flat, and what comes over the wire is not (EC76).
+pub(super) fn nested(data: &str) -> String {
+    let has_error = || {
+        let mut c = Cursor::new(data);
+        c.object()?;
+        while let Some(key) = c.key()? {
+            let is_it = key.is("error") && c.peek()? == Kind::Object;
+            c.skip()?;
+            if is_it {
+                return Ok(true);
+            }
+        }
+        Ok::<_, JsonError>(false)
+    };
+    match has_error() {
+        Ok(false) => format!("{{\"error\":{}}}", Json::raw(data).as_str()),
+        Ok(true) | Err(_) => data.to_owned(),
+    }
+}

@@ -1,0 +1,87 @@
+//! OpenAI's Responses: flat items in, flat items out, and a stream that tells of each how it grows.
+//!
+//! What an item means is told once, in `items.rs`; `request_in.rs` makes turns of them and `request_out.rs` items of turns.
+//! A response is read from its items whether it came whole (`reply.rs`) or as events (`decoder.rs`), and written into items
+//! by one writer, whole or streamed (`encoder.rs`).
+
+mod decoder;
+mod encoder;
+mod fields;
+mod inspect;
+mod items;
+mod names;
+mod probes;
+mod reply;
+mod request_in;
+mod request_out;
+mod tools_in;
+mod unvouched;
+mod usage;
+
+use crate::wire::fault::Fault;
+use crate::wire::json::Writer;
+use crate::wire::{Codec, openai_fault};
+
+pub(super) static CODEC: Codec = Codec {
+    name: "openai_responses",
+    fields: &fields::ALL,
+    probes: probes::PROBES,
+    needed: probes::NEEDED,
+    decode_request: request_in::decode,
+    encode_request: request_out::encode,
+    decode_reply: reply::decode,
+    encode_reply: reply::encode,
+    needs_usage: false,
+    decoder: || Box::new(decoder::Decoder::default()),
+    encoder: |memory| Box::new(encoder::Encoder::new(memory)),
+    status: openai_fault::status,
+    encode_fault: openai_fault::encode,
+    encode_fault_event,
+    // Codex counts events as signs of life, and no comments; every SDK passes over types it does not know.
+    keep_alive: "event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n",
+    repair: crate::wire::repair::openai_responses,
+    unvouched: unvouched::unvouched,
+    headers: &[],
+    inspect: inspect::frame,
+    inspect_reply: inspect::reply,
+};
+
+/// Writes an error after the 200, twice: SDKs raise what has an `error` in it, and Codex waits for `response.failed`.
+fn encode_fault_event(fault: &Fault, out: &mut Vec<u8>) {
+    failed(fault, None, out, |w| {
+        w.key("id").word("resp_failed").key("object").word("response").key("created_at").int(0);
+        w.key("status").word("failed").key("model").word("");
+        w.key("output").array().end_array().key("tools").array().end_array();
+        w.key("tool_choice").word("auto").key("parallel_tool_calls").bool(true);
+    });
+}
+
+/// The two last events of a stream that broke. `response`: the members of the response but its error; `sequence`: the number
+/// of the first of them.
+fn failed(fault: &Fault, sequence: Option<u64>, out: &mut Vec<u8>, response: impl FnOnce(&mut Writer<'_>)) {
+    let (kind, code) = openai_fault::terms(fault.kind);
+    let code = code.or(fault.code.as_deref()).unwrap_or(kind);
+    out.extend_from_slice(b"event: error\ndata: ");
+    let mut w = Writer::new(out);
+    w.object().key("type").word("error");
+    if let Some(sequence) = sequence {
+        w.key("sequence_number").int(sequence);
+    }
+    w.key("code").str(code).key("message").str(&fault.message).key("param").null();
+    w.key("error").object().key("type").str(kind).key("code").str(code);
+    w.key("message").str(&fault.message).key("param").null().end_object().end_object();
+    out.extend_from_slice(b"\n\nevent: response.failed\ndata: ");
+    let mut w = Writer::new(out);
+    w.object().key("type").word("response.failed");
+    if let Some(sequence) = sequence {
+        w.key("sequence_number").int(sequence + 1);
+    }
+    w.key("response").object();
+    response(&mut w);
+    w.key("error").object().key("code").str(code).key("message").str(&fault.message).end_object();
+    w.key("incomplete_details").null().end_object().end_object();
+    out.extend_from_slice(b"\n\n");
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Takes out of a request that passes untouched the thinking whose seal is ours, or another vendor's under our mark: it came
+//! from an upstream of another format, is replayed by the client, and would be refused.
+
+use bytes::Bytes;
+use memchr::memmem;
+
+use crate::wire::json::{Cursor, JsonError, Kind};
+use crate::wire::prompt::ENVELOPE;
+use crate::wire::splice::Edit;
+
+/// What to take out: items of the input. An input that would be left without one keeps them.
+pub(super) fn unvouched(body: &[u8]) -> Vec<Edit> {
+    // Almost no request has one; a search is cheaper than a scan.
+    match memmem::find(body, ENVELOPE.as_bytes()).map(|_| std::str::from_utf8(body)) {
+        Some(Ok(text)) => edits(text).unwrap_or_default(),
+        Some(Err(_)) | None => Vec::new(),
+    }
+}
+
+fn edits(body: &str) -> Result<Vec<Edit>, JsonError> {
+    let mut c = Cursor::new(body);
+    let mut edits = Vec::new();
+    c.object()?;
+    while let Some(key) = c.key()? {
+        if !key.is("input") || c.peek()? != Kind::Array {
+            c.skip()?;
+            continue;
+        }
+        let mut items: Vec<(usize, usize, bool)> = Vec::new();
+        c.array()?;
+        while c.item()? {
+            let from = c.at();
+            let is_ours = is_ours(&mut c)?;
+            items.push((from, c.passed(), is_ours));
+        }
+        if items.iter().all(|(_, _, is_ours)| *is_ours) {
+            continue;
+        }
+        // Each goes with the comma before it, or, of the first ones, behind it.
+        let mut kept_end = None;
+        for (index, (from, to, goes)) in items.iter().enumerate() {
+            match (goes, kept_end, items.get(index + 1)) {
+                (false, ..) => kept_end = Some(*to),
+                (true, Some(end), _) => {
+                    edits.push(Edit { from: end, to: *to, with: Bytes::new() });
+                    kept_end = Some(*to);
+                }
+                (true, None, Some(next)) => edits.push(Edit { from: *from, to: next.0, with: Bytes::new() }),
+                (true, None, None) => {}
+            }
+        }
+    }
+    Ok(edits)
+}
+
+/// Takes an item, and tells whether it is thinking that nobody upstream vouches for.
+fn is_ours(c: &mut Cursor<'_>) -> Result<bool, JsonError> {
+    if c.peek()? != Kind::Object {
+        c.skip()?;
+        return Ok(false);
+    }
+    let (mut is_thinking, mut is_marked) = (false, false);
+    c.object()?;
+    while let Some(key) = c.key()? {
+        match (key.decode().as_ref(), c.peek()?) {
+            ("type", Kind::Str) => is_thinking = c.str()?.is("reasoning"),
+            ("encrypted_content", Kind::Str) => is_marked = c.str()?.decode().starts_with(ENVELOPE),
+            _ => drop(c.skip()?),
+        }
+    }
+    Ok(is_thinking && is_marked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::head;
+
+    #[test]
+    fn only_what_we_have_marked_goes() {
+        let mark = |n: u8| format!(r#"{{"type":"reasoning","summary":[],"encrypted_content":"mp1.a.{n}"}}"#);
+        let (ours, theirs, word) = (
+            mark(1),
+            r#"{"type":"reasoning","summary":[],"encrypted_content":"gAAA"}"#,
+            r#"{"role":"user","content":"mp1."}"#,
+        );
+        for (items, expect) in [
+            (vec![ours.as_str(), word], vec![word]),
+            (vec![word, &ours], vec![word]),
+            (vec![word, &ours, theirs, &ours, &ours], vec![word, theirs]),
+            (vec![&ours, &ours, word, &ours], vec![word]),
+            (vec![&ours], vec![&ours]),
+            (vec![theirs, word], vec![theirs, word]),
+        ] {
+            let body = |items: &[&str]| format!(r#"{{"model":"m","input":[{}],"x":1}}"#, items.join(", "));
+            let text = body(&items);
+            let head = head::read(text.as_bytes()).unwrap();
+            let edits = unvouched(text.as_bytes()).into_iter().collect();
+            let left = head.apply(&Bytes::from(text), edits).into_bytes();
+            let left = String::from_utf8(left.to_vec()).unwrap();
+            let without_space = |text: &str| text.replace(", {", ",{");
+            assert_eq!(without_space(&left), without_space(&body(&expect)));
+        }
+    }
+}
