@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use model_proxy::journal::Store;
 use model_proxy::wire::Format;
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -348,4 +349,68 @@ fn bash_completes_commands_options_values_and_models() {
     assert_eq!(outcome.code, Some(2), "{outcome:?}");
     let page = Cli::new(&["man"]).run();
     assert!(page.stdout.starts_with(".TH MODEL-PROXY 1") && page.stdout.is_ascii(), "{}", page.stdout);
+}
+
+/// A line for a shell, in which `model-proxy` is the one that is tested.
+fn line(text: &str) -> String {
+    text.replace("model-proxy", env!("CARGO_BIN_EXE_model-proxy"))
+}
+
+#[test]
+fn what_cannot_be_written_ends_with_1_and_says_so() {
+    let home = TempDir::new();
+    home.write("in.json", r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#);
+    drop(Store::open(&home.path().join("j.db")).unwrap());
+    let run = |text: &str| Cli::shell_at(home.path(), &line(text)).env("MODEL_PROXY_JOURNAL", "j.db").run();
+    for words in [
+        "--version",
+        "help",
+        "version",
+        "man",
+        "completions bash",
+        "config list",
+        "config show demo",
+        "config explain demo",
+        "config schema model",
+        "route test demo",
+        "env check",
+        "db stats",
+        "db query 'SELECT 1'",
+        "db query -f csv 'SELECT 1'",
+        "db query -f json 'SELECT 1'",
+        "db prune",
+        "convert --from openai --to openai in.json",
+    ] {
+        let full = run(&format!("model-proxy {words} > /dev/full"));
+        assert_eq!(full.code, Some(1), "{words}: {full:?}");
+        assert!(full.stderr.contains("model-proxy: the result cannot be written: No space left"), "{words}: {full:?}");
+        // Nobody reads: that is told to nobody.
+        let left = run(&format!("{{ sleep 0.1; model-proxy {words} 2>err; echo $? >code; }} | true; cat code err"));
+        let told = if words == "env check" { "1\n" } else { "0\n" };
+        assert!(left.stdout.starts_with(told) && !left.stdout.contains("written"), "{words}: {left:?}");
+    }
+}
+
+#[test]
+fn a_key_that_nobody_was_told_opens_nothing() {
+    let home = TempDir::new();
+    let file = home.path().join("config/clients/x.json");
+    let run = |text: &str| Cli::shell_at(home.path(), &line(text)).run();
+    for line in [
+        "model-proxy keys new x > /dev/full",
+        "model-proxy keys new x --format json > /dev/full",
+        "{ sleep 0.1; model-proxy keys new x; } | true",
+    ] {
+        let outcome = run(line);
+        assert!(
+            outcome.stderr.contains("nobody was told the key, so config/clients/x.json is again as it was"),
+            "{outcome:?}"
+        );
+        assert!(!outcome.stderr.contains("wrote") && !file.exists(), "{line}: {outcome:?}");
+        assert_eq!(outcome.code == Some(1), line.contains("full"), "{outcome:?}");
+    }
+    assert_eq!(run("model-proxy keys new x").code, Some(0));
+    let before = fs::read_to_string(&file).unwrap();
+    assert_eq!(run("model-proxy keys new x --add > /dev/full").code, Some(1));
+    assert_eq!(fs::read_to_string(&file).unwrap(), before);
 }

@@ -75,7 +75,7 @@ impl Out {
             Form::Json => {
                 let mut line = json(names, values);
                 line.push(b'\n');
-                self.to.write_all(&line).is_ok()
+                say::arrived(self.to.write_all(&line))
             }
             Form::Csv => {
                 let head = if is_first { csv(names.iter().map(|name| (*name).to_owned())) } else { String::new() };
@@ -83,16 +83,15 @@ impl Out {
                     Value::Null => String::new(),
                     value @ (Value::Int(_) | Value::Real(_) | Value::Text(_)) => shown(value),
                 }));
-                self.to.write_all(head.as_bytes()).and_then(|()| self.to.write_all(line.as_bytes())).is_ok()
+                say::arrived(self.to.write_all(head.as_bytes()).and_then(|()| self.to.write_all(line.as_bytes())))
             }
         }
     }
 
-    /// All was written, or nobody reads it any more.
+    /// No more rows come.
     fn end(mut self) -> Exit {
-        // Nobody reads on: then there is nobody to be told.
-        drop(self.to.write_all(say::columns(&self.table, usize::MAX).as_bytes()));
-        drop(self.to.flush());
+        let table = say::columns(&self.table, usize::MAX);
+        say::arrived(self.to.write_all(table.as_bytes()).and_then(|()| self.to.flush()));
         Exit::Fine
     }
 }

@@ -38,6 +38,11 @@ impl Cli {
     }
 
     /// The same in a folder that is there.
+    pub fn shell_at(home: &Path, line: &str) -> Self {
+        Self::within(home, "sh", &["-c", line]).env("PATH", "/usr/local/bin:/usr/bin:/bin")
+    }
+
+    /// The program in a folder that is there.
     pub fn at(home: &Path, args: &[&str]) -> Self {
         Self::within(home, env!("CARGO_BIN_EXE_model-proxy"), args)
     }
