@@ -13,6 +13,7 @@ mod config_validate;
 mod convert;
 mod db;
 mod db_rows;
+mod db_tail;
 mod dev;
 mod doctor;
 mod dotenv;

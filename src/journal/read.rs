@@ -73,8 +73,8 @@ pub struct Stat {
     pub uncounted: u64,
     /// Tokens: input (without those of caches), cache read, cache write, of that for an hour, output, reasoning.
     pub tokens: [u64; 6],
-    /// US dollars, for what has a price.
-    pub cost: f64,
+    /// US dollars, for what has a price; `None` where there are tokens, or may be, and none of them has one.
+    pub cost: Option<f64>,
     /// Requests whose tokens have none, all or some of them.
     pub unpriced: u64,
     /// Microseconds within which 50, 95 and 99 of a hundred ended, to 7 %; of those that were not refused.
@@ -119,6 +119,8 @@ pub enum Value<'v> {
 
 const JOINS: &str = "FROM hours h JOIN names o ON o.id = h.outcome JOIN names m ON m.id = h.model JOIN names r ON r.id = h.route \
     JOIN names k ON k.id = h.key JOIN names c ON c.id = h.client";
+
+const TOKENS: &str = "0 < input + cache_read + cache_write + output";
 
 const COST: &str = "cost(r.text, input, cache_read, cache_write, cache_write_1h, output)";
 
@@ -176,7 +178,8 @@ impl Reader {
         let mut sums = self.0.prepare(&format!(
             "SELECT {column}, o.text, sum(requests), sum(attempts), sum(uncounted), sum(input), sum(cache_read), sum(cache_write), \
              sum(cache_write_1h), sum(output), sum(reasoning), total({COST}), \
-             sum(CASE WHEN 0 < input + cache_read + cache_write + output AND {COST} IS NULL THEN requests ELSE 0 END) {JOINS} WHERE h.hour >= ?1 GROUP BY 1, 2"
+             sum(CASE WHEN {TOKENS} AND {COST} IS NULL THEN requests ELSE 0 END), \
+             max({TOKENS} AND {COST} IS NOT NULL) {JOINS} WHERE h.hour >= ?1 GROUP BY 1, 2"
         ))?;
         let mut rows = sums.query([since])?;
         while let Some(row) = rows.next()? {
@@ -198,8 +201,14 @@ impl Reader {
             for (at, tokens) in (5..).zip(&mut stat.tokens) {
                 *tokens += number(at)?;
             }
-            stat.cost += row.get::<_, f64>(11)?;
+            if row.get(13)? {
+                stat.cost = Some(stat.cost.unwrap_or(0.0) + row.get::<_, f64>(11)?);
+            }
             stat.unpriced += number(12)?;
+        }
+        for stat in all.values_mut().filter(|stat| stat.unpriced + stat.uncounted == 0) {
+            // Without a token nothing is unknown.
+            stat.cost.get_or_insert(0.0);
         }
         self.spreads(column, since, &mut all)?;
         let mut all: Vec<Stat> = all.into_values().collect();

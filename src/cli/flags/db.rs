@@ -1,7 +1,7 @@
 //! The journal.
 
 use crate::cli::flags::{CONFIG, Command, ENV_FILE, Flag, TABLE_OR_JSON};
-use crate::cli::{db, db_rows};
+use crate::cli::{db, db_rows, db_tail};
 
 pub(super) const JOURNAL: Flag = Flag::value(
     "journal",
@@ -15,11 +15,12 @@ const SINCE: Flag = Flag::value("since", "TIME", "a time like 90m, 24h or 7d, or
 pub(super) const DB_STATS: Command = Command {
     words: &["db", "stats"],
     does: "sum up the journal",
-    more: "Requests, failures, tokens as upstreams counted them, and the times within which 50, 95 and 99 of a hundred ended (to \
-           7 %). Sums are kept by the hour, in UTC. By route and by key a request counts where it ended, with all its \
+    more: "Requests, failures, what the client left before its end (client_closed), tokens as upstreams counted them, and the times \
+           within which 50, 95 and 99 of a hundred ended (to 7 %). Sums are kept by the hour, in UTC: --since counts from the \
+           beginning of an hour on, which is told under the table. By route and by key a request counts where it ended, with all its \
            tries; `db query` on tries tells of each. The cost is reckoned whenever it is asked for, with config/prices.json \
            over the prices that are shipped: a + behind it means that something in it has no price or was counted by nobody, and ? \
-           that nothing has one.",
+           that nothing has one; in JSON cost_usd is null then, and unpriced and uncounted tell of how many requests.",
     takes: "",
     options: &[
         Flag::value("by", "WHAT", "model, provider, route, key, client or day")
@@ -48,14 +49,18 @@ pub(super) const DB_TAIL: Command = Command {
     takes: "",
     options: &[
         Flag::value("lines", "N", "how many").short('n').default("20"),
-        Flag::switch("follow", "go on, and show what comes").short('f'),
+        Flag::switch(
+            "follow",
+            "go on, and show what comes: of the first request too, and of another file in the place of this one",
+        )
+        .short('f'),
         Flag::value("format", "FORMAT", "table, or json: an object a line").of(&["table", "json"]).default("table"),
         JOURNAL,
         CONFIG,
         ENV_FILE,
     ],
     examples: &[("db tail -f", "watch"), ("db tail -n 1000 --format json", "the last thousand, for scripts")],
-    run: db::tail,
+    run: db_tail::tail,
 };
 
 pub(super) const DB_QUERY: Command = Command {
