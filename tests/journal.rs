@@ -616,14 +616,18 @@ fn rows_are_given_to_whoever_reckons_elsewhere() {
     let screen = [told(&["db", "tail"]), told(&["db", "query", "SELECT char(27) || '[2J'"])].concat();
     assert!(!screen.contains('\u{1b}') && screen.contains("\\u{1b}[2J"), "nothing moves the cursor: {screen}");
     for (sql, exit, says) in [
-        ("DELETE FROM requests", 1, "readonly"),
-        ("SELECT nosuch FROM log", 1, "no such column: nosuch"),
-        ("SELECT 1; SELECT 2", 1, ""),
-        ("", 1, ""),
+        ("DELETE FROM requests", 2, "readonly"),
+        ("SELEC 1", 2, "syntax error"),
+        ("SELECT nosuch FROM log", 2, "no such column: nosuch"),
+        ("SELECT 1; SELECT 2", 2, "Multiple statements"),
+        ("", 2, "empty"),
+        ("VACUUM INTO 'copy.db'", 2, "no copy is written"),
+        ("ATTACH 'copy.db' AS copy", 2, "no other file is attached"),
     ] {
         let (code, out, said) = run(&gateway, &["db", "query", sql]);
         assert!(code == exit && out.is_empty() && said.contains(says), "{sql}: {code} {out} {said}");
     }
+    assert!(!gateway.home.path().join("copy.db").exists(), "whoever may not read the journal may not read a copy");
     let (code, _, said) = run(&gateway, &["db", "query"]);
     assert!(code == 2 && said.contains("takes one query"), "{said}");
     let (code, _, said) = run(&gateway, &["db", "export", "--format", "table"]);

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
 use crate::journal::spread::percentile;
 use crate::journal::store::{BUSY, Owner, Store, StoreError, VERSION, owner};
@@ -144,6 +145,8 @@ impl Reader {
     pub fn open(path: &Path, cost: Cost) -> Result<Self, StoreError> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(BUSY)?;
+        // VACUUM INTO would write a copy that anybody may read: it attaches the file it writes to.
+        connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match (version, owner(&connection)?) {
             (VERSION, Owner::Us) => {}
@@ -237,7 +240,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Asks whatever is asked, and gives each row until nobody takes it (`false`). What would change the file is refused by SQLite.
+    /// Asks whatever is asked, and gives each row until nobody takes it (`false`). What would change the file, or reach another, is
+    /// refused by SQLite.
     pub fn query(
         &self,
         sql: &str,
@@ -307,5 +311,21 @@ impl Reader {
         let mut kept = kept.collect::<Result<Vec<_>, _>>()?;
         kept.reverse();
         Ok(kept)
+    }
+}
+
+impl StoreError {
+    /// Whether it is the query's own fault and not the journal's.
+    #[must_use]
+    pub fn is_of_the_query(&self) -> bool {
+        let Self::Sql(error) = self else { return false };
+        // What has no code never came to SQLite: no statement, or two.
+        matches!(error.sqlite_error_code(), None | Some(ErrorCode::Unknown | ErrorCode::ReadOnly | ErrorCode::TooBig))
+    }
+
+    /// Whether another file was to be read or written.
+    #[must_use]
+    pub fn is_of_another_file(&self) -> bool {
+        matches!(self, Self::Sql(error) if error.to_string().contains("too many attached databases"))
     }
 }

@@ -67,7 +67,7 @@ pub(super) const DB_QUERY: Command = Command {
     words: &["db", "query"],
     does: "ask the journal in SQL",
     more: "The views log (one row a request) and tries (one a try; request is log's id) have names where the tables have numbers, and log has the cost in US dollars at today's prices; \
-           at_ms is milliseconds since 1970, _us microseconds. Nothing can be changed. SQLite's own tools read the file as well.",
+           at_ms is milliseconds since 1970, _us microseconds. Nothing can be changed, and no other file attached or written. Ends with 2 if it is no query. SQLite's own tools read the file as well.",
     takes: "SQL",
     options: &[
         Flag::value("format", "FORMAT", "table, json (an object a line) or csv")
