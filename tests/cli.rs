@@ -67,6 +67,15 @@ fn held_wrong_it_ends_with_2_and_says_how() {
     }
     let outcome = Cli::new(&["strat"]).run();
     assert!(outcome.stderr.contains("start"), "a near command is named: {outcome:?}");
+    for (args, says) in [
+        (&["help", "strat"][..], "did you mean \"start\"?"),
+        (&["help", "config", "lst"], "did you mean \"list\"?"),
+        (&["help", "config", "list", "all"], "there is no command \"config list all\""),
+    ] {
+        let outcome = Cli::new(args).run();
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{args:?}: {outcome:?}");
+        assert!(outcome.stderr.contains(says), "{args:?}: {outcome:?}");
+    }
 }
 
 #[test]

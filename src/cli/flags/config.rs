@@ -112,7 +112,7 @@ pub(super) const ROUTE_TEST: Command = Command {
     more: "Nothing is sent and nothing converted. The server's own plan is driven over the compiled configuration, \
            with a clock that stands still but for wait and timeout. Each --outcome is how one attempt ends, in order; \
            its words are parted by spaces or commas. When there are no more, attempts succeed. Every decision is told \
-           with its reason, and what the client gets. Ends with 0 if some attempt delivered, with 1 if none did.",
+           with its reason, and what the client gets. Ends with 0 if some attempt delivered, with 1 if none did or there is no such model.",
     takes: "MODEL",
     options: &[
         Flag::value("outcome", "WORDS", "how the next attempt ends; may be given many times").short('o'),
