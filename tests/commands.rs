@@ -266,6 +266,14 @@ fn the_shell_asks_one_thing_after_the_other() {
     {
         assert!(outcome.stdout.contains(said), "{said}: {}", outcome.stdout);
     }
+    let lines = b"models\nshow \xff\nkeys --format json\nkeys list\n";
+    let outcome = gateway.command(&["dev", "shell"]).stdin(lines).run();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stderr.contains("model-proxy: a line is not UTF-8, and is left out\n"), "{outcome:?}");
+    assert!(
+        outcome.stdout.contains("{\"live\":") && outcome.stdout.contains("FINGERPRINT"),
+        "the rest is run: {outcome:?}"
+    );
     for (line, says) in [
         ("nonsense", "no command \"nonsense\""),
         ("config show 'x", "is not closed"),
@@ -276,7 +284,7 @@ fn the_shell_asks_one_thing_after_the_other() {
         ("select 1; DELETE FROM requests", "Multiple statements"),
         ("with x as (select 1) delete from requests", "readonly"),
     ] {
-        let outcome = gateway.command(&["dev", "shell"]).stdin(&format!("{line}\n")).run();
+        let outcome = gateway.command(&["dev", "shell"]).stdin(format!("{line}\n")).run();
         assert_eq!(outcome.code, Some(1), "{line}: {outcome:?}");
         assert!(outcome.stderr.contains(says), "{line}: {outcome:?}");
     }

@@ -66,7 +66,7 @@ impl Cli {
     }
 
     /// What it reads from its standard input.
-    pub fn stdin(mut self, text: &str) -> Self {
+    pub fn stdin(mut self, text: impl AsRef<[u8]>) -> Self {
         let file = self.home.join("stdin");
         std::fs::write(&file, text).unwrap();
         self.command.stdin(std::fs::File::open(file).unwrap());
