@@ -72,9 +72,12 @@ fn shown(name: &str, value: &str, keys: &[String]) -> String {
     if name == "CLIENT_API_KEY" || keys.iter().any(|key| key == name) {
         return if value.is_empty() { String::new() } else { Secret::new(value).redacted() };
     }
-    // A user and a password may stand before the host.
-    match value.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
-        Some((scheme, rest)) => format!("{scheme}://…@{rest}"),
+    // A user and a password may stand before the host, and a proxy needs no scheme.
+    let Some((before, rest)) = value.rsplit_once('@') else { return value.to_owned() };
+    let is_scheme = |text: &&str| text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    match before.split_once("://").map(|(scheme, _)| scheme).filter(is_scheme) {
+        Some(scheme) => format!("{scheme}://…@{rest}"),
+        None if name.ends_with("_PROXY") || before.contains("://") => format!("…@{rest}"),
         None => value.to_owned(),
     }
 }
@@ -137,6 +140,9 @@ mod tests {
             ("CLIENT_API_KEY", "client-canary-0123456789"),
             ("OPENAI_API_KEY", "sk-canary-0123456789abcdef"),
             ("HTTPS_PROXY", "http://user:canary@proxy:3128"),
+            ("HTTP_PROXY", "user:canary@proxy.local:3128"),
+            ("ALL_PROXY", "user:canary://canary@canary@proxy:1"),
+            ("MODEL_PROXY_JOURNAL", "/home/a@b/j.db"),
             ("MODEL_PROXY_LOG_LEVLE", "debug"),
             ("MODEL_PROXY_PORT_9876_TCP", "tcp://10.0.0.1:9876"),
             ("MODEL_PROXY_BODY_BYTES", "1000"),
@@ -145,6 +151,11 @@ mod tests {
         let table = as_table(&rows);
         assert!(!table.contains("canary"), "{table}");
         let has = |words: [&str; 3]| table.lines().any(|line| line.split_whitespace().take(3).eq(words));
+        assert!(
+            has(["HTTP_PROXY", "…@proxy.local:3128", "the"]) && has(["ALL_PROXY", "…@proxy:1", "the"]),
+            "it needs no scheme: {table}"
+        );
+        assert!(has(["MODEL_PROXY_JOURNAL", "/home/a@b/j.db", "the"]), "{table}");
         assert!(
             has(["CLIENT_API_KEY", "cli…6789", "the"]) && has(["HTTPS_PROXY", "http://…@proxy:3128", "the"]),
             "{table}"
