@@ -58,6 +58,9 @@ fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
             "did you mean MODEL_PROXY_LOG_LEVEL?",
         ),
         (doctor().env("MODEL_PROXY_LOG_FORMAT", "xml").run(), "settings", "fault", "takes human or json"),
+        (doctor().env("REQUIRE_CLIENT_API_KEY", "ture").run(), "settings", "fault", "off, not \"ture\""),
+        (doctor().env("MODEL_PROXY_JOURNAL", ".").run(), "journal", "fault", "is a directory"),
+        (doctor().file("config/models/a.json", model).run(), "configuration", "fault", "used: 1 error; first"),
         (doctor().env("MODEL_PROXY_CA_FILE", "/no/such").run(), "certificates", "fault", "MODEL_PROXY_CA_FILE"),
         (doctor().run(), "state directory", "fine", "first request"),
         (doctor().env("XDG_STATE_HOME", "/proc/1").run(), "state directory", "fault", "cannot be made"),
@@ -154,6 +157,12 @@ fn variables_are_shown_with_their_source_and_without_secrets() {
     let outcome = check().env("MODEL_PROXY_JORNAL", "x").run();
     assert_eq!(outcome.code, Some(1), "as the seed ended without a key: {outcome:?}");
     assert!(outcome.stderr.contains("did you mean MODEL_PROXY_JOURNAL?"), "{outcome:?}");
+    let outcome = check().env("CLIENT_API_KEY", "k").env("FAIL_ON_STARTUP_VALIDATION", "ja").run();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("FAIL_ON_STARTUP_VALIDATION takes true, 1, yes, on or false, 0, no, off, not \"ja\""),
+        "{outcome:?}"
+    );
     let outcome = Cli::new(&["env", "check", "-f", "json"]).run();
     let all = json_of(&outcome);
     assert!(

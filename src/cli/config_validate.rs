@@ -15,8 +15,9 @@ fn validate(given: &Given) -> Result<Exit, Unready> {
     let env = environment(given)?;
     let mut lookup = lookup(given, &env)?;
     lookup.extra = given.rest.iter().map(PathBuf::from).collect();
-    if let Some(missing) = lookup.extra.iter().find(|f| !f.is_file()) {
-        return Err(Unready::Usage(format!("{}: no such file", missing.display())));
+    if let Some(other) = lookup.extra.iter().find(|f| !f.is_file()) {
+        let what = if other.is_dir() { "is a directory: name its files, or it with --config" } else { "no such file" };
+        return Err(Unready::Usage(format!("{}: {what}", other.display())));
     }
     let (found, models) = match load(&env, &lookup, &Registry::default()) {
         Ok(loaded) => (loaded.diagnostics, Some(loaded.table.len())),

@@ -25,7 +25,8 @@ fn check(given: &Given) -> Result<Exit, Unready> {
         env.text("CLIENT_API_KEY").is_some() || loaded.as_ref().is_some_and(|loaded| !loaded.clients.is_empty());
     let rows = rows(&env, &keys);
     let unknown = unknown(&env);
-    say::out(&if json { as_json(&rows, &unknown) } else { as_table(&rows) });
+    let unclear = env.unclear();
+    say::out(&if json { as_json(&rows, &unknown, &unclear) } else { as_table(&rows) });
     for (name, near) in &unknown {
         let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
         say::err(&format!("{NAME}: {name} is set, and nothing reads it{hint}"));
@@ -40,8 +41,12 @@ fn check(given: &Given) -> Result<Exit, Unready> {
     if keys.is_empty() {
         say::err(&format!("{NAME}: no provider has a key: only what needs none can answer"));
     }
+    let mut exit = Exit::Fine;
+    for unclear in &unclear {
+        exit = say::no(unclear);
+    }
     if has_client {
-        return Ok(Exit::Fine);
+        return Ok(exit);
     }
     Ok(say::no("CLIENT_API_KEY is not set: each start makes a key for its own run, and only this machine is served"))
 }
@@ -105,7 +110,7 @@ fn as_table(rows: &[Row]) -> String {
     say::columns(&table, 3)
 }
 
-fn as_json(rows: &[Row], unknown: &[(String, Option<&str>)]) -> String {
+fn as_json(rows: &[Row], unknown: &[(String, Option<&str>)], unclear: &[String]) -> String {
     let mut out = Vec::new();
     let mut w = Writer::new(&mut out);
     w.object().key("variables").array();
@@ -125,6 +130,10 @@ fn as_json(rows: &[Row], unknown: &[(String, Option<&str>)]) -> String {
             None => w.null(),
         };
         w.end_object();
+    }
+    w.end_array().key("unclear").array();
+    for unclear in unclear {
+        w.str(unclear);
     }
     w.end_array().end_object();
     String::from_utf8_lossy(&out).into_owned()

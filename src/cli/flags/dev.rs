@@ -22,7 +22,7 @@ pub(super) const ENV_CHECK: Command = Command {
     words: &["env", "check"],
     does: "show every variable that is read, and where its value comes from",
     more: "Keys and passwords are shown by their last letters. Variables that begin with MODEL_PROXY_ and are read by nobody are \
-           named. Ends with 1 if there is no key for clients.",
+           named, and switches that say neither yes nor no. Ends with 1 if there is one of these, or no key for clients.",
     takes: "",
     options: &[TABLE_OR_JSON, CONFIG, ENV_FILE],
     examples: &[("env check", "what does it see?"), ("env check --env-file .env.production", "and with this file?")],
