@@ -8,7 +8,7 @@ use crate::cli::flags::NAME;
 use crate::cli::parse::Given;
 use crate::cli::{Exit, Unready, dotenv, environment, say};
 use crate::config::env::Env;
-use crate::config::{Lookup, load, packaged, schema};
+use crate::config::{Lookup, ProviderSummary, load, packaged, schema};
 use crate::route::keys::Registry;
 
 pub(crate) fn run(given: &Given) -> Exit {
@@ -34,8 +34,9 @@ fn init(given: &Given) -> Result<Exit, Unready> {
 /// Writes what is not there. Gives each file, and whether it is new.
 pub(super) fn write(root: &Path, env: &Env) -> Result<Vec<(PathBuf, bool)>, (PathBuf, io::Error)> {
     let providers = providers(env);
+    let names: Vec<String> = providers.iter().map(|provider| provider.name.to_string()).collect();
     let mut files: Vec<(PathBuf, String)> = vec![(root.join("models/fast.json"), FAST.to_owned())];
-    for (stem, text) in packaged::wildcards(&providers) {
+    for (stem, text) in packaged::wildcards(&names) {
         files.push((root.join(format!("models/{stem}.json")), text.replace("../../schemas/", "../schemas/")));
     }
     for (kind, text) in schema::ALL {
@@ -50,14 +51,19 @@ pub(super) fn write(root: &Path, env: &Env) -> Result<Vec<(PathBuf, bool)>, (Pat
 }
 
 /// The providers that have a key; without any, those that most people begin with.
-fn providers(env: &Env) -> Vec<String> {
-    let loaded = load(env, &Lookup::default(), &Registry::default());
-    let keyed = loaded.iter().flat_map(|loaded| &loaded.providers).filter(|provider| 0 < provider.keys);
-    let keyed: Vec<String> = keyed.map(|provider| provider.name.to_string()).collect();
-    if keyed.is_empty() { USUAL.map(str::to_owned).to_vec() } else { keyed }
+fn providers(env: &Env) -> Vec<ProviderSummary> {
+    let keyed: Vec<ProviderSummary> = built_in(env).into_iter().filter(|provider| 0 < provider.keys).collect();
+    if keyed.is_empty() { named(&["anthropic", "openai"]) } else { keyed }
 }
 
-const USUAL: [&str; 2] = ["anthropic", "openai"];
+/// The built-in providers of these names.
+pub(super) fn named(names: &[&str]) -> Vec<ProviderSummary> {
+    built_in(&Env::default()).into_iter().filter(|provider| names.contains(&&*provider.name)).collect()
+}
+
+fn built_in(env: &Env) -> Vec<ProviderSummary> {
+    load(env, &Lookup::default(), &Registry::default()).map_or_else(|_| Vec::new(), |loaded| loaded.providers)
+}
 
 /// Writes a file that is not there, and its folder. Gives whether it was not.
 pub(super) fn put(path: &Path, text: &str) -> io::Result<bool> {
