@@ -112,6 +112,18 @@ fn another_programs_database_is_found_and_left_alone() {
 }
 
 #[test]
+fn a_file_of_prices_alone_holds() {
+    let prices = r#"{"models": {"demo/*": {"inptu": 1}}}"#;
+    let run = |words: &[&str]| Cli::new(words).file("config/prices.json", prices).run();
+    let outcome = run(&["config", "validate"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stdout.contains("config/prices.json:/models/demo~1*/inptu"), "{outcome:?}");
+    assert!(run(&["config", "list"]).stdout.contains("claude-"), "with the models that are built in");
+    let (is, words) = found(&run(&["doctor", "--format", "json"]), "prices");
+    assert!(is == "warning" && words.contains("inptu"), "{is}: {words}");
+}
+
+#[test]
 fn the_doctor_mends_what_is_safe_and_nothing_else() {
     let home = TempDir::new();
     let path = |name: &str| home.path().join(name);

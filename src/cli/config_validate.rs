@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::parse::Given;
 use crate::cli::{Exit, Unready, environment, lines, lookup, say};
-use crate::config::{Diagnostic, Severity, is_same_file, load};
+use crate::config::{Diagnostic, Severity, is_same_file};
 use crate::route::keys::Registry;
 
 pub(crate) fn run(given: &Given) -> Exit {
@@ -19,7 +19,7 @@ fn validate(given: &Given) -> Result<Exit, Unready> {
         let what = if other.is_dir() { "is a directory: name its files, or it with --config" } else { "no such file" };
         return Err(Unready::Usage(format!("{}: {what}", other.display())));
     }
-    let (found, models) = match load(&env, &lookup, &Registry::default()) {
+    let (found, models) = match crate::config::validate(&env, &lookup, &Registry::default()) {
         Ok(loaded) => (loaded.diagnostics, Some(loaded.table.len())),
         Err(found) => (found, None),
     };

@@ -29,7 +29,8 @@ pub(super) const CONFIG_VALIDATE: Command = Command {
     words: &["config", "validate"],
     does: "check the configuration",
     more: "Needs no key and no network. Ends with 0 if the configuration can be used, with 1 if not. With FILES only \
-           what is found in them is shown and counts; the others are read for what they refer to.",
+           what is found in them is shown and counts; the others are read for what they refer to. What is wrong with prices.json counts here; \
+           start only warns of it.",
     takes: "[FILES...]",
     options: &[CONFIG, ENV_FILE],
     examples: &[
