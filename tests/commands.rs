@@ -9,11 +9,11 @@ use model_proxy::wire::Format;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::TempDir;
 use crate::support::cli::{Cli, Outcome};
 use crate::support::gateway::Setup;
 use crate::support::samples::{CHAT, CHAT_REQUEST};
 use crate::support::upstream::{Script, Seen, Upstream};
+use crate::support::{CLIENT_KEY, TempDir};
 
 fn json_of(outcome: &Outcome) -> Value {
     serde_json::from_str(&outcome.stdout).unwrap_or_else(|e| panic!("{e}: {outcome:?}"))
@@ -442,4 +442,59 @@ fn a_key_that_nobody_was_told_opens_nothing() {
     let before = fs::read_to_string(&file).unwrap();
     assert_eq!(run("model-proxy keys new x --add > /dev/full").code, Some(1));
     assert_eq!(fs::read_to_string(&file).unwrap(), before);
+}
+
+#[test]
+fn scripts_get_json_of_what_they_ask() {
+    let gateway = Setup::new().start();
+    gateway.post(CHAT, CHAT_REQUEST.replace("\"m\"", "\"demo\""));
+    let journal = gateway.home.path().join(".local/state/model-proxy/journal.db");
+    crate::support::wait_until("the journal", || {
+        Connection::open(&journal)
+            .and_then(|c| c.query_row("SELECT count(*) FROM requests", [], |row| row.get::<_, i64>(0)))
+            .is_ok_and(|n| n == 1)
+    });
+    Connection::open(&journal).unwrap().execute("UPDATE requests SET at_ms = 0", []).unwrap();
+    let run = |words: &[&str]| {
+        let outcome = gateway.command(&[words, &["--format", "json"]].concat()).env("CLIENT_API_KEY", CLIENT_KEY).run();
+        assert_eq!(outcome.code, Some(0), "{words:?}: {outcome:?}");
+        json_of(&outcome)
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(run(&["version"]), json!({ "name": "model-proxy", "version": version }));
+    assert!(run(&["version", "-v"])["hyper"].is_string(), "{}", run(&["version", "-v"]));
+    let endpoint = format!("http://{}", gateway.address);
+    let health = json!({ "endpoint": endpoint, "healthy": true, "status": 200 });
+    assert_eq!(run(&["health"]), health);
+    assert_eq!(run(&["health", "-d"])["detailed"]["status"], "healthy");
+    let shown = journal.display().to_string();
+    let pruned = run(&["db", "prune"]);
+    assert_eq!((&pruned["journal"], &pruned["removed"]), (&json!(shown), &json!(1)), "{pruned}");
+    assert!(pruned["bytes_before"].is_u64() && pruned["bytes"].is_u64(), "{pruned}");
+    assert_eq!(run(&["db", "reset", "-y"]), json!({ "journal": shown, "removed": 0 }));
+    let init = run(&["config", "init", "fresh"]);
+    assert!(init["files"].as_array().unwrap().contains(&json!({ "file": "fresh/models/fast.json", "written": true })));
+    let init = run(&["config", "init", "fresh"]);
+    assert!(init["files"].as_array().unwrap().iter().all(|file| file["written"] == false), "{init}");
+    let fine = run(&["config", "validate", "--config", "fresh"]);
+    assert_eq!((&fine["usable"], &fine["errors"], &fine["findings"]), (&json!(true), &json!(0), &json!([])), "{fine}");
+    drop(gateway);
+    let outcome = Cli::new(&["health", "-e", &endpoint, "-f", "json"]).run();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert_eq!(json_of(&outcome), json!({ "endpoint": endpoint, "healthy": false, "status": null }));
+}
+
+#[test]
+fn findings_are_told_to_scripts_with_their_places() {
+    let model = r#"{"logical_name": "a", "model_routings": [{"provider": "opnai", "model": "x"}]}"#;
+    let outcome = Cli::new(&["config", "validate", "-f", "json"]).file("config/models/a.json", model).run();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let all = json_of(&outcome);
+    assert_eq!((&all["usable"], &all["models"], &all["errors"]), (&json!(false), &json!(null), &json!(1)), "{all}");
+    let finding = &all["findings"][0];
+    assert_eq!(finding["file"], "config/models/a.json");
+    assert_eq!(finding["pointer"], "/model_routings/0/provider");
+    assert_eq!(finding["severity"], "error");
+    assert!(finding["message"].as_str().unwrap().contains("opnai"), "{all}");
+    assert!(finding.as_object().unwrap().contains_key("hint"), "{all}");
 }

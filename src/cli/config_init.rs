@@ -6,22 +6,22 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::flags::NAME;
 use crate::cli::parse::Given;
-use crate::cli::{Exit, Unready, dotenv, environment, say};
+use crate::cli::{Exit, Unready, dotenv, environment, say, wants_json};
 use crate::config::env::Env;
 use crate::config::{Lookup, ProviderSummary, load, packaged, schema};
 use crate::route::keys::Registry;
+use crate::wire::json::Writer;
 
 pub(crate) fn run(given: &Given) -> Exit {
     init(given).unwrap_or_else(|unready| unready.tell(Exit::No))
 }
 
 fn init(given: &Given) -> Result<Exit, Unready> {
+    let json = wants_json(given)?;
     let env = environment(given)?;
     let root = given.rest.first().map_or_else(|| PathBuf::from("config"), PathBuf::from);
     let written = write(&root, &env).map_err(|(path, error)| Unready::Usage(format!("{}: {error}", path.display())))?;
-    for (path, is_new) in &written {
-        say::out(&format!("{} {}", if *is_new { "wrote" } else { "kept " }, path.display()));
-    }
+    say::out(&if json { as_json(&written) } else { as_text(&written) });
     let option = if root == Path::new("config") { String::new() } else { format!(" --config {}", root.display()) };
     say::err(&format!(
         "{NAME}: next: look at {}, put keys into .env (.env.example names them), then `{NAME} config validate{option}` and \
@@ -29,6 +29,23 @@ fn init(given: &Given) -> Result<Exit, Unready> {
         root.join("models/fast.json").display()
     ));
     Ok(Exit::Fine)
+}
+
+fn as_text(written: &[(PathBuf, bool)]) -> String {
+    let line =
+        |(path, is_new): &(PathBuf, bool)| format!("{} {}\n", if *is_new { "wrote" } else { "kept " }, path.display());
+    written.iter().map(line).collect()
+}
+
+fn as_json(written: &[(PathBuf, bool)]) -> String {
+    let mut out = Vec::new();
+    let mut w = Writer::new(&mut out);
+    w.object().key("files").array();
+    for (path, is_new) in written {
+        w.object().key("file").str(&path.to_string_lossy()).key("written").bool(*is_new).end_object();
+    }
+    w.end_array().end_object();
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Writes what is not there. Gives each file, and whether it is new.

@@ -9,7 +9,7 @@ use crate::cli::flags::NAME;
 use crate::cli::parse::Given;
 use crate::cli::{Exit, Unready, environment, lines, lookup, say, start, wants_json};
 use crate::config::Prices;
-use crate::journal::{By, Keep, Reader, Stat, Store, StoreError};
+use crate::journal::{By, Keep, Reader, Stat, Store, StoreError, Value};
 use crate::route::near::near;
 use crate::time::{Clock, Rfc3339};
 use crate::wire::json::Writer;
@@ -32,28 +32,65 @@ pub(crate) fn stats(given: &Given) -> Exit {
 
 pub(crate) fn prune(given: &Given) -> Exit {
     tell(given, |given, path| {
+        let json = wants_json(given)?;
         let days: u32 = given.number("days", "a number of days")?;
         let keep = Keep { age: Duration::from_secs(u64::from(days) * 86_400), bytes: u64::MAX };
-        let mut store = open(path)?;
-        let before = store.bytes()?;
+        let reader = Reader::open(path, Box::new(|_, _| None))?;
+        let mut store = Store::open(path)?;
+        // What is written meanwhile is none of those that go.
+        let last = u64::try_from(reader.last()?).unwrap_or(0);
+        let (bytes, rows) = (store.bytes()?, rows(&reader, last)?);
         while store.prune(keep, Clock::unix_millis())? {}
-        let after = store.bytes()?;
-        say::out(&format!("{}: {before} bytes before, {after} now", path.display()));
+        let (bytes_now, removed) = (store.bytes()?, rows.saturating_sub(self::rows(&reader, last)?));
+        say::out(&if json {
+            counts(path, &[("removed", removed), ("bytes_before", bytes), ("bytes", bytes_now)])
+        } else {
+            format!("removed {removed} requests from {}: {bytes} bytes before, {bytes_now} now", path.display())
+        });
         Ok(Exit::Fine)
     })
 }
 
+/// How many requests there are, up to the one with this number.
+fn rows(reader: &Reader, last: u64) -> Result<u64, StoreError> {
+    let mut count = 0;
+    reader.query("SELECT count(*) FROM requests WHERE id <= ?1", &[last], &mut |_, values| {
+        if let [Value::Int(n)] = values {
+            count = u64::try_from(*n).unwrap_or(0);
+        }
+        true
+    })?;
+    Ok(count)
+}
+
 pub(crate) fn reset(given: &Given) -> Exit {
     tell(given, |given, path| {
+        let json = wants_json(given)?;
         let mut store = open(path)?;
         if !given.has("confirm") && !is_sure(path)? {
             say::err(&format!("{NAME}: nothing was removed"));
             return Ok(Exit::No);
         }
         let removed = store.clear()?;
-        say::out(&format!("removed {removed} requests, and all that was counted, from {}", path.display()));
+        say::out(&if json {
+            counts(path, &[("removed", removed as u64)])
+        } else {
+            format!("removed {removed} requests, and all that was counted, from {}", path.display())
+        });
         Ok(Exit::Fine)
     })
+}
+
+/// What was done to a journal, for scripts.
+fn counts(path: &Path, counts: &[(&str, u64)]) -> String {
+    let mut out = Vec::new();
+    let mut w = Writer::new(&mut out);
+    w.object().key("journal").str(&path.to_string_lossy());
+    for (name, count) in counts {
+        w.key(name).int(*count);
+    }
+    w.end_object();
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// The second since 1970 from which on something is asked for.

@@ -32,10 +32,11 @@ pub(super) const CONFIG_VALIDATE: Command = Command {
            what is found in them is shown and counts; the others are read for what they refer to. What is wrong with prices.json counts here; \
            start only warns of it.",
     takes: "[FILES...]",
-    options: &[CONFIG, ENV_FILE],
+    options: &[TABLE_OR_JSON, CONFIG, ENV_FILE],
     examples: &[
         ("config validate", "all files"),
         ("config validate config/models/gpt-5.json", "one file, as a commit hook does"),
+        ("config validate --format json", "for scripts: file, pointer, severity, message and hint of each finding"),
     ],
     run: config_validate::run,
 };
@@ -46,7 +47,7 @@ pub(super) const CONFIG_INIT: Command = Command {
     more: "DIR is ./config, unless another is named. Written are a model of your own, a wildcard for each provider that has a key \
            (without any, for two), the schemas for editors, and ./.env.example. What is there stays as it is.",
     takes: "[DIR]",
-    options: &[ENV_FILE],
+    options: &[TABLE_OR_JSON, ENV_FILE],
     examples: &[
         ("config init", "begin in ./config"),
         ("config init ~/.config/model-proxy", "for this user, wherever it is started"),

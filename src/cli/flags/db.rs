@@ -112,7 +112,12 @@ pub(super) const DB_PRUNE: Command = Command {
     does: "remove what is older than so many days from the journal",
     more: "A running server does so by itself, by journal_days and journal_bytes of config/server.json; this is for once.",
     takes: "",
-    options: &[Flag::value("days", "N", "what is to be kept").short('d').default("30"), JOURNAL, ENV_FILE],
+    options: &[
+        Flag::value("days", "N", "what is to be kept").short('d').default("30"),
+        TABLE_OR_JSON,
+        JOURNAL,
+        ENV_FILE,
+    ],
     examples: &[("db prune --days 7", "keep the last week")],
     run: db::prune,
 };
@@ -122,7 +127,7 @@ pub(super) const DB_RESET: Command = Command {
     does: "remove everything from the journal",
     more: "Asks first, unless it is told beforehand. A running server goes on writing.",
     takes: "",
-    options: &[Flag::switch("confirm", "do not ask").short('y'), JOURNAL, ENV_FILE],
+    options: &[Flag::switch("confirm", "do not ask").short('y'), TABLE_OR_JSON, JOURNAL, ENV_FILE],
     examples: &[("db reset", "asks first"), ("db reset --confirm", "for scripts")],
     run: db::reset,
 };
