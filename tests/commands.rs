@@ -341,8 +341,8 @@ fn tests_and_lints_are_for_a_checkout() {
     );
 }
 
-/// What bash would offer for the last word of a line.
-fn offered(words: &[&str]) -> Vec<String> {
+/// What bash would offer for the last word of a line, typed in this folder.
+fn offered(home: &TempDir, words: &[&str]) -> Vec<String> {
     let script = Cli::new(&["completions", "bash"]).run().stdout;
     let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_model-proxy")).parent().unwrap();
@@ -352,7 +352,6 @@ fn offered(words: &[&str]) -> Vec<String> {
         quoted.join(" "),
         words.len() - 1
     );
-    let home = TempDir::new();
     let output =
         Command::new("bash").args(["-euc", &line]).current_dir(home.path()).env("HOME", home.path()).output().unwrap();
     assert!(output.status.success(), "{words:?}: {output:?}");
@@ -371,11 +370,25 @@ fn bash_completes_commands_options_values_and_models() {
         (&["model-proxy", "config", "show", "dem"], &["demo"]),
         (&["model-proxy", "config", "explain", "--from", "openai_chat", "dem"], &["demo"]),
         (&["model-proxy", "--v"], &["--version"]),
+        (&["model-proxy", "keys", "new", "x", "--model", "dem"], &["demo"]),
+        (&["model-proxy", "convert", "--model", "dem"], &["demo"]),
+        (&["model-proxy", "keys", "test", "openr"], &["openrouter"]),
+        (&["model-proxy", "help", "conf"], &["config"]),
+        (&["model-proxy", "help", "config", "s"], &["show", "schema"]),
+        (&["model-proxy", "start", "--env-file", "my"], &["my file", "my-*"]),
+        (&["model-proxy", "config", "init", "my"], &[]),
     ] {
-        assert_eq!(offered(words), expect, "{words:?}");
+        let home = TempDir::new();
+        home.write("my file", "");
+        home.write("my-*", "");
+        assert_eq!(offered(&home, words), expect, "{words:?}");
     }
     let outcome = Cli::new(&["completions", "tcsh"]).run();
     assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    let outcome = Cli::new(&["completions", "providers"]).run();
+    assert!(outcome.code == Some(0) && outcome.stdout.starts_with("anthropic\nazure\n"), "{outcome:?}");
+    let outcome = Cli::new(&["completions", "models"]).file("config/models/a.json", "{").run();
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{outcome:?}");
     let page = Cli::new(&["man"]).run();
     assert!(page.stdout.starts_with(".TH MODEL-PROXY 1") && page.stdout.is_ascii(), "{}", page.stdout);
 }
@@ -497,4 +510,29 @@ fn findings_are_told_to_scripts_with_their_places() {
     assert_eq!(finding["severity"], "error");
     assert!(finding["message"].as_str().unwrap().contains("opnai"), "{all}");
     assert!(finding.as_object().unwrap().contains_key("hint"), "{all}");
+}
+
+/// Whatever a model is called: a configuration may be somebody else's.
+#[test]
+fn bash_runs_no_name_and_takes_none_for_files() {
+    let home = TempDir::new();
+    for file in ["gpt-4", "gpt-5"] {
+        home.write(file, "");
+    }
+    for (stem, name) in [("a", "$(touch${IFS}PWNED)`touch PWNED`"), ("b", "gpt-*"), ("c", "two words")] {
+        let model = json!({ "logical_name": name, "model_routings": [{ "provider": "demo", "model": "demo" }] });
+        home.write(&format!("config/models/{stem}.json"), &model.to_string());
+    }
+    let all = ["demo", r"\$\(touch\$\{IFS\}PWNED\)\`touch\ PWNED\`", r"gpt-\*", r"two\ words"];
+    let mut offers = offered(&home, &["model-proxy", "config", "show", ""]);
+    offers.sort_unstable();
+    let mut expect = all.map(str::to_owned);
+    expect.sort_unstable();
+    assert_eq!(offers, expect, "as they would be typed");
+    for (begun, offer) in
+        [("gpt-", all[2]), (r"gpt-\*", all[2]), ("gpt-*", all[2]), ("$(", all[1]), (r"two\ w", all[3])]
+    {
+        assert_eq!(offered(&home, &["model-proxy", "config", "explain", begun]), [offer], "{begun}");
+    }
+    assert!(!home.path().join("PWNED").exists(), "a name was run");
 }

@@ -24,6 +24,7 @@ pub mod help;
 mod keys_list;
 mod keys_new;
 mod keys_test;
+mod man;
 mod outcome;
 pub mod parse;
 mod route_test;
