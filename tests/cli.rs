@@ -67,6 +67,34 @@ fn held_wrong_it_ends_with_2_and_says_how() {
     }
     let outcome = Cli::new(&["strat"]).run();
     assert!(outcome.stderr.contains("start"), "a near command is named: {outcome:?}");
+    for (args, says) in [
+        (&["help", "strat"][..], "did you mean \"start\"?"),
+        (&["help", "config", "lst"], "did you mean \"list\"?"),
+        (&["help", "config", "list", "all"], "there is no command \"config list all\""),
+    ] {
+        let outcome = Cli::new(args).run();
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{args:?}: {outcome:?}");
+        assert!(outcome.stderr.contains(says), "{args:?}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_variable_that_says_nothing_is_named_at_start() {
+    for (name, value, says) in [
+        (
+            "REQUIRE_CLIENT_API_KEY",
+            "ture",
+            "REQUIRE_CLIENT_API_KEY takes true, 1, yes, on or false, 0, no, off, not \"ture\"",
+        ),
+        ("FAIL_ON_STARTUP_VALIDATION", "ja", "FAIL_ON_STARTUP_VALIDATION takes true, 1"),
+        ("MODEL_PROXY_PERSIST_COOLDOWNS", "ture", "takes true, false or a file, not \"ture\" (did you mean \"true\"?"),
+        ("LOG_LEVEL", "verbose", "model-proxy: LOG_LEVEL takes error"),
+        ("MODEL_PROXY_LOG_LEVEL", "verbose", "model-proxy: MODEL_PROXY_LOG_LEVEL takes error"),
+    ] {
+        let outcome = Cli::new(&["start", "--port", "0"]).env("CLIENT_API_KEY", CLIENT_KEY).env(name, value).run();
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
+        assert!(outcome.stderr.contains(says), "{outcome:?}");
+    }
 }
 
 #[test]
@@ -76,6 +104,13 @@ fn a_good_configuration_validates() {
     let config = home.path().join("config");
     let outcome = Cli::new(&["config", "validate", "--config", config.to_str().unwrap()]).run();
     assert_eq!(outcome.code, Some(0), "it needs neither keys nor network: {outcome:?}");
+}
+
+#[test]
+fn a_directory_is_no_file_to_validate() {
+    let outcome = Cli::new(&["config", "validate", "/tmp"]).run();
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{outcome:?}");
+    assert!(outcome.stderr.contains("/tmp: is a directory: name its files, or it with --config"), "{outcome:?}");
 }
 
 /// Ten files with one fault each, and what the line about it has to say.

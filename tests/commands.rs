@@ -4,15 +4,16 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use model_proxy::journal::Store;
 use model_proxy::wire::Format;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::TempDir;
 use crate::support::cli::{Cli, Outcome};
 use crate::support::gateway::Setup;
 use crate::support::samples::{CHAT, CHAT_REQUEST};
 use crate::support::upstream::{Script, Seen, Upstream};
+use crate::support::{CLIENT_KEY, TempDir};
 
 fn json_of(outcome: &Outcome) -> Value {
     serde_json::from_str(&outcome.stdout).unwrap_or_else(|e| panic!("{e}: {outcome:?}"))
@@ -57,6 +58,9 @@ fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
             "did you mean MODEL_PROXY_LOG_LEVEL?",
         ),
         (doctor().env("MODEL_PROXY_LOG_FORMAT", "xml").run(), "settings", "fault", "takes human or json"),
+        (doctor().env("REQUIRE_CLIENT_API_KEY", "ture").run(), "settings", "fault", "off, not \"ture\""),
+        (doctor().env("MODEL_PROXY_JOURNAL", ".").run(), "journal", "fault", "is a directory"),
+        (doctor().file("config/models/a.json", model).run(), "configuration", "fault", "used: 1 error; first"),
         (doctor().env("MODEL_PROXY_CA_FILE", "/no/such").run(), "certificates", "fault", "MODEL_PROXY_CA_FILE"),
         (doctor().run(), "state directory", "fine", "first request"),
         (doctor().env("XDG_STATE_HOME", "/proc/1").run(), "state directory", "fault", "cannot be made"),
@@ -108,6 +112,18 @@ fn another_programs_database_is_found_and_left_alone() {
 }
 
 #[test]
+fn a_file_of_prices_alone_holds() {
+    let prices = r#"{"models": {"demo/*": {"inptu": 1}}}"#;
+    let run = |words: &[&str]| Cli::new(words).file("config/prices.json", prices).run();
+    let outcome = run(&["config", "validate"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stdout.contains("config/prices.json:/models/demo~1*/inptu"), "{outcome:?}");
+    assert!(run(&["config", "list"]).stdout.contains("claude-"), "with the models that are built in");
+    let (is, words) = found(&run(&["doctor", "--format", "json"]), "prices");
+    assert!(is == "warning" && words.contains("inptu"), "{is}: {words}");
+}
+
+#[test]
 fn the_doctor_mends_what_is_safe_and_nothing_else() {
     let home = TempDir::new();
     let path = |name: &str| home.path().join(name);
@@ -153,6 +169,12 @@ fn variables_are_shown_with_their_source_and_without_secrets() {
     let outcome = check().env("MODEL_PROXY_JORNAL", "x").run();
     assert_eq!(outcome.code, Some(1), "as the seed ended without a key: {outcome:?}");
     assert!(outcome.stderr.contains("did you mean MODEL_PROXY_JOURNAL?"), "{outcome:?}");
+    let outcome = check().env("CLIENT_API_KEY", "k").env("FAIL_ON_STARTUP_VALIDATION", "ja").run();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("FAIL_ON_STARTUP_VALIDATION takes true, 1, yes, on or false, 0, no, off, not \"ja\""),
+        "{outcome:?}"
+    );
     let outcome = Cli::new(&["env", "check", "-f", "json"]).run();
     let all = json_of(&outcome);
     assert!(
@@ -265,6 +287,14 @@ fn the_shell_asks_one_thing_after_the_other() {
     {
         assert!(outcome.stdout.contains(said), "{said}: {}", outcome.stdout);
     }
+    let lines = b"models\nshow \xff\nkeys --format json\nkeys list\n";
+    let outcome = gateway.command(&["dev", "shell"]).stdin(lines).run();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stderr.contains("model-proxy: a line is not UTF-8, and is left out\n"), "{outcome:?}");
+    assert!(
+        outcome.stdout.contains("{\"live\":") && outcome.stdout.contains("FINGERPRINT"),
+        "the rest is run: {outcome:?}"
+    );
     for (line, says) in [
         ("nonsense", "no command \"nonsense\""),
         ("config show 'x", "is not closed"),
@@ -275,7 +305,7 @@ fn the_shell_asks_one_thing_after_the_other() {
         ("select 1; DELETE FROM requests", "Multiple statements"),
         ("with x as (select 1) delete from requests", "readonly"),
     ] {
-        let outcome = gateway.command(&["dev", "shell"]).stdin(&format!("{line}\n")).run();
+        let outcome = gateway.command(&["dev", "shell"]).stdin(format!("{line}\n")).run();
         assert_eq!(outcome.code, Some(1), "{line}: {outcome:?}");
         assert!(outcome.stderr.contains(says), "{line}: {outcome:?}");
     }
@@ -311,8 +341,8 @@ fn tests_and_lints_are_for_a_checkout() {
     );
 }
 
-/// What bash would offer for the last word of a line.
-fn offered(words: &[&str]) -> Vec<String> {
+/// What bash would offer for the last word of a line, typed in this folder.
+fn offered(home: &TempDir, words: &[&str]) -> Vec<String> {
     let script = Cli::new(&["completions", "bash"]).run().stdout;
     let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_model-proxy")).parent().unwrap();
@@ -322,7 +352,6 @@ fn offered(words: &[&str]) -> Vec<String> {
         quoted.join(" "),
         words.len() - 1
     );
-    let home = TempDir::new();
     let output =
         Command::new("bash").args(["-euc", &line]).current_dir(home.path()).env("HOME", home.path()).output().unwrap();
     assert!(output.status.success(), "{words:?}: {output:?}");
@@ -341,11 +370,169 @@ fn bash_completes_commands_options_values_and_models() {
         (&["model-proxy", "config", "show", "dem"], &["demo"]),
         (&["model-proxy", "config", "explain", "--from", "openai_chat", "dem"], &["demo"]),
         (&["model-proxy", "--v"], &["--version"]),
+        (&["model-proxy", "keys", "new", "x", "--model", "dem"], &["demo"]),
+        (&["model-proxy", "convert", "--model", "dem"], &["demo"]),
+        (&["model-proxy", "keys", "test", "openr"], &["openrouter"]),
+        (&["model-proxy", "help", "conf"], &["config"]),
+        (&["model-proxy", "help", "config", "s"], &["show", "schema"]),
+        (&["model-proxy", "start", "--env-file", "my"], &["my file", "my-*"]),
+        (&["model-proxy", "config", "init", "my"], &[]),
     ] {
-        assert_eq!(offered(words), expect, "{words:?}");
+        let home = TempDir::new();
+        home.write("my file", "");
+        home.write("my-*", "");
+        assert_eq!(offered(&home, words), expect, "{words:?}");
     }
     let outcome = Cli::new(&["completions", "tcsh"]).run();
     assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    let outcome = Cli::new(&["completions", "providers"]).run();
+    assert!(outcome.code == Some(0) && outcome.stdout.starts_with("anthropic\nazure\n"), "{outcome:?}");
+    let outcome = Cli::new(&["completions", "models"]).file("config/models/a.json", "{").run();
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{outcome:?}");
     let page = Cli::new(&["man"]).run();
     assert!(page.stdout.starts_with(".TH MODEL-PROXY 1") && page.stdout.is_ascii(), "{}", page.stdout);
+}
+
+/// A line for a shell, in which `model-proxy` is the one that is tested.
+fn line(text: &str) -> String {
+    text.replace("model-proxy", env!("CARGO_BIN_EXE_model-proxy"))
+}
+
+#[test]
+fn what_cannot_be_written_ends_with_1_and_says_so() {
+    let home = TempDir::new();
+    home.write("in.json", r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#);
+    drop(Store::open(&home.path().join("j.db")).unwrap());
+    let run = |text: &str| Cli::shell_at(home.path(), &line(text)).env("MODEL_PROXY_JOURNAL", "j.db").run();
+    for words in [
+        "--version",
+        "help",
+        "version",
+        "man",
+        "completions bash",
+        "config list",
+        "config show demo",
+        "config explain demo",
+        "config schema model",
+        "route test demo",
+        "env check",
+        "db stats",
+        "db query 'SELECT 1'",
+        "db query -f csv 'SELECT 1'",
+        "db query -f json 'SELECT 1'",
+        "db prune",
+        "convert --from openai --to openai in.json",
+    ] {
+        let full = run(&format!("model-proxy {words} > /dev/full"));
+        assert_eq!(full.code, Some(1), "{words}: {full:?}");
+        assert!(full.stderr.contains("model-proxy: the result cannot be written: No space left"), "{words}: {full:?}");
+        // Nobody reads: that is told to nobody.
+        let left = run(&format!("{{ sleep 0.1; model-proxy {words} 2>err; echo $? >code; }} | true; cat code err"));
+        let told = if words == "env check" { "1\n" } else { "0\n" };
+        assert!(left.stdout.starts_with(told) && !left.stdout.contains("written"), "{words}: {left:?}");
+    }
+}
+
+#[test]
+fn a_key_that_nobody_was_told_opens_nothing() {
+    let home = TempDir::new();
+    let file = home.path().join("config/clients/x.json");
+    let run = |text: &str| Cli::shell_at(home.path(), &line(text)).run();
+    for line in [
+        "model-proxy keys new x > /dev/full",
+        "model-proxy keys new x --format json > /dev/full",
+        "{ sleep 0.1; model-proxy keys new x; } | true",
+    ] {
+        let outcome = run(line);
+        assert!(
+            outcome.stderr.contains("nobody was told the key, so config/clients/x.json is again as it was"),
+            "{outcome:?}"
+        );
+        assert!(!outcome.stderr.contains("wrote") && !file.exists(), "{line}: {outcome:?}");
+        assert_eq!(outcome.code == Some(1), line.contains("full"), "{outcome:?}");
+    }
+    assert_eq!(run("model-proxy keys new x").code, Some(0));
+    let before = fs::read_to_string(&file).unwrap();
+    assert_eq!(run("model-proxy keys new x --add > /dev/full").code, Some(1));
+    assert_eq!(fs::read_to_string(&file).unwrap(), before);
+}
+
+#[test]
+fn scripts_get_json_of_what_they_ask() {
+    let gateway = Setup::new().start();
+    gateway.post(CHAT, CHAT_REQUEST.replace("\"m\"", "\"demo\""));
+    let journal = gateway.home.path().join(".local/state/model-proxy/journal.db");
+    crate::support::wait_until("the journal", || {
+        Connection::open(&journal)
+            .and_then(|c| c.query_row("SELECT count(*) FROM requests", [], |row| row.get::<_, i64>(0)))
+            .is_ok_and(|n| n == 1)
+    });
+    Connection::open(&journal).unwrap().execute("UPDATE requests SET at_ms = 0", []).unwrap();
+    let run = |words: &[&str]| {
+        let outcome = gateway.command(&[words, &["--format", "json"]].concat()).env("CLIENT_API_KEY", CLIENT_KEY).run();
+        assert_eq!(outcome.code, Some(0), "{words:?}: {outcome:?}");
+        json_of(&outcome)
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(run(&["version"]), json!({ "name": "model-proxy", "version": version }));
+    assert!(run(&["version", "-v"])["hyper"].is_string(), "{}", run(&["version", "-v"]));
+    let endpoint = format!("http://{}", gateway.address);
+    let health = json!({ "endpoint": endpoint, "healthy": true, "status": 200 });
+    assert_eq!(run(&["health"]), health);
+    assert_eq!(run(&["health", "-d"])["detailed"]["status"], "healthy");
+    let shown = journal.display().to_string();
+    let pruned = run(&["db", "prune"]);
+    assert_eq!((&pruned["journal"], &pruned["removed"]), (&json!(shown), &json!(1)), "{pruned}");
+    assert!(pruned["bytes_before"].is_u64() && pruned["bytes"].is_u64(), "{pruned}");
+    assert_eq!(run(&["db", "reset", "-y"]), json!({ "journal": shown, "removed": 0 }));
+    let init = run(&["config", "init", "fresh"]);
+    assert!(init["files"].as_array().unwrap().contains(&json!({ "file": "fresh/models/fast.json", "written": true })));
+    let init = run(&["config", "init", "fresh"]);
+    assert!(init["files"].as_array().unwrap().iter().all(|file| file["written"] == false), "{init}");
+    let fine = run(&["config", "validate", "--config", "fresh"]);
+    assert_eq!((&fine["usable"], &fine["errors"], &fine["findings"]), (&json!(true), &json!(0), &json!([])), "{fine}");
+    drop(gateway);
+    let outcome = Cli::new(&["health", "-e", &endpoint, "-f", "json"]).run();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert_eq!(json_of(&outcome), json!({ "endpoint": endpoint, "healthy": false, "status": null }));
+}
+
+#[test]
+fn findings_are_told_to_scripts_with_their_places() {
+    let model = r#"{"logical_name": "a", "model_routings": [{"provider": "opnai", "model": "x"}]}"#;
+    let outcome = Cli::new(&["config", "validate", "-f", "json"]).file("config/models/a.json", model).run();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let all = json_of(&outcome);
+    assert_eq!((&all["usable"], &all["models"], &all["errors"]), (&json!(false), &json!(null), &json!(1)), "{all}");
+    let finding = &all["findings"][0];
+    assert_eq!(finding["file"], "config/models/a.json");
+    assert_eq!(finding["pointer"], "/model_routings/0/provider");
+    assert_eq!(finding["severity"], "error");
+    assert!(finding["message"].as_str().unwrap().contains("opnai"), "{all}");
+    assert!(finding.as_object().unwrap().contains_key("hint"), "{all}");
+}
+
+/// Whatever a model is called: a configuration may be somebody else's.
+#[test]
+fn bash_runs_no_name_and_takes_none_for_files() {
+    let home = TempDir::new();
+    for file in ["gpt-4", "gpt-5"] {
+        home.write(file, "");
+    }
+    for (stem, name) in [("a", "$(touch${IFS}PWNED)`touch PWNED`"), ("b", "gpt-*"), ("c", "two words")] {
+        let model = json!({ "logical_name": name, "model_routings": [{ "provider": "demo", "model": "demo" }] });
+        home.write(&format!("config/models/{stem}.json"), &model.to_string());
+    }
+    let all = ["demo", r"\$\(touch\$\{IFS\}PWNED\)\`touch\ PWNED\`", r"gpt-\*", r"two\ words"];
+    let mut offers = offered(&home, &["model-proxy", "config", "show", ""]);
+    offers.sort_unstable();
+    let mut expect = all.map(str::to_owned);
+    expect.sort_unstable();
+    assert_eq!(offers, expect, "as they would be typed");
+    for (begun, offer) in
+        [("gpt-", all[2]), (r"gpt-\*", all[2]), ("gpt-*", all[2]), ("$(", all[1]), (r"two\ w", all[3])]
+    {
+        assert_eq!(offered(&home, &["model-proxy", "config", "explain", begun]), [offer], "{begun}");
+    }
+    assert!(!home.path().join("PWNED").exists(), "a name was run");
 }

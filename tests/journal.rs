@@ -3,12 +3,14 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use model_proxy::wire::Format;
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::json;
@@ -166,7 +168,7 @@ fn who_is_turned_away_is_counted_and_one_in_a_second_has_a_row() {
     assert_eq!(row, "|refused|401|0|POST /v1/chat/completions: invalid API key");
     assert!(ask(&path, "SELECT count(*) FROM names").parse::<u32>().unwrap() < 10, "no path is anybody's name");
     let (_, out, _) = run(&gateway, &["db", "stats"]);
-    assert!(masked(&out).contains("- 60 0 0 60 0 "), "{out}");
+    assert!(masked(&out).contains("- 60 0 0 0 60 0 "), "{out}");
 }
 
 /// Whatever lane an answer takes.
@@ -360,16 +362,21 @@ fn statistics_are_told_by_whatever_is_asked_for() {
         assert_eq!((code, said.as_str()), (0, ""), "{words:?}");
         masked(&out)
     };
-    let head = "REQUESTS FAILED BROKEN REFUSED TRIES INPUT OUTPUT COST P50 P95 P99";
+    let head = "REQUESTS FAILED BROKEN CLIENT_CLOSED REFUSED TRIES INPUT OUTPUT COST P50 P95 P99";
     assert_eq!(
         told(&["db", "stats"]),
-        format!("MODEL {head}\nm 3 0 0 0 3 27 12 ? MS MS MS\n- 1 0 0 1 0 0 0 $0 - - -\nbad 1 1 0 0 1 0 0 $0 MS MS MS")
+        format!(
+            "MODEL {head}\nm 3 0 0 0 0 3 27 12 ? MS MS MS\n- 1 0 0 0 1 0 0 0 $0 - - -\nbad 1 1 0 0 0 1 0 0 $0 MS MS MS"
+        )
     );
+    let (code, out, said) = run(&gateway, &["db", "stats", "--by", "provider", "--since", "90m"]);
     assert_eq!(
-        told(&["db", "stats", "--by", "provider", "--since", "24h"]),
-        format!("PROVIDER {head}\np 4 1 0 0 4 27 12 ? MS MS MS\n- 1 0 0 1 0 0 0 $0 - - -")
+        (code, masked(&out)),
+        (0, format!("PROVIDER {head}\np 4 1 0 0 0 4 27 12 ? MS MS MS\n- 1 0 0 0 1 0 0 0 $0 - - -"))
     );
-    for (by, says) in [("client", "default 5 1 0 1"), ("key", "P_API_KEY "), ("route", "p/bad 1 1"), ("day", "20")] {
+    assert!(said.starts_with("counted from 20") && said.ends_with(":00:00Z on: sums are kept by the hour\n"), "{said}");
+    assert_eq!(told(&["db", "stats", "--since", "90m", "-f", "json"]), told(&["db", "stats", "-f", "json"]));
+    for (by, says) in [("client", "default 5 1 0 0 1"), ("key", "P_API_KEY "), ("route", "p/bad 1 1"), ("day", "20")] {
         let table = told(&["db", "stats", "--by", by]);
         assert!(table.lines().any(|line| line.starts_with(says)), "{by}: {table}");
     }
@@ -397,17 +404,19 @@ fn what_it_cost_is_reckoned_when_it_is_asked_for() {
         let (code, out, said) = run(&gateway, &["db", "stats", "--format", "json", "--by", "provider"]);
         assert_eq!(code, 0, "{said}");
         let all: serde_json::Value = serde_json::from_str(&out).unwrap();
-        (all[0]["cost_usd"].as_f64().unwrap(), all[0]["unpriced"].as_u64().unwrap(), said)
+        (all[0]["cost_usd"].as_f64(), all[0]["unpriced"].as_u64().unwrap(), said)
     };
-    assert_eq!(stats(), (0.0, 3, String::new()));
+    assert_eq!(stats(), (None, 3, String::new()), "what is not known is not 0");
+    put(&json!({ "p/upstream-model": { "input": 0, "output": 0 } }));
+    assert_eq!(stats(), (Some(0.0), 0, String::new()), "what is free is");
     put(&json!({ "p/upstream-model": { "input": 1000, "output": 10_000 } }));
     let (cost, unpriced, said) = stats();
-    assert!((cost - (0.027 + 0.12)).abs() < 1e-9, "{cost}");
+    assert!((cost.unwrap() - (0.027 + 0.12)).abs() < 1e-9, "{cost:?}");
     assert_eq!((unpriced, said.as_str()), (0, ""));
     put(&json!({ "p/*": { "input": 0, "output": 100_000 } }));
-    assert!((stats().0 - 1.2).abs() < 1e-9, "by today's price");
+    assert!((stats().0.unwrap() - 1.2).abs() < 1e-9, "by today's price");
     let (_, out, _) = run(&gateway, &["db", "stats"]);
-    assert!(masked(&out).contains("m 3 0 0 0 3 27 12 $1.20 "), "{out}");
+    assert!(masked(&out).contains("m 3 0 0 0 0 3 27 12 $1.20 "), "{out}");
     let (_, out, _) = run(&gateway, &["db", "tail", "-n", "2"]);
     assert!(out.contains(" 9+4 tokens $0.4000\n"), "{out}");
     let (_, out, _) = run(&gateway, &["db", "query", "-f", "csv", "SELECT sum(cost) FROM log"]);
@@ -415,10 +424,10 @@ fn what_it_cost_is_reckoned_when_it_is_asked_for() {
     let (_, out, _) = run(&gateway, &["db", "export", "-f", "csv"]);
     assert!(out.starts_with("id,request_id,") && out.lines().next().unwrap().ends_with(",cost"), "{out}");
     put(&json!({ "p/*": { "input": 1 } }));
-    assert_eq!((stats().0, stats().1), (0.0, 3), "a kind of token without a price costs an unknown amount");
+    assert_eq!((stats().0, stats().1), (None, 3), "a kind of token without a price costs an unknown amount");
     put(&json!({ "p/*": { "inptu": 1 } }));
     let (cost, unpriced, said) = stats();
-    assert_eq!((cost, unpriced), (0.0, 3));
+    assert_eq!((cost, unpriced), (None, 3));
     assert!(said.contains("prices.json:/models/p~1*/inptu: unknown field") && said.contains("\"input\""), "{said}");
 }
 
@@ -459,6 +468,79 @@ fn the_last_requests_are_shown_and_those_that_come() {
     wait_until("its end", || follow.try_wait().unwrap().is_some());
 }
 
+/// `db tail -f` where a gateway runs.
+struct Follow {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    said: Arc<Mutex<String>>,
+}
+
+impl Follow {
+    fn new(home: &Path, words: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_model-proxy"))
+            .args(["db", "tail", "-f"])
+            .args(words)
+            .env_clear()
+            .env("HOME", home)
+            .current_dir(home)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (send, lines) = mpsc::channel();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || out.lines().map_while(Result::ok).all(|line| send.send(line).is_ok()));
+        let said = Arc::new(Mutex::new(String::new()));
+        let (err, kept) = (BufReader::new(child.stderr.take().unwrap()), Arc::clone(&said));
+        thread::spawn(move || err.lines().map_while(Result::ok).for_each(|line| *kept.lock() += &format!("{line}\n")));
+        Self { child, lines, said }
+    }
+
+    /// The next line, masked.
+    #[track_caller]
+    fn next(&self) -> String {
+        let line = self.lines.recv_timeout(PATIENCE);
+        masked(&line.unwrap_or_else(|_| panic!("no line came: {}", self.said.lock())))
+    }
+}
+
+impl Drop for Follow {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn who_follows_waits_for_the_first_request_and_for_another_file() {
+    let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
+    let gateway = Setup::simple(Format::OpenaiChat, &upstream).start();
+    let path = file(&gateway);
+    let follow = Follow::new(gateway.home.path(), &[]);
+    wait_until("it is said", || follow.said.lock().ends_with("there is no journal; waiting for a request\n"));
+    gateway.post(CHAT, CHAT_REQUEST);
+    assert_eq!(follow.next(), "TIME ID default openai_chat m → p/upstream-model 200 MS 9+4 tokens");
+    for way in ["removed", "set aside"] {
+        // As it is set aside where it is found to be damaged.
+        for suffix in ["", "-wal", "-shm"] {
+            let (part, aside) = (format!("journal.db{suffix}"), format!("aside{suffix}"));
+            drop(match way {
+                "removed" => fs::remove_file(path.with_file_name(part)),
+                _ => fs::rename(path.with_file_name(part), path.with_file_name(aside)),
+            });
+        }
+        gateway.post(MESSAGES, SIDES[1].request);
+        assert_eq!(follow.next(), "TIME ID default anthropic m → p/upstream-model 200 MS 9+4 tokens", "{way}");
+    }
+    let told = follow.said.lock().matches("there is no journal").count();
+    assert!((1..=3).contains(&told), "once for each file: {}", follow.said.lock());
+    // From now on.
+    let late = Follow::new(gateway.home.path(), &["-n", "0"]);
+    thread::sleep(Duration::from_millis(500));
+    gateway.post(CHAT, CHAT_REQUEST.replace("\"m\"", "\"any/late\""));
+    assert!(late.next().contains(" any/late "), "nothing that was there before");
+}
+
 #[test]
 fn the_journal_is_shortened_and_emptied_while_it_is_written() {
     let (_upstream, gateway) = asked();
@@ -484,6 +566,8 @@ fn what_cannot_be_read_is_told_with_its_reason() {
     for (words, exit, says) in [
         (&["db", "stats"][..], 1, "nothing has been asked yet"),
         (&["db", "tail", "--journal", "text"], 1, "text: the file is damaged"),
+        (&["db", "tail", "-f", "--journal", "text"], 1, "text: the file is damaged"),
+        (&["db", "tail", "-f", "--journal", "."], 1, ".: is a directory"),
         (&["db", "reset", "-y", "--journal", "text"], 1, "text: the file is damaged"),
         (&["db", "reset", "-y", "--journal", "empty"], 1, "empty: is no journal of model-proxy"),
         (
@@ -532,14 +616,18 @@ fn rows_are_given_to_whoever_reckons_elsewhere() {
     let screen = [told(&["db", "tail"]), told(&["db", "query", "SELECT char(27) || '[2J'"])].concat();
     assert!(!screen.contains('\u{1b}') && screen.contains("\\u{1b}[2J"), "nothing moves the cursor: {screen}");
     for (sql, exit, says) in [
-        ("DELETE FROM requests", 1, "readonly"),
-        ("SELECT nosuch FROM log", 1, "no such column: nosuch"),
-        ("SELECT 1; SELECT 2", 1, ""),
-        ("", 1, ""),
+        ("DELETE FROM requests", 2, "readonly"),
+        ("SELEC 1", 2, "syntax error"),
+        ("SELECT nosuch FROM log", 2, "no such column: nosuch"),
+        ("SELECT 1; SELECT 2", 2, "Multiple statements"),
+        ("", 2, "empty"),
+        ("VACUUM INTO 'copy.db'", 2, "no copy is written"),
+        ("ATTACH 'copy.db' AS copy", 2, "no other file is attached"),
     ] {
         let (code, out, said) = run(&gateway, &["db", "query", sql]);
         assert!(code == exit && out.is_empty() && said.contains(says), "{sql}: {code} {out} {said}");
     }
+    assert!(!gateway.home.path().join("copy.db").exists(), "whoever may not read the journal may not read a copy");
     let (code, _, said) = run(&gateway, &["db", "query"]);
     assert!(code == 2 && said.contains("takes one query"), "{said}");
     let (code, _, said) = run(&gateway, &["db", "export", "--format", "table"]);

@@ -155,6 +155,21 @@ fn what_changed_is_said_by_name_and_never_by_value() {
 }
 
 #[test]
+fn wrong_prices_keep_nobody_from_being_served() {
+    let upstream = Upstream::answering(|_, _| Script::json(200, CHAT_REPLY));
+    let setup = Setup::simple(Format::OpenaiChat, &upstream);
+    let gateway = setup.file("prices.json", r#"{"models":{"loc/a":{"inptu":1}}}"#).start();
+    assert!(gateway.stderr().contains("config/prices.json:/models/loc~1a/inptu: warning: "), "{}", gateway.stderr());
+    put(&gateway, "config/prices.json", "{");
+    reload(&gateway, "reloaded, for SIGHUP");
+    assert!(gateway.stderr().contains("config/prices.json:1:1: warning: "), "{}", gateway.stderr());
+    let outcome = gateway.command(&["config", "validate", "--config", "config"]).run();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let outcome = gateway.command(&["config", "validate", "config/prices.json"]).run();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+}
+
+#[test]
 fn a_signal_that_comes_early_ends_nothing_but_what_it_should() {
     let setup = Setup::new();
     for name in ["HUP", "TERM"] {

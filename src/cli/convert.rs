@@ -52,9 +52,7 @@ fn converted(given: &Given) -> Result<Exit, Unready> {
 }
 
 fn tell(converted: &Converted) -> Exit {
-    if let Err(error) = say::bytes(&converted.out) {
-        return say::no(format_args!("the result cannot be written: {error}"));
-    }
+    say::bytes(&converted.out);
     if !converted.losses.is_empty() {
         say::err(&converted.losses.join("\n"));
     }

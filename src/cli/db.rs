@@ -1,15 +1,15 @@
-//! `db stats`, `db tail`, `db prune`, `db reset`: what the journal says, and what is left of it.
+//! `db stats`, `db prune`, `db reset`: what the journal says, and what is left of it.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;
-use std::thread;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::flags::NAME;
 use crate::cli::parse::Given;
 use crate::cli::{Exit, Unready, environment, lines, lookup, say, start, wants_json};
 use crate::config::Prices;
-use crate::journal::{By, Keep, Kept, Reader, Stat, Store, StoreError};
+use crate::journal::{By, Keep, Reader, Stat, Store, StoreError, Value};
 use crate::route::near::near;
 use crate::time::{Clock, Rfc3339};
 use crate::wire::json::Writer;
@@ -20,69 +20,77 @@ pub(crate) fn stats(given: &Given) -> Exit {
     tell(given, |given, path| {
         let json = wants_json(given)?;
         let by = by(given.text_or_default("by")?)?;
-        let since = since(given)? / HOUR;
-        let stats = reader(given, path)?.stats(by, since)?;
+        let hour = since(given)? / HOUR;
+        let stats = reader(given, path)?.stats(by, hour)?;
         say::out(&if json { stats_json(&stats) } else { stats_table(given.text_or_default("by")?, &stats) });
+        if !json && 0 < hour {
+            say::err(&format!("counted from {} on: sums are kept by the hour", Rfc3339(hour * HOUR)));
+        }
         Ok(Exit::Fine)
     })
 }
-
-pub(crate) fn tail(given: &Given) -> Exit {
-    tell(given, |given, path| {
-        let json = wants_json(given)?;
-        let most: u32 = given.number("lines", "a number of requests")?;
-        let reader = reader(given, path)?;
-        let (mut behind, mut most) = (0, most);
-        loop {
-            let kept = reader.tail(behind, most)?;
-            for one in &kept {
-                behind = one.row;
-                let text = if json { line_json(one) } else { line(one) };
-                // Nobody reads on: there is nothing left to follow for.
-                if writeln!(io::stdout(), "{text}").is_err() {
-                    return Ok(Exit::Fine);
-                }
-            }
-            if !given.has("follow") {
-                return Ok(Exit::Fine);
-            }
-            most = u32::MAX;
-            thread::sleep(FOLLOW_PAUSE);
-            // Somebody has emptied it: rows are numbered from the beginning again.
-            if reader.last()? < behind {
-                behind = 0;
-            }
-        }
-    })
-}
-
-/// How often it is looked for more: the journal is written ten times a second.
-const FOLLOW_PAUSE: Duration = Duration::from_millis(250);
 
 pub(crate) fn prune(given: &Given) -> Exit {
     tell(given, |given, path| {
+        let json = wants_json(given)?;
         let days: u32 = given.number("days", "a number of days")?;
         let keep = Keep { age: Duration::from_secs(u64::from(days) * 86_400), bytes: u64::MAX };
-        let mut store = open(path)?;
-        let before = store.bytes()?;
+        let reader = Reader::open(path, Box::new(|_, _| None))?;
+        let mut store = Store::open(path)?;
+        // What is written meanwhile is none of those that go.
+        let last = u64::try_from(reader.last()?).unwrap_or(0);
+        let (bytes, rows) = (store.bytes()?, rows(&reader, last)?);
         while store.prune(keep, Clock::unix_millis())? {}
-        let after = store.bytes()?;
-        say::out(&format!("{}: {before} bytes before, {after} now", path.display()));
+        let (bytes_now, removed) = (store.bytes()?, rows.saturating_sub(self::rows(&reader, last)?));
+        say::out(&if json {
+            counts(path, &[("removed", removed), ("bytes_before", bytes), ("bytes", bytes_now)])
+        } else {
+            format!("removed {removed} requests from {}: {bytes} bytes before, {bytes_now} now", path.display())
+        });
         Ok(Exit::Fine)
     })
+}
+
+/// How many requests there are, up to the one with this number.
+fn rows(reader: &Reader, last: u64) -> Result<u64, StoreError> {
+    let mut count = 0;
+    reader.query("SELECT count(*) FROM requests WHERE id <= ?1", &[last], &mut |_, values| {
+        if let [Value::Int(n)] = values {
+            count = u64::try_from(*n).unwrap_or(0);
+        }
+        true
+    })?;
+    Ok(count)
 }
 
 pub(crate) fn reset(given: &Given) -> Exit {
     tell(given, |given, path| {
+        let json = wants_json(given)?;
         let mut store = open(path)?;
         if !given.has("confirm") && !is_sure(path)? {
             say::err(&format!("{NAME}: nothing was removed"));
             return Ok(Exit::No);
         }
         let removed = store.clear()?;
-        say::out(&format!("removed {removed} requests, and all that was counted, from {}", path.display()));
+        say::out(&if json {
+            counts(path, &[("removed", removed as u64)])
+        } else {
+            format!("removed {removed} requests, and all that was counted, from {}", path.display())
+        });
         Ok(Exit::Fine)
     })
+}
+
+/// What was done to a journal, for scripts.
+fn counts(path: &Path, counts: &[(&str, u64)]) -> String {
+    let mut out = Vec::new();
+    let mut w = Writer::new(&mut out);
+    w.object().key("journal").str(&path.to_string_lossy());
+    for (name, count) in counts {
+        w.key(name).int(*count);
+    }
+    w.end_object();
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// The second since 1970 from which on something is asked for.
@@ -93,14 +101,24 @@ pub(in crate::cli) fn since(given: &Given) -> Result<u64, Unready> {
     }
 }
 
-/// The journal to be read, with what its tokens cost today. What is wrong with the prices is said, and no reason not to
-/// read.
+/// The journal to be read, with what its tokens cost today.
 pub(in crate::cli) fn reader(given: &Given, path: &Path) -> Result<Reader, Trouble> {
+    Ok(priced(path, &prices(given)?)?)
+}
+
+/// What tokens cost. What is wrong with the prices is said, and no reason not to read.
+pub(in crate::cli) fn prices(given: &Given) -> Result<Arc<Prices>, Unready> {
     let (prices, found) = Prices::load(&lookup(given, &environment(given)?)?);
     if !found.is_empty() {
         say::err(&lines(&found.iter().collect::<Vec<_>>()));
     }
-    Ok(Reader::open(path, Box::new(move |route, used| prices.cost(route, used)))?)
+    Ok(Arc::new(prices))
+}
+
+/// The journal to be read, with these prices.
+pub(in crate::cli) fn priced(path: &Path, prices: &Arc<Prices>) -> Result<Reader, StoreError> {
+    let prices = Arc::clone(prices);
+    Reader::open(path, Box::new(move |route, used| prices.cost(route, used)))
 }
 
 /// Why it was not done.
@@ -133,6 +151,9 @@ pub(in crate::cli) fn tell(given: &Given, run: impl FnOnce(&Given, &Path) -> Res
         Ok(None) => return say::no("no journal is kept here; name its file with --journal"),
         Err(unready) => return unready.tell(Exit::Wrong),
     };
+    if path.is_dir() {
+        return say::no(format!("{}: is a directory, and a journal is a file", path.display()));
+    }
     match run(given, &path) {
         Ok(exit) => exit,
         Err(Trouble::Unready(unready)) => unready.tell(Exit::Wrong),
@@ -188,34 +209,32 @@ fn seconds(text: &str) -> Result<u64, Unready> {
 }
 
 fn stats_table(by: &str, stats: &[Stat]) -> String {
-    let mut rows: Vec<[String; 12]> = vec![
-        [by, "requests", "failed", "broken", "refused", "tries", "input", "output", "cost", "p50", "p95", "p99"]
-            .map(str::to_uppercase),
-    ];
+    let counts = ["requests", "failed", "broken", "client_closed", "refused", "tries", "input", "output"];
+    let names = [&[by][..], &counts, &["cost", "p50", "p95", "p99"]].concat();
+    let mut rows = vec![names.into_iter().map(str::to_uppercase).collect::<Vec<_>>()];
     rows.extend(stats.iter().map(|stat| {
-        let Stat { requests, failed, broken, refused, attempts, tokens, within_us, .. } = stat;
+        let Stat { requests, failed, broken, left, refused, attempts, tokens, within_us, .. } = stat;
         let [input, read, written, _, output, _] = tokens;
         let name = if stat.name.is_empty() { "-".to_owned() } else { stat.name.clone() };
         let [p50, p95, p99] = within_us.map(|us| us.map_or_else(|| "-".to_owned(), millis));
-        let [requests, failed, broken, refused, tries, input, output] =
-            [*requests, *failed, *broken, *refused, *attempts, input + read + written, *output].map(|n| n.to_string());
-        [name, requests, failed, broken, refused, tries, input, output, cost(stat), p50, p95, p99]
+        let counts = [*requests, *failed, *broken, *left, *refused, *attempts, input + read + written, *output];
+        let counts = counts.map(|n| n.to_string());
+        [&[name][..], &counts, &[cost(stat), p50, p95, p99]].concat()
     }));
     say::columns(&rows, 1)
 }
 
 /// What was spent, as far as that is known: a `+` where it is not known of all.
 fn cost(stat: &Stat) -> String {
-    let Stat { cost, unpriced, uncounted, .. } = *stat;
-    match (unpriced + uncounted, cost == 0.0) {
-        (0, _) => dollars(cost),
-        (_, true) => "?".to_owned(),
-        (_, false) => format!("{}+", dollars(cost)),
+    match (stat.cost, stat.unpriced + stat.uncounted) {
+        (None, _) => "?".to_owned(),
+        (Some(cost), 0) => dollars(cost),
+        (Some(cost), _) => format!("{}+", dollars(cost)),
     }
 }
 
 /// US dollars for people: cents where they say enough.
-fn dollars(cost: f64) -> String {
+pub(in crate::cli) fn dollars(cost: f64) -> String {
     match cost {
         0.0 => "$0".to_owned(),
         _ if cost < 0.0001 => "<$0.0001".to_owned(),
@@ -225,7 +244,7 @@ fn dollars(cost: f64) -> String {
 }
 
 /// Microseconds for people: `1.5ms`, `12s`.
-fn millis(us: u64) -> String {
+pub(in crate::cli) fn millis(us: u64) -> String {
     match us {
         0..10_000 => format!("{}.{}ms", us / 1000, us / 100 % 10),
         10_000..10_000_000 => format!("{}ms", us / 1000),
@@ -257,7 +276,11 @@ fn stats_json(stats: &[Stat]) -> String {
             w.key(name).int(tokens);
         }
         w.end_object();
-        w.key("cost_usd").raw(&stat.cost.to_string());
+        w.key("cost_usd");
+        match stat.cost {
+            Some(cost) => w.raw(&cost.to_string()),
+            None => w.null(),
+        };
         for (name, us) in ["p50_us", "p95_us", "p99_us"].into_iter().zip(stat.within_us) {
             match us {
                 Some(us) => w.key(name).int(us),
@@ -267,65 +290,6 @@ fn stats_json(stats: &[Stat]) -> String {
         w.end_object();
     }
     w.end_array();
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-fn line(one: &Kept) -> String {
-    let Kept { id, client, format, asked, route, status, ended, attempts, total_us, error, .. } = one;
-    let at = Rfc3339(one.at_ms / 1000);
-    let route = if route.is_empty() { "-" } else { route };
-    let mut text =
-        format!("{at} {id} {client} {format} {} → {route} {status} {}", say::plain(asked), millis(*total_us));
-    if let (Some(input), Some(output)) = (one.input, one.output) {
-        text.push_str(&format!(" {input}+{output} tokens"));
-    }
-    if let Some(cost) = one.cost {
-        text.push_str(&format!(" {}", dollars(cost)));
-    }
-    if 1 < *attempts {
-        text.push_str(&format!(" {attempts} tries"));
-    }
-    if ended != "complete" {
-        text.push_str(&format!(" {ended}"));
-    }
-    if !error.is_empty() {
-        text.push_str(&format!(" {error:?}"));
-    }
-    text
-}
-
-fn line_json(one: &Kept) -> String {
-    let mut out = Vec::new();
-    let mut w = Writer::new(&mut out);
-    w.object().key("at_ms").int(one.at_ms);
-    for (name, text) in [
-        ("request_id", &one.id),
-        ("client", &one.client),
-        ("format", &one.format),
-        ("asked", &one.asked),
-        ("model", &one.model),
-        ("route", &one.route),
-        ("ended", &one.ended),
-        ("error", &one.error),
-    ] {
-        w.key(name).str(text);
-    }
-    w.key("stream").bool(one.stream).key("status").int(u64::from(one.status));
-    w.key("attempts").int(u64::from(one.attempts)).key("total_us").int(one.total_us);
-    for (name, number) in
-        [("first_output_us", one.first_output_us), ("input_tokens", one.input), ("output_tokens", one.output)]
-    {
-        match number {
-            Some(number) => w.key(name).int(number),
-            None => w.key(name).null(),
-        };
-    }
-    w.key("cost_usd");
-    match one.cost {
-        Some(cost) => w.raw(&cost.to_string()),
-        None => w.null(),
-    };
-    w.end_object();
     String::from_utf8_lossy(&out).into_owned()
 }
 
@@ -351,7 +315,7 @@ mod tests {
             assert_eq!(dollars(cost), text);
         }
         let of = |cost, unpriced, uncounted| self::cost(&Stat { cost, unpriced, uncounted, ..Stat::default() });
-        let told = [of(0.0, 0, 0), of(2.0, 0, 0), of(2.0, 1, 0), of(2.0, 0, 1), of(0.0, 1, 0)];
-        assert_eq!(told, ["$0", "$2.00", "$2.00+", "$2.00+", "?"], "unknown is not nothing");
+        let told = [of(Some(0.0), 0, 0), of(Some(2.0), 0, 0), of(Some(2.0), 1, 0), of(Some(0.0), 0, 1), of(None, 1, 0)];
+        assert_eq!(told, ["$0", "$2.00", "$2.00+", "$0+", "?"], "unknown is not nothing");
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use crate::cli::db::{Trouble, reader, since, tell};
 use crate::cli::parse::Given;
 use crate::cli::{Exit, Unready, say};
-use crate::journal::Value;
+use crate::journal::{StoreError, Value};
 use crate::wire::json::Writer;
 
 pub(crate) fn query(given: &Given) -> Exit {
@@ -17,9 +17,18 @@ pub(crate) fn query(given: &Given) -> Exit {
         };
         let sql = sql.to_str().ok_or_else(|| Unready::Usage("the query is not UTF-8".to_owned()))?;
         let mut out = Out::new(given.text_or_default("format")?, &["table", "json", "csv"])?;
-        reader(given, path)?.query(sql, &[], &mut |names, values| out.row(names, values))?;
+        reader(given, path)?.query(sql, &[], &mut |names, values| out.row(names, values)).map_err(unanswered)?;
         Ok(out.end())
     })
+}
+
+/// Why a query has no answer: it was not asked rightly, or the journal cannot be read.
+fn unanswered(error: StoreError) -> Trouble {
+    if error.is_of_another_file() {
+        let message = "only the journal is asked: no other file is attached, and no copy is written";
+        return Unready::Usage(message.to_owned()).into();
+    }
+    if error.is_of_the_query() { Unready::Usage(error.to_string()).into() } else { error.into() }
 }
 
 pub(crate) fn export(given: &Given) -> Exit {
@@ -75,7 +84,7 @@ impl Out {
             Form::Json => {
                 let mut line = json(names, values);
                 line.push(b'\n');
-                self.to.write_all(&line).is_ok()
+                say::arrived(self.to.write_all(&line))
             }
             Form::Csv => {
                 let head = if is_first { csv(names.iter().map(|name| (*name).to_owned())) } else { String::new() };
@@ -83,16 +92,15 @@ impl Out {
                     Value::Null => String::new(),
                     value @ (Value::Int(_) | Value::Real(_) | Value::Text(_)) => shown(value),
                 }));
-                self.to.write_all(head.as_bytes()).and_then(|()| self.to.write_all(line.as_bytes())).is_ok()
+                say::arrived(self.to.write_all(head.as_bytes()).and_then(|()| self.to.write_all(line.as_bytes())))
             }
         }
     }
 
-    /// All was written, or nobody reads it any more.
+    /// No more rows come.
     fn end(mut self) -> Exit {
-        // Nobody reads on: then there is nobody to be told.
-        drop(self.to.write_all(say::columns(&self.table, usize::MAX).as_bytes()));
-        drop(self.to.flush());
+        let table = say::columns(&self.table, usize::MAX);
+        say::arrived(self.to.write_all(table.as_bytes()).and_then(|()| self.to.flush()));
         Exit::Fine
     }
 }

@@ -32,18 +32,21 @@ pub(crate) fn shell(given: &Given) -> Exit {
         if is_person {
             drop(write!(io::stderr(), "{NAME}> ").and_then(|()| io::stderr().flush()));
         }
-        let mut line = String::new();
-        if !io::stdin().lock().read_line(&mut line).is_ok_and(|read| 0 < read) {
-            break;
-        }
-        let line = line.trim().trim_end_matches(';').trim_end();
-        match line {
-            "" => continue,
-            "exit" | "quit" => break,
-            _ => {}
-        }
-        // Everything is read anew for each line: what was changed meanwhile holds.
-        let exit = answer(line, given);
+        let mut bytes = Vec::new();
+        let exit = match io::stdin().lock().read_until(b'\n', &mut bytes) {
+            Ok(0) => break,
+            Ok(_) => match std::str::from_utf8(&bytes).map(|line| line.trim().trim_end_matches(';').trim_end()) {
+                Ok("") => continue,
+                Ok("exit" | "quit") => break,
+                // Everything is read anew for each line: what was changed meanwhile holds.
+                Ok(line) => answer(line, given),
+                Err(_) => say::wrong("a line is not UTF-8, and is left out"),
+            },
+            Err(error) => {
+                worst = say::no(format_args!("standard input: {error}"));
+                break;
+            }
+        };
         if exit != Exit::Fine {
             worst = Exit::No;
         }
@@ -65,11 +68,7 @@ fn answer(line: &str, shell: &Given) -> Exit {
             Err(why) => return say::wrong(why),
         }
     };
-    let short = SHORT.iter().find(|(short, _)| words.first().is_some_and(|word| word == short));
-    let words = match short.filter(|_| !(words.first().is_some_and(|word| word == "keys") && 1 < words.len())) {
-        Some((_, long)) => long.iter().map(ToString::to_string).chain(words.into_iter().skip(1)).collect(),
-        None => words,
-    };
+    let words = spelled_out(words);
     match parse(&words) {
         Ok(Parsed::Help(words)) => say::out(&help::text(&words).unwrap_or_default()),
         Ok(Parsed::Version) => say::out(&crate::cli::version::line()),
@@ -83,6 +82,19 @@ fn answer(line: &str, shell: &Given) -> Exit {
         Err(usage) => return say::wrong(usage),
     }
     Exit::Fine
+}
+
+/// A command's own words, where one of the short ways was taken. `keys` begins commands, too: it is one where no word follows.
+fn spelled_out(words: Vec<String>) -> Vec<String> {
+    let short = SHORT.iter().find(|(short, _)| words.first().is_some_and(|word| word == short));
+    let is_longer =
+        words.first().is_some_and(|word| word == "keys") && words.get(1).is_some_and(|w| !w.starts_with('-'));
+    match short {
+        Some((_, long)) if !is_longer => {
+            long.iter().map(ToString::to_string).chain(words.into_iter().skip(1)).collect()
+        }
+        Some(_) | None => words,
+    }
 }
 
 /// Words as a shell would part them: at spaces, but for what is in quotes.

@@ -145,7 +145,7 @@ fn configuration(root: &Root, loaded: &Result<Loaded, Vec<Diagnostic>>) -> Check
             let first = errors.first().map_or_else(String::new, |first| format!("; first: {first}"));
             fault(
                 WHAT,
-                format!("{root} cannot be used: {} errors{first}", errors.len()),
+                format!("{root} cannot be used: {}{first}", plural(errors.len(), "error")),
                 format!("{NAME} config validate"),
             )
         }
@@ -155,7 +155,7 @@ fn configuration(root: &Root, loaded: &Result<Loaded, Vec<Diagnostic>>) -> Check
             match (warnings.first(), root) {
                 (Some(first), _) => doubt(
                     WHAT,
-                    format!("{root} has {} warnings; first: {first}", warnings.len()),
+                    format!("{root} has {}; first: {first}", plural(warnings.len(), "warning")),
                     format!("{NAME} config validate"),
                 ),
                 (None, Root::Packaged) => {
@@ -303,6 +303,13 @@ fn journal(env: &Env) -> Check {
     let Ok(about) = fs::metadata(&path) else {
         return fine(WHAT, format!("{shown}, made with the first request"));
     };
+    if about.is_dir() {
+        return fault(
+            WHAT,
+            format!("{shown} is a directory, and a journal is a file"),
+            "name a file with MODEL_PROXY_JOURNAL",
+        );
+    }
     match Reader::open(&path, Box::new(|_, _| None)).and_then(|reader| reader.last()) {
         Ok(_) => fine(WHAT, format!("{shown}, {} KiB", about.len().div_ceil(1024))),
         Err(StoreError::Version(0)) if about.len() == 0 => {

@@ -25,7 +25,8 @@ fn check(given: &Given) -> Result<Exit, Unready> {
         env.text("CLIENT_API_KEY").is_some() || loaded.as_ref().is_some_and(|loaded| !loaded.clients.is_empty());
     let rows = rows(&env, &keys);
     let unknown = unknown(&env);
-    say::out(&if json { as_json(&rows, &unknown) } else { as_table(&rows) });
+    let unclear = env.unclear();
+    say::out(&if json { as_json(&rows, &unknown, &unclear) } else { as_table(&rows) });
     for (name, near) in &unknown {
         let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
         say::err(&format!("{NAME}: {name} is set, and nothing reads it{hint}"));
@@ -40,8 +41,12 @@ fn check(given: &Given) -> Result<Exit, Unready> {
     if keys.is_empty() {
         say::err(&format!("{NAME}: no provider has a key: only what needs none can answer"));
     }
+    let mut exit = Exit::Fine;
+    for unclear in &unclear {
+        exit = say::no(unclear);
+    }
     if has_client {
-        return Ok(Exit::Fine);
+        return Ok(exit);
     }
     Ok(say::no("CLIENT_API_KEY is not set: each start makes a key for its own run, and only this machine is served"))
 }
@@ -72,9 +77,12 @@ fn shown(name: &str, value: &str, keys: &[String]) -> String {
     if name == "CLIENT_API_KEY" || keys.iter().any(|key| key == name) {
         return if value.is_empty() { String::new() } else { Secret::new(value).redacted() };
     }
-    // A user and a password may stand before the host.
-    match value.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
-        Some((scheme, rest)) => format!("{scheme}://…@{rest}"),
+    // A user and a password may stand before the host, and a proxy needs no scheme.
+    let Some((before, rest)) = value.rsplit_once('@') else { return value.to_owned() };
+    let is_scheme = |text: &&str| text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    match before.split_once("://").map(|(scheme, _)| scheme).filter(is_scheme) {
+        Some(scheme) => format!("{scheme}://…@{rest}"),
+        None if name.ends_with("_PROXY") || before.contains("://") => format!("…@{rest}"),
         None => value.to_owned(),
     }
 }
@@ -102,7 +110,7 @@ fn as_table(rows: &[Row]) -> String {
     say::columns(&table, 3)
 }
 
-fn as_json(rows: &[Row], unknown: &[(String, Option<&str>)]) -> String {
+fn as_json(rows: &[Row], unknown: &[(String, Option<&str>)], unclear: &[String]) -> String {
     let mut out = Vec::new();
     let mut w = Writer::new(&mut out);
     w.object().key("variables").array();
@@ -123,6 +131,10 @@ fn as_json(rows: &[Row], unknown: &[(String, Option<&str>)]) -> String {
         };
         w.end_object();
     }
+    w.end_array().key("unclear").array();
+    for unclear in unclear {
+        w.str(unclear);
+    }
     w.end_array().end_object();
     String::from_utf8_lossy(&out).into_owned()
 }
@@ -137,6 +149,9 @@ mod tests {
             ("CLIENT_API_KEY", "client-canary-0123456789"),
             ("OPENAI_API_KEY", "sk-canary-0123456789abcdef"),
             ("HTTPS_PROXY", "http://user:canary@proxy:3128"),
+            ("HTTP_PROXY", "user:canary@proxy.local:3128"),
+            ("ALL_PROXY", "user:canary://canary@canary@proxy:1"),
+            ("MODEL_PROXY_JOURNAL", "/home/a@b/j.db"),
             ("MODEL_PROXY_LOG_LEVLE", "debug"),
             ("MODEL_PROXY_PORT_9876_TCP", "tcp://10.0.0.1:9876"),
             ("MODEL_PROXY_BODY_BYTES", "1000"),
@@ -145,6 +160,11 @@ mod tests {
         let table = as_table(&rows);
         assert!(!table.contains("canary"), "{table}");
         let has = |words: [&str; 3]| table.lines().any(|line| line.split_whitespace().take(3).eq(words));
+        assert!(
+            has(["HTTP_PROXY", "…@proxy.local:3128", "the"]) && has(["ALL_PROXY", "…@proxy:1", "the"]),
+            "it needs no scheme: {table}"
+        );
+        assert!(has(["MODEL_PROXY_JOURNAL", "/home/a@b/j.db", "the"]), "{table}");
         assert!(
             has(["CLIENT_API_KEY", "cli…6789", "the"]) && has(["HTTPS_PROXY", "http://…@proxy:3128", "the"]),
             "{table}"

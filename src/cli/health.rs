@@ -14,15 +14,17 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStor
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::cli::parse::Given;
-use crate::cli::{Exit, Unready, environment, say, start};
+use crate::cli::{Exit, Unready, environment, say, start, wants_json};
 use crate::config::env::Env;
 use crate::server::{WHEREABOUTS, nearby};
+use crate::wire::json::Writer;
 
 pub(crate) fn run(given: &Given) -> Exit {
     check(given).unwrap_or_else(|unready| unready.tell(Exit::No))
 }
 
 fn check(given: &Given) -> Result<Exit, Unready> {
+    let json = wants_json(given)?;
     let env = environment(given)?;
     let endpoint = &endpoint(given, &env)?;
     let detailed = given.has("detailed");
@@ -31,19 +33,41 @@ fn check(given: &Given) -> Result<Exit, Unready> {
         .ok_or_else(|| no_endpoint(endpoint))?;
     let answer = match target.get(key) {
         Ok(answer) => answer,
-        Err(error) => return Ok(say::no(format_args!("{endpoint} does not answer: {error}"))),
+        Err(error) => {
+            if json {
+                say::out(&as_json(endpoint, None, None));
+            }
+            return Ok(say::no(format_args!("{endpoint} does not answer: {error}")));
+        }
     };
-    if detailed && !answer.body.is_empty() {
-        say::out(&answer.body);
+    match (json, detailed) {
+        (true, _) => say::out(&as_json(endpoint, Some(answer.status), detailed.then_some(&answer.body))),
+        (false, true) => say::out(&answer.body),
+        (false, false) if answer.status == 200 => say::out("healthy"),
+        (false, false) => {}
     }
     if answer.status == 200 {
-        if !detailed {
-            say::out("healthy");
-        }
         return Ok(Exit::Fine);
     }
     let hint = if answer.status == 401 { "; set CLIENT_API_KEY to the server's key" } else { "" };
     Ok(say::no(format_args!("{endpoint} is not healthy: it answered {}{hint}", answer.status)))
+}
+
+/// What a server answered; of what it says in detail all that is JSON.
+fn as_json(endpoint: &str, status: Option<u16>, detailed: Option<&String>) -> String {
+    let mut out = Vec::new();
+    let mut w = Writer::new(&mut out);
+    w.object().key("endpoint").str(endpoint).key("healthy").bool(status == Some(200)).key("status");
+    match status {
+        Some(status) => w.int(u64::from(status)),
+        None => w.null(),
+    };
+    let is_json = |body: &&String| serde_json::from_str::<serde::de::IgnoredAny>(body).is_ok();
+    if let Some(body) = detailed.filter(is_json) {
+        w.key("detailed").raw(body.trim());
+    }
+    w.end_object();
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Where a server is asked: as was said, else where one of this state directory has left word and takes connections, else at the

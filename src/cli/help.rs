@@ -3,20 +3,18 @@
 use std::fmt::Write as _;
 
 use crate::cli::flags::{COMMANDS, Command, Flag, GLOBAL, NAME, TERMS};
-use crate::cli::parse::Given;
+use crate::cli::parse::{Given, known};
 use crate::cli::{Exit, say};
 use crate::config::env::VARS;
 
 /// `help [COMMAND]`
 pub(crate) fn run(given: &Given) -> Exit {
-    let words: Vec<String> = given.rest.iter().map(|w| w.to_string_lossy().into_owned()).collect();
-    match text(&words) {
-        Some(text) => {
-            say::out(&text);
-            Exit::Fine
-        }
-        None => say::wrong(format_args!("there is no command {:?}", words.join(" "))),
+    if let Err(usage) = known(&given.rest) {
+        return say::wrong(usage);
     }
+    let words: Vec<String> = given.rest.iter().map(|w| w.to_string_lossy().into_owned()).collect();
+    say::out(&text(&words).unwrap_or_default());
+    Exit::Fine
 }
 
 /// Help on a command, on all that begin with some words, or on everything. `None`: nothing begins so.

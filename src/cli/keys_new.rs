@@ -35,44 +35,53 @@ fn make(given: &Given) -> Result<Exit, Unready> {
     let path = root.join("clients").join(format!("{name}.json"));
     let key = crate::server::new_key().map_err(|e| Unready::Usage(e.to_string()))?;
     let is_new = !given.has("add");
-    let written = if is_new {
-        create(&path, &text(&name, &key, given, &loaded.table)?).and_then(|()| {
-            // Another client may have this name already: a file that breaks the rest is not left behind.
-            let read = crate::config::load(&env, &beside(&lookup, &root), &Registry::default());
-            read.map(drop).map_err(|found| {
-                let _gone = fs::remove_file(&path);
-                Unready::Config(found)
-            })
-        })
+    let before = if is_new {
+        create(&path, &text(&name, &key, given, &loaded.table)?)?;
+        // Another client may have this name already: a file that breaks the rest is not left behind.
+        if let Err(found) = crate::config::load(&env, &beside(&lookup, &root), &Registry::default()) {
+            let _gone = fs::remove_file(&path);
+            return Err(Unready::Config(found));
+        }
+        None
+    } else if let Some((flag, _)) = limits(given)?.first() {
+        let file = path.display();
+        let message = format!("--add makes one more key for a client as it is; --{flag} belongs into {file}");
+        return Err(Unready::Usage(message));
     } else {
-        limits(given)?.first().map_or_else(
-            || add(&path, &key),
-            |(flag, _)| {
-                Err(Unready::Usage(format!(
-                    "--add makes one more key for a client as it is; --{flag} belongs into {}",
-                    path.display()
-                )))
-            },
-        )
+        Some(add(&path, &key)?)
     };
-    written?;
     let file = path.display().to_string();
-    if json {
-        let mut out = Vec::new();
-        let mut w = Writer::new(&mut out);
-        w.object().key("name").str(&name).key("key").str(key.expose()).key("file").str(&file).end_object();
-        say::out(&String::from_utf8_lossy(&out));
-    } else {
+    if !tell(&name, &key, &file, json) {
+        take_back(&path, before).map_err(|error| Unready::Usage(format!("{file}: {error}")))?;
+        return Ok(say::no(format_args!("nobody was told the key, so {file} is again as it was")));
+    }
+    if !json {
         let said = if is_new { "wrote" } else { "added its digest to" };
         say::err(&format!(
             "{NAME}: {said} {file}; a running server reads it on SIGHUP, or by itself with start --reload"
         ));
-        say::err(
-            "this is the key, shown once: the client sends it as `authorization: Bearer KEY` or as `x-api-key: KEY`",
-        );
-        say::out(key.expose());
     }
     Ok(Exit::Fine)
+}
+
+/// Shows the key. Gives whether it arrived: nobody can be told a second time.
+fn tell(name: &str, key: &Secret, file: &str, json: bool) -> bool {
+    if json {
+        let mut out = Vec::new();
+        let mut w = Writer::new(&mut out);
+        w.object().key("name").str(name).key("key").str(key.expose()).key("file").str(file).end_object();
+        return say::bytes(&out);
+    }
+    say::err("this is the key, shown once: the client sends it as `authorization: Bearer KEY` or as `x-api-key: KEY`");
+    say::bytes(key.expose().as_bytes())
+}
+
+/// Leaves the file as it was before: not there, or with this text.
+fn take_back(path: &Path, before: Option<String>) -> io::Result<()> {
+    match before {
+        None => fs::remove_file(path),
+        Some(text) => replace(path, &text),
+    }
 }
 
 /// Where the next start will look: a directory that was just made is there now.
@@ -197,8 +206,8 @@ enum OneOrMany {
     Many(Vec<String>),
 }
 
-/// Adds a digest to a file, and changes nothing else in it.
-fn add(path: &Path, key: &Secret) -> Result<(), Unready> {
+/// Adds a digest to a file, and changes nothing else in it. Gives the text it had before.
+fn add(path: &Path, key: &Secret) -> Result<String, Unready> {
     let failed = |why: String| Unready::Usage(format!("{}: {why}", path.display()));
     let text = fs::read_to_string(path).map_err(|e| {
         let is_new = e.kind() == io::ErrorKind::NotFound;
@@ -206,8 +215,15 @@ fn add(path: &Path, key: &Secret) -> Result<(), Unready> {
     })?;
     let changed =
         added(&text, &hex(key)).ok_or_else(|| failed("no digest was found in it to put one beside".to_owned()))?;
+    replace(path, &changed).map_err(|e| failed(e.to_string()))?;
+    Ok(text)
+}
+
+/// Puts a text into a file that may be read at any time.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
     let beside = path.with_extension("json.new");
-    fs::write(&beside, changed).and_then(|()| fs::rename(&beside, path)).map_err(|e| failed(e.to_string()))
+    fs::write(&beside, text)?;
+    fs::rename(&beside, path)
 }
 
 /// The text with one more digest behind the last that is there.

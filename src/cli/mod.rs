@@ -1,7 +1,7 @@
 //! The command line: words in, an exit code out. Everything it knows of itself is in [`flags`].
 //!
-//! What was asked for goes to stdout, everything else to stderr. 0: fine. 1: the check failed. 2: used wrongly, or cannot
-//! start. Help and version work when all else is broken.
+//! What was asked for goes to stdout, everything else to stderr. 0: fine. 1: the check failed, or what was asked for cannot be
+//! written. 2: used wrongly, or cannot start. Help and version work when all else is broken.
 
 mod completions;
 mod config_explain;
@@ -13,6 +13,7 @@ mod config_validate;
 mod convert;
 mod db;
 mod db_rows;
+mod db_tail;
 mod dev;
 mod doctor;
 mod dotenv;
@@ -23,6 +24,7 @@ pub mod help;
 mod keys_list;
 mod keys_new;
 mod keys_test;
+mod man;
 mod outcome;
 pub mod parse;
 mod route_test;
@@ -65,7 +67,7 @@ impl From<Exit> for ExitCode {
 /// Does what the process's arguments ask for.
 #[must_use]
 pub fn main() -> ExitCode {
-    run(std::env::args_os().skip(1)).into()
+    say::settle(run(std::env::args_os().skip(1))).into()
 }
 
 fn run(args: impl Iterator<Item = std::ffi::OsString>) -> Exit {

@@ -92,6 +92,7 @@ fn follow(words: &mut Vec<String>, word: &OsString) -> Result<Option<Given>, Usa
         let near = near(&word, known.iter().copied());
         let hint = match near.first() {
             Some(near) => format!(" (did you mean {near:?}?)"),
+            None if known.is_empty() => String::new(),
             None => format!("; there are {}", known.join(", ")),
         };
         return Err(Usage(format!("there is no command {said:?}{hint}")));
@@ -99,6 +100,12 @@ fn follow(words: &mut Vec<String>, word: &OsString) -> Result<Option<Given>, Usa
     words.push(word.into_owned());
     let command = COMMANDS.iter().find(|c| c.words == words.as_slice());
     Ok(command.map(|command| Given { command, flags: Vec::new(), rest: Vec::new() }))
+}
+
+/// Looks whether some words are a command, or the beginning of one.
+pub fn known(words: &[OsString]) -> Result<(), Usage> {
+    let mut followed = Vec::new();
+    words.iter().try_for_each(|word| follow(&mut followed, word).map(drop))
 }
 
 /// The words that may follow some words.

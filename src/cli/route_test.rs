@@ -27,7 +27,10 @@ fn test(given: &Given) -> Result<Exit, Unready> {
     let parts = parts(&given.texts("outcome")?)?;
     let registry = Registry::default();
     let loaded = load(given, &environment(given)?, &registry)?;
-    let resolved = resolve(&loaded.table, &name).map_err(Unready::Usage)?;
+    let resolved = match resolve(&loaded.table, &name) {
+        Ok(resolved) => resolved,
+        Err(none) => return Ok(say::no(none)),
+    };
     let remedies = resolved.model.routes.iter().map(|route| remedy(&loaded, route)).collect();
     let resolved = match keys {
         Some(n) => pretend(loaded, resolved, n, &registry),

@@ -1,7 +1,9 @@
-//! The two ways out. A reader that went away (`| head`) is no error of ours.
+//! The two ways out. A reader that went away (`| head`) is no error of ours. What cannot be written for another reason (a full
+//! disk) is told when the command is over, and it has not ended well then: see [`settle`].
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use crate::cli::Exit;
 use crate::cli::flags::NAME;
@@ -9,18 +11,39 @@ use crate::config::env::Env;
 
 /// What was asked for.
 pub(crate) fn out(text: &str) {
-    write(&mut io::stdout(), text);
+    bytes(text.as_bytes());
 }
 
-/// What was asked for, as bytes that must all arrive: half a result is none. Ends in a line end.
-pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
+/// The same, as bytes. Ends in a line end. Gives whether it arrived.
+pub(crate) fn bytes(bytes: &[u8]) -> bool {
     let newline: &[u8] = if bytes.is_empty() || bytes.ends_with(b"\n") { b"" } else { b"\n" };
     let mut to = io::stdout();
-    let written = to.write_all(bytes).and_then(|()| to.write_all(newline)).and_then(|()| to.flush());
+    arrived(to.write_all(bytes).and_then(|()| to.write_all(newline)).and_then(|()| to.flush()))
+}
+
+/// Keeps why something of what was asked for could not be written. Gives whether it could.
+pub(crate) fn arrived(written: io::Result<()>) -> bool {
     match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+        Ok(()) => true,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                UNWRITTEN.get_or_init(|| error);
+            }
+            false
+        }
     }
+}
+
+/// The first error of those that [`arrived`] was given. Every command ends with it, so nobody has to hand it on.
+static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
+
+/// How a command ends: half a result is none.
+pub(crate) fn settle(exit: Exit) -> Exit {
+    let Some(error) = UNWRITTEN.get() else {
+        return exit;
+    };
+    let unwritten = no(format_args!("the result cannot be written: {error}"));
+    if exit == Exit::Fine { unwritten } else { exit }
 }
 
 /// How a word looks on a terminal.
@@ -60,7 +83,8 @@ pub(crate) fn progress(text: &str) {
 
 /// What else there is to say.
 pub(crate) fn err(text: &str) {
-    write(&mut io::stderr(), text);
+    let newline = if text.ends_with('\n') { "" } else { "\n" };
+    drop(write!(io::stderr(), "{text}{newline}"));
 }
 
 /// Rows as columns, those from `numbers` on to the right. What may not stand on a terminal (names come from clients) is spelled out.
@@ -85,11 +109,6 @@ pub(crate) fn columns(rows: &[impl AsRef<[String]>], numbers: usize) -> String {
 pub(crate) fn plain(text: &str) -> String {
     let spell = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(spell).collect()
-}
-
-fn write(to: &mut impl Write, text: &str) {
-    let newline = if text.ends_with('\n') { "" } else { "\n" };
-    drop(write!(to, "{text}{newline}"));
 }
 
 /// Says what went wrong, and that it was not asked for rightly.

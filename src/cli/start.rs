@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use crate::cli::parse::Given;
 use crate::cli::{Exit, Unready, environment, lookup, say};
-use crate::config::env::Env;
+use crate::config::env::{Env, NO, YES};
 use crate::config::{Diagnostic, Loaded, Lookup, Severity};
 use crate::route::keys::Registry;
+use crate::route::near::near;
 use crate::server::{
     CertificateFiles, Cors, Listen, LogBodies, LogFormat, LogLevel, Reloading, Settings, Source, WHEREABOUTS, spelled,
 };
@@ -29,6 +30,10 @@ pub(crate) fn run(given: &Given) -> Exit {
 /// All that `start` needs of what it was given and what is there.
 pub(super) fn settings(given: &Given) -> Result<Settings, Unready> {
     let env = environment(given)?;
+    let unclear = env.unclear();
+    if !unclear.is_empty() {
+        return Err(Unready::Usage(unclear.join("; ")));
+    }
     let listen = listen(given, &env)?;
     let certificate = certificate(given, &env)?;
     let metrics = metrics(given, &env)?;
@@ -131,12 +136,15 @@ fn certificate(given: &Given, env: &Env) -> Result<Option<CertificateFiles>, Unr
 /// The file in which it is kept who rests: as named, or the usual one where a yes was said.
 fn cooldowns(env: &Env) -> Result<Option<PathBuf>, Unready> {
     const NAME: &str = "MODEL_PROXY_PERSIST_COOLDOWNS";
-    let is_no = |said: &&str| ["false", "0", "no", "off"].iter().any(|no| said.eq_ignore_ascii_case(no));
-    let Some(said) = env.text(NAME).filter(|said| !is_no(said)) else {
+    let Some(said) = env.text(NAME).filter(|_| !env.denies(NAME)) else {
         return Ok(None);
     };
     if !env.flag(NAME) {
-        return Ok(Some(PathBuf::from(said)));
+        let meant = near(said, YES.into_iter().chain(NO)).into_iter().next().filter(|_| !said.contains(['/', '.']));
+        let Some(meant) = meant else { return Ok(Some(PathBuf::from(said))) };
+        let message =
+            format!("{NAME} takes true, false or a file, not {said:?} (did you mean {meant:?}? a file is ./{said})");
+        return Err(Unready::Usage(message));
     }
     state_file(env, "cooldowns.json")
         .map(Some)
@@ -212,8 +220,8 @@ const DRAIN_SECONDS_MAX: f64 = 86_400.0;
 fn log_level(given: &Given, env: &Env) -> Result<LogLevel, Unready> {
     let (name, said_by) = match given.text("log-level")? {
         Some(name) => (name, "--log-level"),
-        None => match env.first(&["MODEL_PROXY_LOG_LEVEL", "LOG_LEVEL"]) {
-            Some(name) => (name, "MODEL_PROXY_LOG_LEVEL"),
+        None => match ["MODEL_PROXY_LOG_LEVEL", "LOG_LEVEL"].iter().find_map(|var| Some((env.text(var)?, *var))) {
+            Some(said) => said,
             None => (given.text_or_default("log-level")?, "--log-level"),
         },
     };
@@ -299,6 +307,9 @@ mod tests {
             assert_eq!(found, file.map(PathBuf::from), "{vars:?}");
         }
         assert!(cooldowns(&Env::of([(NAME, "yes")])).is_err(), "there is no place to keep it in");
+        for (said, is_file) in [("ture", false), ("flase", false), ("./ture", true), ("kept", true)] {
+            assert_eq!(cooldowns(&Env::of([(NAME, said), ("HOME", "/h")])).is_ok(), is_file, "{said}");
+        }
     }
 
     #[test]

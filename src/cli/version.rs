@@ -4,19 +4,45 @@ use std::fmt::Write as _;
 
 use crate::cli::flags::NAME;
 use crate::cli::parse::Given;
-use crate::cli::{Exit, say};
+use crate::cli::{Exit, say, wants_json};
+use crate::wire::json::Writer;
 
 pub(crate) fn run(given: &Given) -> Exit {
-    let mut text = line();
-    if given.has("verbose") {
-        let _ = write!(text, "\nplatform  {}-{}", std::env::consts::ARCH, std::env::consts::OS);
-        let _ = write!(text, "\nrust      {} or later", env!("CARGO_PKG_RUST_VERSION"));
-        for name in LIBRARIES {
-            let _ = write!(text, "\n{name:<9} {}", locked(name).unwrap_or("unknown"));
+    match wants_json(given) {
+        Ok(json) => {
+            let more = if given.has("verbose") { more() } else { Vec::new() };
+            say::out(&if json { as_json(&more) } else { as_text(&more) });
+            Exit::Fine
         }
+        Err(unready) => unready.tell(Exit::Wrong),
     }
-    say::out(&text);
-    Exit::Fine
+}
+
+/// Names and versions of what it is built from and runs on.
+fn more() -> Vec<(&'static str, String)> {
+    let platform = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
+    let rust = format!("{} or later", env!("CARGO_PKG_RUST_VERSION"));
+    let libraries = LIBRARIES.map(|name| (name, locked(name).unwrap_or("unknown").to_owned()));
+    [("platform", platform), ("rust", rust)].into_iter().chain(libraries).collect()
+}
+
+fn as_text(more: &[(&str, String)]) -> String {
+    let mut text = line();
+    for (name, version) in more {
+        let _ = write!(text, "\n{name:<9} {version}");
+    }
+    text
+}
+
+fn as_json(more: &[(&str, String)]) -> String {
+    let mut out = Vec::new();
+    let mut w = Writer::new(&mut out);
+    w.object().key("name").str(NAME).key("version").str(env!("CARGO_PKG_VERSION"));
+    for (name, version) in more {
+        w.key(name).str(version);
+    }
+    w.end_object();
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 pub(crate) fn line() -> String {

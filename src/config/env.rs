@@ -17,6 +17,8 @@ pub struct Var {
     pub help: &'static str,
     /// Another value takes hold at the next start only, not when everything is read again.
     pub once: bool,
+    /// It says yes or no, and nothing else.
+    pub switch: bool,
 }
 
 /// Every variable there is: help, README and `Env` are made from this.
@@ -26,7 +28,7 @@ pub const VARS: &[Var] = &[
         "",
         "the key of the client named default; without it and without config/clients a random one is made at every start",
     ),
-    var("REQUIRE_CLIENT_API_KEY", "false", "refuse to start without CLIENT_API_KEY or a client in config/clients"),
+    switch("REQUIRE_CLIENT_API_KEY", "refuse to start without CLIENT_API_KEY or a client in config/clients"),
     var(
         "RATE_LIMIT_REQUESTS_PER_MINUTE",
         "",
@@ -37,7 +39,7 @@ pub const VARS: &[Var] = &[
         "",
         "most tokens of a client in any 60 seconds, where its file does not say; unset, there is no limit",
     ),
-    var("FAIL_ON_STARTUP_VALIDATION", "false", "refuse to start when the configuration has a warning"),
+    switch("FAIL_ON_STARTUP_VALIDATION", "refuse to start when the configuration has a warning"),
     var(
         "KEY_COOLDOWN_SECONDS",
         "180",
@@ -95,11 +97,23 @@ pub const VARS: &[Var] = &[
 ];
 
 const fn var(name: &'static str, default: &'static str, help: &'static str) -> Var {
-    Var { name, default, help, once: false }
+    Var { name, default, help, once: false, switch: false }
+}
+
+const fn switch(name: &'static str, help: &'static str) -> Var {
+    Var { switch: true, ..var(name, "false", help) }
 }
 
 const fn once(name: &'static str, default: &'static str, help: &'static str) -> Var {
-    Var { name, default, help, once: true }
+    Var { once: true, ..var(name, default, help) }
+}
+
+/// How a switch is set, and how not.
+pub const YES: [&str; 4] = ["true", "1", "yes", "on"];
+pub const NO: [&str; 4] = ["false", "0", "no", "off"];
+
+fn is_among(said: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| said.eq_ignore_ascii_case(word))
 }
 
 /// Where a value came from.
@@ -194,7 +208,23 @@ impl Env {
     /// Whether a variable says yes: `true`, `1`, `yes` or `on`.
     #[must_use]
     pub fn flag(&self, name: &str) -> bool {
-        self.text(name).is_some_and(|v| ["true", "1", "yes", "on"].iter().any(|yes| v.eq_ignore_ascii_case(yes)))
+        self.text(name).is_some_and(|said| is_among(said, &YES))
+    }
+
+    /// Whether a variable says no: `false`, `0`, `no` or `off`.
+    #[must_use]
+    pub fn denies(&self, name: &str) -> bool {
+        self.text(name).is_some_and(|said| is_among(said, &NO))
+    }
+
+    /// The switches that say neither: what is taken, and what was said. Who mistypes a yes must not be given a no.
+    #[must_use]
+    pub fn unclear(&self) -> Vec<String> {
+        let names = VARS.iter().filter(|var| var.switch).map(|var| var.name);
+        let unclear = names.filter(|name| !self.flag(name) && !self.denies(name));
+        let told =
+            |name| Some(format!("{name} takes {} or {}, not {:?}", YES.join(", "), NO.join(", "), self.text(name)?));
+        unclear.filter_map(told).collect()
     }
 
     #[must_use]
@@ -272,6 +302,15 @@ mod tests {
         let env = Env::of([("A", "TRUE"), ("B", " on "), ("C", "0"), ("D", "")]);
         let said: Vec<bool> = ["A", "B", "C", "D", "E"].iter().map(|n| env.flag(n)).collect();
         assert_eq!(said, [true, true, false, false, false]);
+    }
+
+    #[test]
+    fn a_switch_that_says_neither_is_told() {
+        let of = |said: &str| Env::of([("REQUIRE_CLIENT_API_KEY", said), ("HOME", "ture")]).unclear();
+        for said in ["TRUE", "1", "yes", "on", "False", "0", "no", " off ", ""] {
+            assert!(of(said).is_empty(), "{said}");
+        }
+        assert_eq!(of("ture"), ["REQUIRE_CLIENT_API_KEY takes true, 1, yes, on or false, 0, no, off, not \"ture\""]);
     }
 
     #[test]

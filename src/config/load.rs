@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::config::bounds::Bounds;
 use crate::config::clients::{self, Client};
 use crate::config::compile::{Compile, Providers, names_of, on_lossy, terms};
-use crate::config::diagnostic::{Diagnostic, Place, Report};
+use crate::config::diagnostic::{Diagnostic, Place, Report, Severity};
 use crate::config::env::Env;
 use crate::config::graph::Graph;
 use crate::config::lookup::{self, Kind, Lookup, Root, Text};
@@ -72,14 +72,26 @@ pub(crate) struct Sourced<T> {
 }
 
 /// Loads everything. `Err`: at least one finding is an error; all findings are in it.
+///
+/// Prices are asked for when something is told: what is wrong with them keeps nobody from being served, and is a warning.
 pub fn load(env: &Env, lookup: &Lookup, registry: &Registry) -> Result<Loaded, Vec<Diagnostic>> {
+    compiled(env, lookup, registry, Severity::Warning)
+}
+
+/// The same for who checks files: there an error in the prices is one.
+pub fn validate(env: &Env, lookup: &Lookup, registry: &Registry) -> Result<Loaded, Vec<Diagnostic>> {
+    compiled(env, lookup, registry, Severity::Error)
+}
+
+/// `prices`: how bad a finding about them may be.
+fn compiled(env: &Env, lookup: &Lookup, registry: &Registry, prices: Severity) -> Result<Loaded, Vec<Diagnostic>> {
     let mut report = Report::default();
     let cooldown = environment(env, &mut report);
     let texts = lookup::texts(lookup, &mut report);
     let (providers, models) = read(&texts, &mut report);
     let own: Vec<Sourced<ServerFile>> = read_all(&texts, Kind::Server, schema::SERVER, &mut report);
     let bounds = Bounds::new(own.first().map(|file| &file.value), env, &mut report);
-    prices::validate(&texts, &mut report);
+    prices::validate(&texts, prices, &mut report);
     let specs = providers.into_iter().map(|p| Spec::new(p, env, registry, &mut report)).collect();
     let providers = Providers::new(specs, &mut report);
     let models: Vec<Sourced<ModelFile>> = models.into_iter().filter(|m| is_wanted(m, &providers)).collect();

@@ -54,8 +54,9 @@ impl Lookup {
     /// The first there is of: the directory named on the command line, `MODEL_PROXY_CONFIG`, `./config`, the user's
     /// own. Else what is compiled in.
     ///
-    /// The first two must exist. The others count only if they hold `models` or `providers`: many projects have a
-    /// `config` directory that is none of ours.
+    /// The first two must exist. The others count only if they hold something that is read: many projects have a `config`
+    /// directory that is none of ours. One file of prices or limits is enough: passed over in silence it would be taken to
+    /// hold. The models are those that are built in then.
     pub fn find(flag: Option<&Path>, env: &Env) -> Result<Self, NoDirectory> {
         let asked = [(flag, "--config"), (env.text("MODEL_PROXY_CONFIG").map(Path::new), "MODEL_PROXY_CONFIG")];
         for (path, by) in asked {
@@ -86,8 +87,10 @@ impl Lookup {
     }
 }
 
-fn is_ours(directory: &Path) -> bool {
+/// Whether a directory holds anything that is read.
+pub(crate) fn is_ours(directory: &Path) -> bool {
     [MODELS, PROVIDERS, CLIENTS].iter().any(|name| directory.join(name).is_dir())
+        || [SERVER, PRICES].iter().any(|name| directory.join(name).is_file())
 }
 
 /// `$XDG_CONFIG_HOME/model-proxy`, by default under `~/.config`.
@@ -138,7 +141,7 @@ pub(crate) fn texts(lookup: &Lookup, report: &mut Report) -> Vec<Text> {
         own_models = root.join(MODELS).is_dir();
         if !is_ours(root) {
             let place = Place::file(&shown(root));
-            report.error(&place, "holds neither models nor providers nor clients").hint("put models/*.json into it");
+            report.error(&place, "holds nothing that is read").hint("put models/*.json into it");
         }
         for (kind, name) in [(Kind::Provider, PROVIDERS), (Kind::Model, MODELS), (Kind::Client, CLIENTS)] {
             let files = json_files(&root.join(name), DEPTH_MAX, report);

@@ -31,7 +31,7 @@ pub mod snapshot;
 mod source;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use load::{Loaded, ProviderSummary, load};
+pub use load::{Loaded, ProviderSummary, load, validate};
 pub use lookup::{Lookup, Root, is_same_file};
 pub use prices::Prices;
 

@@ -5,7 +5,7 @@
 
 use ahash::AHashMap;
 
-use crate::config::diagnostic::{Diagnostic, Place, Report};
+use crate::config::diagnostic::{Diagnostic, Place, Report, Severity};
 use crate::config::lookup::{self, Kind, Lookup, Text};
 use crate::config::schema::{self, Schema};
 use crate::config::source::{PriceEntry, PricesFile};
@@ -110,7 +110,8 @@ fn read(schema: &Schema, text: &Text, report: &mut Report) -> Option<PricesFile>
 }
 
 fn check(name: &str, price: &PriceEntry, place: &Place, report: &mut Report) {
-    if !name.contains('/') {
+    // A star may stand for the slash, too.
+    if !name.contains(['/', '*']) {
         report
             .warn(place, "is no route, and prices nothing")
             .hint("write PROVIDER/MODEL, as db stats --by route names it");
@@ -120,15 +121,17 @@ fn check(name: &str, price: &PriceEntry, place: &Place, report: &mut Report) {
     }
 }
 
-/// Looks whether a file of prices can be used; for `config validate`.
-pub(crate) fn validate(texts: &[Text], report: &mut Report) {
+/// Looks whether a file of prices can be used. No finding is worse than `worst`.
+pub(crate) fn validate(texts: &[Text], worst: Severity, report: &mut Report) {
+    let mut own = Report::default();
     // Its schema is not compiled for nothing.
     for text in texts.iter().filter(|text| text.kind == Kind::Prices) {
         match Schema::compile(schema::PRICES) {
-            Ok(schema) => drop(read(&schema, text, report)),
-            Err(error) => drop(report.error(&Place::file("the compiled-in schema"), error)),
+            Ok(schema) => drop(read(&schema, text, &mut own)),
+            Err(error) => drop(own.error(&Place::file("the compiled-in schema"), error)),
         }
     }
+    report.found.extend(own.found.into_iter().map(|d| Diagnostic { severity: d.severity.min(worst), ..d }));
 }
 
 #[cfg(test)]
@@ -202,6 +205,9 @@ mod tests {
             assert!(said.contains(words), "{words}: {said}");
         }
         assert_eq!(prices.cost("p/a", &used(1, [0; 3], 1)), None);
+        let (prices, found) = self::prices(r#"{"models": {"*": {"input": 1, "output": 1}}}"#);
+        assert_eq!(prices.cost("q/z", &used(1_000_000, [0; 3], 0)), Some(1.0), "one price for all");
+        assert!(found.is_empty(), "{found:?}");
         let (_, found) = self::prices("{");
         assert!(found.join("").contains("is not JSON"), "{found:?}");
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::env::Env;
+use super::lookup::is_ours;
 use super::*;
 use crate::route::keys::Registry;
 use crate::route::table::{Action, Address, Route};
@@ -202,7 +203,7 @@ fn each_kind_of_finding_has_its_weight() {
     );
     check(&[("models/a.json", &model("a", to_openai, r#","x-note":1,"_why":"…","id":"old""#))], &[]);
     check(&[("models/.keep", "")], &["models: warning: there is no model; add a file for one"]);
-    check(&[("other/x.json", "")], &[".: holds neither models nor providers nor clients; put models/*.json into it"]);
+    check(&[("other/x.json", "")], &[".: holds nothing that is read; put models/*.json into it"]);
 }
 
 #[test]
@@ -469,6 +470,20 @@ fn the_directory_is_the_first_there_is() {
     assert_eq!(find(None, &[xdg]), Ok(Root::Directory("config".into())));
 }
 
+#[test]
+fn one_file_of_ours_makes_a_directory_ours() {
+    for (name, text) in [("prices.json", "{}"), ("server.json", r#"{"json_depth": 7}"#), ("clients/.keep", "")] {
+        let usual = Dir::new(&[(&format!("model-proxy/{name}"), text)]);
+        assert!(is_ours(&usual.path("model-proxy")), "{name} is not passed over in silence");
+        let (loaded, _) = load_files(&[(name, text)], &[]).unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        assert_eq!(
+            loaded.table.len(),
+            load(&Env::default(), &Lookup::default(), &Registry::default()).unwrap().table.len()
+        );
+        assert_eq!(loaded.bounds.json_depth == 7, name == "server.json", "{name}");
+    }
+}
+
 /// Every field of the seed's files, numbers as strings among them.
 const SEED_PROVIDER: &str = r#"{
   "name": "p", "display_name": "P", "enabled": true,
@@ -568,4 +583,22 @@ fn a_password_in_a_url_is_not_shown() {
         &[("providers/p.json", r#"{"name":"p","endpoints":{"base_url":"https://u:secret@a.example/v1@x"}}"#)],
         &["providers/p.json:/endpoints/base_url: \"https://…@a.example\" must not hold a user or a password"],
     );
+}
+
+/// Prices are read when something is told, and nobody waits for them to be right.
+#[test]
+fn wrong_prices_are_errors_only_for_who_checks_files() {
+    for text in [r#"{"models": {"p/a": {"inptu": 1}}}"#, "{", "[]"] {
+        let dir =
+            Dir::new(&[("prices.json", text), ("models/m.json", SEED_MODEL), ("providers/p.json", SEED_PROVIDER)]);
+        let lookup = Lookup { root: Root::Directory(dir.path("")), extra: Vec::new() };
+        let of = |found: &[Diagnostic]| -> Vec<Severity> {
+            found.iter().filter(|d| d.file.ends_with("prices.json")).map(|d| d.severity).collect()
+        };
+        let loaded = load(&Env::default(), &lookup, &Registry::default()).unwrap_or_else(|e| panic!("{text}: {e:?}"));
+        let warned = of(&loaded.diagnostics);
+        assert!(warned.contains(&Severity::Warning) && !warned.contains(&Severity::Error), "{text}: {warned:?}");
+        let found = validate(&Env::default(), &lookup, &Registry::default()).map(|_| ()).unwrap_err();
+        assert!(of(&found).contains(&Severity::Error), "{text}: {found:?}");
+    }
 }

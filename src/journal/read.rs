@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
 use crate::journal::spread::percentile;
 use crate::journal::store::{BUSY, Owner, Store, StoreError, VERSION, owner};
@@ -73,8 +74,8 @@ pub struct Stat {
     pub uncounted: u64,
     /// Tokens: input (without those of caches), cache read, cache write, of that for an hour, output, reasoning.
     pub tokens: [u64; 6],
-    /// US dollars, for what has a price.
-    pub cost: f64,
+    /// US dollars, for what has a price; `None` where there are tokens, or may be, and none of them has one.
+    pub cost: Option<f64>,
     /// Requests whose tokens have none, all or some of them.
     pub unpriced: u64,
     /// Microseconds within which 50, 95 and 99 of a hundred ended, to 7 %; of those that were not refused.
@@ -120,6 +121,8 @@ pub enum Value<'v> {
 const JOINS: &str = "FROM hours h JOIN names o ON o.id = h.outcome JOIN names m ON m.id = h.model JOIN names r ON r.id = h.route \
     JOIN names k ON k.id = h.key JOIN names c ON c.id = h.client";
 
+const TOKENS: &str = "0 < input + cache_read + cache_write + output";
+
 const COST: &str = "cost(r.text, input, cache_read, cache_write, cache_write_1h, output)";
 
 impl Reader {
@@ -142,6 +145,8 @@ impl Reader {
     pub fn open(path: &Path, cost: Cost) -> Result<Self, StoreError> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(BUSY)?;
+        // VACUUM INTO would write a copy that anybody may read: it attaches the file it writes to.
+        connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match (version, owner(&connection)?) {
             (VERSION, Owner::Us) => {}
@@ -176,7 +181,8 @@ impl Reader {
         let mut sums = self.0.prepare(&format!(
             "SELECT {column}, o.text, sum(requests), sum(attempts), sum(uncounted), sum(input), sum(cache_read), sum(cache_write), \
              sum(cache_write_1h), sum(output), sum(reasoning), total({COST}), \
-             sum(CASE WHEN 0 < input + cache_read + cache_write + output AND {COST} IS NULL THEN requests ELSE 0 END) {JOINS} WHERE h.hour >= ?1 GROUP BY 1, 2"
+             sum(CASE WHEN {TOKENS} AND {COST} IS NULL THEN requests ELSE 0 END), \
+             max({TOKENS} AND {COST} IS NOT NULL) {JOINS} WHERE h.hour >= ?1 GROUP BY 1, 2"
         ))?;
         let mut rows = sums.query([since])?;
         while let Some(row) = rows.next()? {
@@ -198,8 +204,14 @@ impl Reader {
             for (at, tokens) in (5..).zip(&mut stat.tokens) {
                 *tokens += number(at)?;
             }
-            stat.cost += row.get::<_, f64>(11)?;
+            if row.get(13)? {
+                stat.cost = Some(stat.cost.unwrap_or(0.0) + row.get::<_, f64>(11)?);
+            }
             stat.unpriced += number(12)?;
+        }
+        for stat in all.values_mut().filter(|stat| stat.unpriced + stat.uncounted == 0) {
+            // Without a token nothing is unknown.
+            stat.cost.get_or_insert(0.0);
         }
         self.spreads(column, since, &mut all)?;
         let mut all: Vec<Stat> = all.into_values().collect();
@@ -228,7 +240,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Asks whatever is asked, and gives each row until nobody takes it (`false`). What would change the file is refused by SQLite.
+    /// Asks whatever is asked, and gives each row until nobody takes it (`false`). What would change the file, or reach another, is
+    /// refused by SQLite.
     pub fn query(
         &self,
         sql: &str,
@@ -298,5 +311,21 @@ impl Reader {
         let mut kept = kept.collect::<Result<Vec<_>, _>>()?;
         kept.reverse();
         Ok(kept)
+    }
+}
+
+impl StoreError {
+    /// Whether it is the query's own fault and not the journal's.
+    #[must_use]
+    pub fn is_of_the_query(&self) -> bool {
+        let Self::Sql(error) = self else { return false };
+        // What has no code never came to SQLite: no statement, or two.
+        matches!(error.sqlite_error_code(), None | Some(ErrorCode::Unknown | ErrorCode::ReadOnly | ErrorCode::TooBig))
+    }
+
+    /// Whether another file was to be read or written.
+    #[must_use]
+    pub fn is_of_another_file(&self) -> bool {
+        matches!(self, Self::Sql(error) if error.to_string().contains("too many attached databases"))
     }
 }

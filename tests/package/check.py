@@ -13,9 +13,12 @@ from __future__ import annotations
 import glob
 import json
 import os
+import pty
 import re
+import select
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -481,8 +484,17 @@ def shells_read_completions(binary: str) -> str:
         os.symlink(binary, os.path.join(folder, "model-proxy"))
         environment = {**os.environ, "PATH": folder + os.pathsep + os.environ["PATH"], "HOME": folder}
         text = run(binary, "completions", "fish")
-        for line, wanted in [("model-proxy db stats --by cl", "client"), ("model-proxy config sho", "show"), ("model-proxy comp", "completions")]:
-            said = run(tool("fish"), "-c", f"{text}\ncomplete -C '{line}'", env=environment, cwd=folder)
+        for line, wanted in [
+            ("db stats --by cl", "client"),
+            ("config sho", "show"),
+            ("comp", "completions"),
+            ("help conv", "convert"),
+            ("help config sho", "show"),
+            ("keys test openr", "openrouter"),
+            ("keys new x --model dem", "demo"),
+            ("convert --model dem", "demo"),
+        ]:
+            said = run(tool("fish"), "-c", f"{text}\ncomplete -C 'model-proxy {line}'", env=environment, cwd=folder)
             need(said.split("\t")[0].strip() == wanted, f"fish offers {said!r} for {line!r}")
         loaded = f"autoload -U compinit && compinit -u -d {folder}/dump\n{run(binary, 'completions', 'zsh')}\nprint ${{_comps[model-proxy]}}"
         said = run(tool("zsh"), "-fc", loaded, env=environment, cwd=folder)
@@ -490,10 +502,86 @@ def shells_read_completions(binary: str) -> str:
     return "bash, zsh and fish"
 
 
+# What a model may be called by somebody who means no good, or none.
+NAMES = {"pw": "pwn$(touch${IFS}PWNED)`touch PWNED`;touch PWNED", "gpt": "gpt-*", "tw": "two words", "quo": "quo\"te's"}
+# How each shell is started and told of its completions.
+SHELLS = {
+    "bash": (["--norc", "--noprofile", "-i"], ". ./c.bash; echo READY-$((3+4))"),
+    "zsh": (["-f", "-i"], "autoload -U compinit; compinit -u -d dump; . ./c.zsh; echo READY-$((3+4))"),
+    "fish": (["--no-config", "-i"], "source c.fish; echo READY-(math 3 + 4)"),
+}
+
+
+class Terminal:
+    """A shell as a person sits before it."""
+
+    def __init__(self, command: list[str], cwd: str, env: dict[str, str]) -> None:
+        self.process, self.master = pty.fork()
+        if self.process == 0:
+            os.chdir(cwd)
+            os.execve(command[0], command, env)
+
+    def type(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
+
+    def said(self, what: str, seconds: float = 20) -> str:
+        """All it says until it has said that, or nothing more for so long."""
+        out = ""
+        try:
+            while what not in out and select.select([self.master], [], [], seconds)[0]:
+                out += os.read(self.master, 65536).decode(errors="replace")
+        except OSError as gone:
+            raise Bad(f"it has ended: {out}") from gone
+        return out
+
+    def close(self) -> None:
+        os.kill(self.process, signal.SIGKILL)
+        os.waitpid(self.process, 0)
+        os.close(self.master)
+
+
+def completions_run_nothing(binary: str) -> str:
+    """Each shell completes each name at a terminal, and then runs the line: the program is asked for just that name."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.makedirs(os.path.join(folder, "config", "models"))
+        os.makedirs(os.path.join(folder, "bin"))
+        os.symlink(binary, os.path.join(folder, "bin", "model-proxy"))
+        for begun, name in NAMES.items():
+            with open(os.path.join(folder, "config", "models", f"{begun}.json"), "w", encoding="utf-8") as file:
+                json.dump({"logical_name": name, "model_routings": [{"provider": "demo", "model": "demo"}]}, file)
+        for name in ["gpt-4", "gpt-5", *[f"c.{shell}" for shell in SHELLS]]:
+            with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+                file.write(run(binary, "completions", name[2:]) if name.startswith("c.") else "")
+        path = os.pathsep.join([os.path.join(folder, "bin"), os.environ["PATH"]])
+        environment = {"PATH": path, "HOME": folder, "TERM": "dumb", "LC_ALL": "C.UTF-8"}
+        for shell, (words, setup) in SHELLS.items():
+            terminal = Terminal([tool(shell), *words], folder, environment)
+            try:
+                terminal.type(f"{setup}\n")
+                need("READY-7" in terminal.said("READY-7"), f"{shell} does not start")
+                for begun, name in NAMES.items():
+                    terminal.type(f"model-proxy config show {begun}\t")
+                    typed = terminal.said("(nothing in particular)", 1)
+                    terminal.type("\n")
+                    wanted = f'"logical_name": {json.dumps(name)}'
+                    said = terminal.said(wanted)
+                    need(wanted in said, f"{shell} makes of {begun!r}: {typed}\n{said}")
+            finally:
+                terminal.close()
+            need(not os.path.exists(os.path.join(folder, "PWNED")), f"{shell} has run a name")
+    return f"{len(NAMES)} names in each of {', '.join(SHELLS)}"
+
+
 def manual_is_in_order(binary: str) -> str:
-    code, said = tried(tool("groff"), "-man", "-ww", "-Tutf8", "-z", input=run(binary, "man"))
+    """And what is to be typed stands there as it is typed, in one line."""
+    page = run(binary, "man")
+    code, said = tried(tool("groff"), "-man", "-ww", "-Tutf8", "-z", input=page)
     need(code == 0 and not said, f"groff finds: {said}")
-    return "groff finds nothing"
+    lines = {line.strip() for line in run(tool("groff"), "-man", "-Tutf8", "-P-cbou", input=page).splitlines()}
+    examples = re.findall(r"(?m)^  (model-proxy .*?)(?:  .*)?$", read("docs/COMMANDS.md"))
+    for example in examples:
+        need(example in lines, f"the manual has not: {example}")
+    return f"groff finds nothing, and {len(examples)} examples can be typed as they stand"
 
 
 # --- what all of them say of the program ------------------------------------------------------------------------
@@ -553,6 +641,7 @@ CHECKS: list[Callable[[str], "str | None"]] = [
     hooks_are_in_order,
     hook_finds_a_fault,
     shells_read_completions,
+    completions_run_nothing,
     manual_is_in_order,
     options_are_the_programs_own,
     variables_are_the_programs_own,

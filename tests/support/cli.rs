@@ -38,6 +38,11 @@ impl Cli {
     }
 
     /// The same in a folder that is there.
+    pub fn shell_at(home: &Path, line: &str) -> Self {
+        Self::within(home, "sh", &["-c", line]).env("PATH", "/usr/local/bin:/usr/bin:/bin")
+    }
+
+    /// The program in a folder that is there.
     pub fn at(home: &Path, args: &[&str]) -> Self {
         Self::within(home, env!("CARGO_BIN_EXE_model-proxy"), args)
     }
@@ -61,7 +66,7 @@ impl Cli {
     }
 
     /// What it reads from its standard input.
-    pub fn stdin(mut self, text: &str) -> Self {
+    pub fn stdin(mut self, text: impl AsRef<[u8]>) -> Self {
         let file = self.home.join("stdin");
         std::fs::write(&file, text).unwrap();
         self.command.stdin(std::fs::File::open(file).unwrap());

@@ -29,12 +29,14 @@ pub(super) const CONFIG_VALIDATE: Command = Command {
     words: &["config", "validate"],
     does: "check the configuration",
     more: "Needs no key and no network. Ends with 0 if the configuration can be used, with 1 if not. With FILES only \
-           what is found in them is shown and counts; the others are read for what they refer to.",
+           what is found in them is shown and counts; the others are read for what they refer to. What is wrong with prices.json counts here; \
+           start only warns of it.",
     takes: "[FILES...]",
-    options: &[CONFIG, ENV_FILE],
+    options: &[TABLE_OR_JSON, CONFIG, ENV_FILE],
     examples: &[
         ("config validate", "all files"),
         ("config validate config/models/gpt-5.json", "one file, as a commit hook does"),
+        ("config validate --format json", "for scripts: file, pointer, severity, message and hint of each finding"),
     ],
     run: config_validate::run,
 };
@@ -45,7 +47,7 @@ pub(super) const CONFIG_INIT: Command = Command {
     more: "DIR is ./config, unless another is named. Written are a model of your own, a wildcard for each provider that has a key \
            (without any, for two), the schemas for editors, and ./.env.example. What is there stays as it is.",
     takes: "[DIR]",
-    options: &[ENV_FILE],
+    options: &[TABLE_OR_JSON, ENV_FILE],
     examples: &[
         ("config init", "begin in ./config"),
         ("config init ~/.config/model-proxy", "for this user, wherever it is started"),
@@ -107,7 +109,7 @@ pub(super) const ROUTE_TEST: Command = Command {
     more: "Nothing is sent and nothing converted. The server's own plan is driven over the compiled configuration, \
            with a clock that stands still but for wait and timeout. Each --outcome is how one attempt ends, in order; \
            its words are parted by spaces or commas. When there are no more, attempts succeed. Every decision is told \
-           with its reason, and what the client gets. Ends with 0 if some attempt delivered, with 1 if none did.",
+           with its reason, and what the client gets. Ends with 0 if some attempt delivered, with 1 if none did or there is no such model.",
     takes: "MODEL",
     options: &[
         Flag::value("outcome", "WORDS", "how the next attempt ends; may be given many times").short('o'),

@@ -2,7 +2,7 @@
 
 use crate::cli::flags::db::JOURNAL;
 use crate::cli::flags::{CONFIG, Command, ENV_FILE, Flag, TABLE_OR_JSON};
-use crate::cli::{completions, dev, doctor, env_check};
+use crate::cli::{completions, dev, doctor, env_check, man};
 
 pub(super) const DOCTOR: Command = Command {
     words: &["doctor"],
@@ -22,7 +22,7 @@ pub(super) const ENV_CHECK: Command = Command {
     words: &["env", "check"],
     does: "show every variable that is read, and where its value comes from",
     more: "Keys and passwords are shown by their last letters. Variables that begin with MODEL_PROXY_ and are read by nobody are \
-           named. Ends with 1 if there is no key for clients.",
+           named, and switches that say neither yes nor no. Ends with 1 if there is one of these, or no key for clients.",
     takes: "",
     options: &[TABLE_OR_JSON, CONFIG, ENV_FILE],
     examples: &[("env check", "what does it see?"), ("env check --env-file .env.production", "and with this file?")],
@@ -63,14 +63,16 @@ pub(super) const DEV_LINT: Command = Command {
 
 pub(super) const COMPLETIONS: Command = Command {
     words: &["completions"],
-    does: "write what a shell needs to complete commands, options and models",
-    more: "",
+    does: "write what a shell needs to complete commands, options, models and providers",
+    more: "SHELL is bash, zsh or fish. What is written asks for names when they are needed: models and providers in the place of SHELL \
+           give those of the configuration, one a line.",
     takes: "SHELL",
-    options: &[],
+    options: &[CONFIG, ENV_FILE],
     examples: &[
         ("completions bash", "eval \"$(model-proxy completions bash)\""),
         ("completions zsh", "into a file called _model-proxy, in a folder of $fpath"),
         ("completions fish", "into ~/.config/fish/completions/model-proxy.fish"),
+        ("completions models", "the names that are offered"),
     ],
     run: completions::run,
 };
@@ -82,5 +84,5 @@ pub(super) const MAN: Command = Command {
     takes: "",
     options: &[],
     examples: &[("man", "for man -l -, or for /usr/local/share/man/man1/model-proxy.1")],
-    run: completions::man,
+    run: man::run,
 };

@@ -1,6 +1,6 @@
 //! The server, and who asks after it.
 
-use crate::cli::flags::{CONFIG, Command, ENDPOINT, ENV_FILE, Flag};
+use crate::cli::flags::{CONFIG, Command, ENDPOINT, ENV_FILE, Flag, TABLE_OR_JSON};
 use crate::cli::{health, start, version};
 
 pub(super) const START: Command = Command {
@@ -63,6 +63,7 @@ pub(super) const HEALTH: Command = Command {
     options: &[
         ENDPOINT,
         Flag::switch("detailed", "show its parts, as JSON; sends CLIENT_API_KEY").short('d'),
+        TABLE_OR_JSON,
         ENV_FILE,
     ],
     examples: &[("health", "is it well?"), ("health --endpoint http://localhost:8000 --detailed", "and its parts?")],
@@ -74,7 +75,7 @@ pub(super) const VERSION: Command = Command {
     does: "show the version",
     more: "",
     takes: "",
-    options: &[Flag::switch("verbose", "and those of what it is built from").short('v')],
+    options: &[Flag::switch("verbose", "and those of what it is built from").short('v'), TABLE_OR_JSON],
     examples: &[("version --verbose", "for a bug report")],
     run: version::run,
 };
