@@ -99,6 +99,25 @@ fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
 }
 
 #[test]
+fn the_seeds_database_is_read_before_anything_is_written() {
+    let columns = "id INTEGER PRIMARY KEY, request_id, timestamp, endpoint, method, client_api_key_hash, requested_model, \
+        resolved_provider, resolved_model, parameters, messages, response_status, response_time_ms, response_content, \
+        response_usage, provider_api_key_used, provider_retries, is_streaming, error_message, error_type";
+    for words in [&["db", "stats"][..], &["db", "tail"], &["db", "reset", "--confirm"], &["db", "prune", "--days", "1"]]
+    {
+        let home = Setup::new().write();
+        let sql =
+            format!("CREATE TABLE request_logs ({columns}); INSERT INTO request_logs (request_id) VALUES ('old')");
+        Connection::open(home.path().join("sql_app.db")).unwrap().execute_batch(&sql).unwrap();
+        let outcome = Cli::at(home.path(), words).env("DATABASE_URL", "sqlite:///./sql_app.db").run();
+        assert_eq!(outcome.code, Some(0), "{words:?}: {outcome:?}");
+        let kept = Connection::open(home.path().join("sql_app.db")).unwrap();
+        let rows: i64 = kept.query_row("SELECT count(*) FROM request_logs", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, i64::from(words[1] != "reset"), "{words:?}");
+    }
+}
+
+#[test]
 fn another_programs_database_is_found_and_left_alone() {
     let home = Setup::new().write();
     let path = home.path().join("app.db");

@@ -35,7 +35,7 @@ pub(crate) fn prune(given: &Given) -> Exit {
         let json = wants_json(given)?;
         let days: u32 = given.number("days", "a number of days")?;
         let keep = Keep { age: Duration::from_secs(u64::from(days) * 86_400), bytes: u64::MAX };
-        let reader = Reader::open(path, Box::new(|_, _| None))?;
+        let reader = Reader::open_up_to_date(path, Box::new(|_, _| None))?;
         let mut store = Store::open(path)?;
         // What is written meanwhile is none of those that go.
         let last = u64::try_from(reader.last()?).unwrap_or(0);
@@ -118,7 +118,7 @@ pub(in crate::cli) fn prices(given: &Given) -> Result<Arc<Prices>, Unready> {
 /// The journal to be read, with these prices.
 pub(in crate::cli) fn priced(path: &Path, prices: &Arc<Prices>) -> Result<Reader, StoreError> {
     let prices = Arc::clone(prices);
-    Reader::open(path, Box::new(move |route, used| prices.cost(route, used)))
+    Reader::open_up_to_date(path, Box::new(move |route, used| prices.cost(route, used)))
 }
 
 /// Why it was not done.
@@ -166,7 +166,7 @@ pub(in crate::cli) fn tell(given: &Given, run: impl FnOnce(&Given, &Path) -> Res
 
 /// The journal to be changed; it must be there.
 fn open(path: &Path) -> Result<Store, StoreError> {
-    drop(Reader::open(path, Box::new(|_, _| None))?);
+    drop(Reader::open_up_to_date(path, Box::new(|_, _| None))?);
     Store::open(path)
 }
 
