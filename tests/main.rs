@@ -43,6 +43,7 @@ mod passage;
 mod policy;
 mod reload;
 mod replies;
+mod responses;
 mod secrets;
 mod transports;
 mod verbatim;

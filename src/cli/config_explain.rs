@@ -14,6 +14,7 @@ use crate::cli::{Exit, Unready, environment, format, load, remedy, resolve, say,
 use crate::config::{Loaded, show::url};
 use crate::route::keys::Registry;
 use crate::route::table::{Address, Resolved, Route, Timeouts};
+use crate::wire::caps::Capabilities;
 use crate::wire::{Format, Target};
 
 pub(crate) fn run(given: &Given) -> Exit {
@@ -64,6 +65,8 @@ struct Way<'e> {
     fallback: Option<&'e str>,
     format: Format,
     address: String,
+    /// The vendor's other format, where it is spoken, and whether the model needs it for tools while it thinks.
+    twin: Option<(Format, String, bool)>,
     proxy: Option<String>,
     keys: Keys,
     timeouts: Timeouts,
@@ -101,7 +104,16 @@ impl<'e> Explained<'e> {
 
 fn way<'e>(route: &'e Arc<Route>, resolved: &'e Resolved, loaded: &Loaded, from: &[Format]) -> Way<'e> {
     let model = resolved.upstream_model(route).into_owned();
-    let target = Target { model: &model, capabilities: &route.capabilities, quirks: &route.quirks };
+    // What a model takes in its vendor's other format only is sent there.
+    let able = Capabilities {
+        tools_need_responses_api: route.capabilities.tools_need_responses_api && route.twin.is_none(),
+        ..route.capabilities.clone()
+    };
+    let target = Target { model: &model, capabilities: &able, quirks: &route.quirks };
+    let spoken = |from: Format| route.twin_for(from, || false).map_or(route.format, |twin| twin.format);
+    let twin = route.twin.as_ref().map(|twin| {
+        (twin.format, masked(&url(&twin.address, &model), route), route.capabilities.tools_need_responses_api)
+    });
     let proxy = match &route.address {
         Address::Builtin => None,
         Address::Http { origin, .. } => origin.proxy.as_ref().map(|p| format!("http://{}:{}", p.host, p.port)),
@@ -111,13 +123,14 @@ fn way<'e>(route: &'e Arc<Route>, resolved: &'e Resolved, loaded: &Loaded, from:
         fallback: (*route.via != *resolved.model.name).then_some(&*route.via),
         format: route.format,
         address: masked(&url(&route.address, &model), route),
+        twin,
         proxy,
         keys: keys(route, remedy(loaded, route)),
         timeouts: route.timeouts,
         context_tokens: route.context_tokens,
         rules: failures::rules(route),
         sets: route.defaults.iter().map(|(field, _)| &**field).collect(),
-        conversions: from.iter().map(|from| Conversion::new((*from, route.format), &target)).collect(),
+        conversions: from.iter().map(|from| Conversion::new((*from, spoken(*from)), &target)).collect(),
         model,
     }
 }

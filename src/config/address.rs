@@ -34,7 +34,8 @@ const OPENAI_CHAT: Habit = Habit {
     headers: &[],
 };
 
-const OPENAI_RESPONSES: Habit = Habit { format: Format::OpenaiResponses, path: "/responses", ..OPENAI_CHAT };
+const OPENAI_RESPONSES: Habit =
+    Habit { format: Format::OpenaiResponses, path: "/responses", count_suffix: Some("/input_tokens"), ..OPENAI_CHAT };
 
 const ANTHROPIC: Habit = Habit {
     format: Format::Anthropic,

@@ -30,7 +30,7 @@ use crate::config::passage;
 use crate::config::provider::{Spec, fault};
 use crate::config::source::{CapabilityFlags, ModelFile, Num, OutputGate, ProviderModel, RouteEntry};
 use crate::route::keys::{ModelState, Registry};
-use crate::route::table::{Address, Gate, Names, OnLossy, Pattern, Policy, Route, Terms, Timeouts};
+use crate::route::table::{Address, Gate, Names, OnLossy, Passed, Pattern, Policy, Route, Terms, Timeouts};
 use crate::wire::Format;
 
 /// Providers by the names routes may use.
@@ -117,6 +117,15 @@ pub(crate) struct Compile<'c> {
     pub(crate) unkeyed: Vec<(Arc<Route>, Vec<String>)>,
 }
 
+/// Where a route ends, and how it is spoken to there.
+struct Ending {
+    format: Format,
+    address: Address,
+    counts: Option<Address>,
+    passed: Box<[Passed]>,
+    headers: http::HeaderMap,
+}
+
 /// A route and the places its facts are stated in.
 #[derive(Clone, Copy, Debug)]
 struct Stated<'s> {
@@ -181,24 +190,23 @@ impl<'c> Compile<'c> {
             }
             None => spec.keys.clone(),
         };
+        let twin = self.twin(entry, spec, format, place);
         let upstream = spec.file.models.as_ref().and_then(|m| m.get(&entry.model).or_else(|| m.get(&model_name)));
         let stated = Stated { model: &model.value, entry, spec, upstream };
-        let route = Route {
+        let state = format!("route\u{0}{}\u{0}{model_name}\u{0}{format}\u{0}{base_url}", spec.name());
+        let place = Ending { format, address, counts, passed, headers };
+        let route = |place: Ending, twin| Route {
             provider: Arc::clone(&spec.provider),
             model: Pattern::new(&model_name),
             names: Names::new(spec.name(), &Pattern::new(&model_name)),
             via: model.value.logical_name.as_str().into(),
-            format,
-            address,
-            counts,
-            passed,
-            headers,
+            format: place.format,
+            address: place.address,
+            counts: place.counts,
+            passed: place.passed,
+            headers: place.headers,
             keys: keyring::slots(&keys, spec.name(), &model_name, self.registry),
-            state: ModelState::new(
-                self.registry,
-                &format!("route\u{0}{}\u{0}{model_name}\u{0}{format}\u{0}{base_url}", spec.name()),
-                model_name.contains('*'),
-            ),
+            state: ModelState::new(self.registry, &state, model_name.contains('*')),
             rotation: AtomicUsize::new(0),
             answered: OnceLock::new(),
             timeouts: stated.timeouts(),
@@ -208,9 +216,22 @@ impl<'c> Compile<'c> {
             capabilities: facts::capabilities(&stated.capabilities()),
             quirks: facts::quirks(&[spec.file.quirks.as_ref(), entry.quirks.as_ref()]),
             defaults: facts::defaults(&stated.defaults()),
+            twin,
         };
+        let twin = twin.map(|twin| Arc::new(route(Ending { headers: place.headers.clone(), ..twin }, None)));
+        let route = route(place, twin);
         let keys = entry.api_key_env.clone().unwrap_or_default().0;
         Some((Identity { provider: spec.name().into(), model: model_name, format, base_url, keys }, route))
+    }
+
+    /// Where the same model is asked in its vendor's other format, if the provider states a path for that, and the route names
+    /// neither a format nor a place of its own.
+    fn twin(&mut self, entry: &RouteEntry, spec: &Spec, format: Format, place: &Place) -> Option<Ending> {
+        let is_usual = entry.wire_protocol.is_none() && entry.base_url.as_deref().is_none_or(str::is_empty);
+        let format = spec.twin(format).filter(|_| is_usual)?;
+        let (base_url, address) = self.address(entry, spec, format, place)?;
+        let counts = self.counts(&base_url, spec, format);
+        Some(Ending { format, address, counts, passed: Box::default(), headers: http::HeaderMap::new() })
     }
 
     /// The provider a route names, if there is one and it is enabled.

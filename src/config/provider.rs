@@ -152,6 +152,17 @@ impl Spec {
         own.or(usual).filter(|p| !p.is_empty()).unwrap_or_else(|| habit(format).path)
     }
 
+    /// The vendor's other format, if the file states a path for it.
+    pub(crate) fn twin(&self, format: Format) -> Option<Format> {
+        let endpoints = self.file.endpoints.as_ref()?;
+        let (twin, path) = match format {
+            Format::OpenaiChat => (Format::OpenaiResponses, endpoints.responses.as_deref()),
+            Format::OpenaiResponses => (Format::OpenaiChat, endpoints.chat.as_deref()),
+            Format::Anthropic => return None,
+        };
+        path.filter(|path| !path.is_empty()).map(|_| twin)
+    }
+
     /// The path where a format's input tokens are counted: as stated, else beside that of its requests. `None`: nowhere.
     pub(crate) fn count_path(&self, format: Format) -> Option<String> {
         let suffix = habit(format).count_suffix?;

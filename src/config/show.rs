@@ -57,6 +57,10 @@ fn route(route: &Route, resolved: &Resolved) -> Value {
         "via": &*route.via,
         "wire_protocol": route.format.as_str(),
         "url": url(&route.address, &model),
+        "twin": route.twin.as_ref().map(|twin| json!({
+            "wire_protocol": twin.format.as_str(),
+            "url": url(&twin.address, &model),
+        })),
         "count_tokens_url": route.counts.as_ref().map(|counts| url(counts, &model)),
         "proxy": proxy,
         "keys": route.keys.iter().map(key).collect::<Vec<_>>(),

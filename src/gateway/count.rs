@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use crate::gateway::attempt::{cut, model_edit, never_sent, outgoing, path_of, refused, unread, unsent};
 use crate::gateway::body::Body;
 use crate::gateway::failure::{Failure, how_ended};
-use crate::gateway::forward::{Inbound, Request, clip, name_route, plan, stopping};
+use crate::gateway::forward::{Inbound, Request, clip, name_route, plan, stopping, twin};
 use crate::gateway::ticket::Ticket;
 use crate::gateway::{Gateway, headers};
 use crate::route::plan::Step;
@@ -86,8 +86,9 @@ impl Gateway {
             else {
                 return Ok(Asked::Nobody(first_format(request)));
             };
-            // What a further one would count is not what this one would.
-            let Some(counts) = &route.counts else {
+            let (route, slot) = twin(request, route, attempt.slot).unwrap_or((route, slot));
+            // What a further one would count is not what this one would; and it is sent on as it came.
+            let Some(counts) = route.counts.as_ref().filter(|_| route.format == request.inbound.format) else {
                 return Ok(Asked::Nobody(route.format));
             };
             ticket.record().attempts = plan.attempts();
@@ -190,12 +191,19 @@ fn guess(request: &Request<'_>, upstream: Format) -> Result<Count, Box<Failure>>
     let text = std::str::from_utf8(body).map_err(|e| invalid(format!("not UTF-8 at byte {}", e.valid_up_to())))?;
     let mut cursor = Cursor::new(text);
     cursor.skip().and_then(|_| cursor.end()).map_err(|e| invalid(e.to_string()))?;
-    if !head.has(body, "messages") {
-        return Err(Failure::local(Fault::invalid("messages: field required").param("messages")));
+    let is_responses = request.inbound.format == Format::OpenaiResponses;
+    let needed = if is_responses { "input" } else { "messages" };
+    if !head.has(body, needed) {
+        return Err(Failure::local(Fault::invalid(format!("{needed}: field required")).param(needed)));
     }
     let tokens = tokens::estimate(text, upstream);
     let mut body = Vec::new();
-    Writer::new(&mut body).object().key("input_tokens").int(tokens).end_object();
+    let mut w = Writer::new(&mut body);
+    w.object();
+    if is_responses {
+        w.key("object").str("response.input_tokens");
+    }
+    w.key("input_tokens").int(tokens).end_object();
     let mut headers = HeaderMap::new();
     headers::estimated(&mut headers);
     Ok(Count { tokens, body: body.into(), headers })

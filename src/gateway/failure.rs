@@ -182,6 +182,16 @@ impl Failure {
         }
     }
 
+    /// Why it failed, for the record.
+    pub(super) fn why(&mut self) -> String {
+        match (self.detail.take(), self.outcome) {
+            (Some(why), _) => why,
+            (None, Some(_)) => self.fault.to_string(),
+            // Nobody has answered with a status.
+            (None, None) => self.fault.message.clone(),
+        }
+    }
+
     /// What the client sees when all that could be tried has failed. A credential that was refused was ours: the client
     /// must not take it for its own, so 401, 402 and 403 become 502.
     pub(super) fn exhausted(mut self: Box<Self>) -> Box<Self> {

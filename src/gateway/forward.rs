@@ -29,12 +29,13 @@ use crate::gateway::session;
 use crate::gateway::ticket::Ticket;
 use crate::route::keys::Share;
 use crate::route::plan::{GiveUp, Plan, Step};
-use crate::route::table::{OnLossy, Resolved, Route, Table, Terms};
+use crate::route::table::{OnLossy, Resolved, Route, Slot, Table, Terms};
 use crate::route::verdict::{Outcome, Stage, Then};
 use crate::time::{Clock, Millis};
 use crate::wire::Format;
 use crate::wire::fault::{Fault, FaultKind};
 use crate::wire::head::{self, Head};
+use crate::wire::translate;
 
 /// A request that has passed the door.
 #[derive(Debug, Default)]
@@ -168,6 +169,7 @@ impl Gateway {
             else {
                 return Err(self.give_up(GiveUp::Exhausted, best, ticket));
             };
+            let (route, slot) = twin(request, route, attempt.slot).unwrap_or((route, slot));
             ticket.record().attempts = plan.attempts();
             ticket.record().route = Arc::clone(route.label());
             let begun_us = ticket.micros();
@@ -187,13 +189,7 @@ impl Gateway {
             now = self.clock.now();
             failure.scrub(&request.resolved.secrets);
             failure.whose = Some(format!("provider \"{}\"", route.provider.name));
-            let why = match (failure.detail.take(), failure.outcome) {
-                (Some(why), _) => why,
-                (None, Some(_)) => failure.fault.to_string(),
-                // Nobody has answered with a status.
-                (None, None) => failure.fault.message.clone(),
-            };
-            ticket.failed(&clip(&why));
+            ticket.failed(&clip(&failure.why()));
             if failure.is_last {
                 return Err(failure);
             }
@@ -204,6 +200,12 @@ impl Gateway {
                 best = Some(failure.more_useful(best));
                 continue;
             };
+            if is_kept_elsewhere(request, &outcome, &failure) {
+                // Only who keeps it knows it: it may be the next.
+                plan.leave();
+                best = Some(failure.more_useful(best));
+                continue;
+            }
             match plan.observe(&outcome, now).then {
                 Then::Refuse | Then::Deliver => return Err(failure),
                 Then::Repair => repair = true,
@@ -223,6 +225,23 @@ impl Gateway {
         }
         failure
     }
+}
+
+/// Whether a route says that it does not keep the response that is asked for, or that was to be gone on from.
+fn is_kept_elsewhere(request: &Request<'_>, outcome: &Outcome, failure: &Failure) -> bool {
+    let is_unknown = || failure.fault.code.as_deref() == Some("previous_response_not_found");
+    match request.passing {
+        Some(passing) => outcome.status == Some(404) && passing.asks_around(),
+        None => request.inbound.format == Format::OpenaiResponses && is_unknown(),
+    }
+}
+
+/// The route's twin and the same key there, where this request is better sent so.
+pub(super) fn twin<'r>(request: &Request<'_>, route: &'r Route, slot: usize) -> Option<(&'r Route, &'r Slot)> {
+    let inbound = request.inbound;
+    let needs = || translate::calls_while_thinking(inbound.format, &inbound.body, &route.capabilities);
+    let twin = route.twin_for(inbound.format, needs).filter(|_| request.passing.is_none())?;
+    Some((twin, twin.keys.get(slot)?))
 }
 
 /// Names the model that answered where the route is one of many models.

@@ -21,7 +21,7 @@ use crate::gateway::forward::{Inbound, Request, clip, unknown_model};
 use crate::gateway::ticket::Ticket;
 use crate::gateway::{Gateway, headers, permit};
 use crate::limit::Need;
-use crate::route::table::{Address, Model, OnLossy, Resolved, Route, Slot, Table};
+use crate::route::table::{Address, Model, OnLossy, Resolved, Route, Slot, Table, Terms};
 use crate::upstream::{Answer, Load, Outgoing, Unsent, Upload};
 use crate::wire::event::Usage;
 use crate::wire::fault::{Fault, FaultKind};
@@ -36,6 +36,14 @@ pub struct Passing {
     pub query: Option<Box<str>>,
     /// A body that is sent on as it comes. Where there is none, the inbound's own is kept.
     pub upload: Option<Upload>,
+}
+
+impl Passing {
+    /// It is about one response that some upstream keeps, and only that one knows: the others say they have none (404). So each
+    /// provider is asked until one knows it. Nothing is remembered for it: it holds over restarts, and for every replica.
+    pub(super) fn asks_around(&self) -> bool {
+        self.path.starts_with("/v1/responses/")
+    }
 }
 
 /// Which model is meant, where the body does not say.
@@ -217,10 +225,7 @@ fn of_model(table: &Table, asked: &str, inbound: &Inbound, passing: &Passing) ->
     if let Some(client) = inbound.client.as_deref().filter(|c| !c.may_use(&found.model.name, asked)) {
         return Err(permit::forbidden(client, &clip(asked)));
     }
-    let takes = |route: &&Arc<Route>| {
-        route.passes(&passing.path).is_some_and(|(passed, _)| passed.methods.contains(&passing.method))
-    };
-    let routes: Box<[Arc<Route>]> = found.model.routes.iter().filter(takes).cloned().collect();
+    let routes: Box<[Arc<Route>]> = found.model.routes.iter().filter(|route| takes(route, passing)).cloned().collect();
     if routes.is_empty() {
         let fault = nowhere(passing, &names(table, passing));
         return Err(Failure::local(fault.param("model")));
@@ -255,6 +260,10 @@ fn nameless(table: &Table, inbound: &Inbound, passing: &Passing) -> Result<Resol
             Ok(Resolved { model: Arc::clone(one), star: None, secrets: Arc::clone(&table.secrets) })
         }
         ([], []) => Err(Failure::local(nowhere(passing, &names(table, passing)))),
+        (several, _) if passing.asks_around() => {
+            let several = if several.is_empty() { &all } else { several };
+            Ok(Resolved { model: Arc::new(of_all(several, passing)), star: None, secrets: Arc::clone(&table.secrets) })
+        }
         (several, _) => {
             let several = if several.is_empty() { &all } else { several };
             let names: Vec<String> = several.iter().filter_map(|m| Some(of(m)?.name.to_string())).collect();
@@ -265,6 +274,25 @@ fn nameless(table: &Table, inbound: &Inbound, passing: &Passing) -> Result<Resol
             Err(Failure::local(Fault::invalid(message)))
         }
     }
+}
+
+/// The routes of several providers, as one model's.
+fn of_all(several: &[&Arc<Model>], passing: &Passing) -> Model {
+    let routes =
+        several.iter().flat_map(|model| &model.routes).filter(|route| takes(route, passing)).cloned().collect();
+    Model {
+        name: "(responses)".into(),
+        aliases: Box::default(),
+        display_name: None,
+        routes,
+        on_lossy: OnLossy::default(),
+        rewrite_model: false,
+        terms: Terms::default(),
+    }
+}
+
+fn takes(route: &Route, passing: &Passing) -> bool {
+    route.passes(&passing.path).is_some_and(|(passed, _)| passed.methods.contains(&passing.method))
 }
 
 /// Providers that pass a path through: those that have a key, if any has.

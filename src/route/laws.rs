@@ -51,6 +51,7 @@ pub fn route(name: &str, keys: usize) -> Route {
         capabilities: Capabilities::default(),
         quirks: Quirks::default(),
         defaults: Box::new([]),
+        twin: None,
     }
 }
 

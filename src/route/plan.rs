@@ -253,6 +253,12 @@ impl<'t> Plan<'t> {
         }
     }
 
+    /// Leaves the current route though it has answered: it is not the one that can.
+    pub fn leave(&mut self) {
+        self.give_back();
+        self.left.extend(self.current.map(|attempt| attempt.route));
+    }
+
     fn current_slot(&self) -> Option<(Attempt, &'t Route, &'t Slot)> {
         let attempt = self.current?;
         let route = self.routes.get(attempt.route)?;

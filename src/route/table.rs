@@ -168,6 +168,8 @@ pub struct Route {
     pub quirks: Quirks,
     /// Fields set where the client did not: (key, value as JSON).
     pub defaults: Box<[(Box<str>, Box<str>)]>,
+    /// The same model at the same provider, in its vendor's other format, where it has an endpoint for that.
+    pub twin: Option<Arc<Self>>,
 }
 
 impl Route {
@@ -175,6 +177,14 @@ impl Route {
     #[must_use]
     pub fn passes<'p>(&self, path: &'p str) -> Option<(&Passed, &'p str)> {
         self.passed.iter().find_map(|passed| Some((passed, passed.fits(path)?)))
+    }
+
+    /// The twin, if a request of this format is better sent there: it is its own format; or, by `needs`, the model takes such
+    /// requests nowhere else.
+    pub fn twin_for(&self, format: Format, needs: impl FnOnce() -> bool) -> Option<&Arc<Self>> {
+        let twin = self.twin.as_ref()?;
+        let is_better = format == twin.format || self.capabilities.tools_need_responses_api && needs();
+        is_better.then_some(twin)
     }
 
     /// `provider/model`, for logs and headers.

@@ -42,11 +42,12 @@ enum Endpoint {
 }
 
 /// Every path there is, the methods it takes, and whether it is open to those without a key.
-const DOORS: [(&str, &[Method], bool, Endpoint); 15] = [
+const DOORS: [(&str, &[Method], bool, Endpoint); 16] = [
     ("/v1/chat/completions", &[Method::POST], false, Endpoint::Answer(Format::OpenaiChat, false)),
     ("/v1/chat/completions-stream", &[Method::POST], false, Endpoint::Answer(Format::OpenaiChat, true)),
     ("/v1/chat/completions/stream", &[Method::POST], false, Endpoint::Answer(Format::OpenaiChat, true)),
     ("/v1/responses", &[Method::POST], false, Endpoint::Answer(Format::OpenaiResponses, false)),
+    ("/v1/responses/input_tokens", &[Method::POST], false, Endpoint::Count(Format::OpenaiResponses)),
     ("/v1/messages", &[Method::POST], false, Endpoint::Answer(Format::Anthropic, false)),
     ("/v1/messages/count_tokens", &[Method::POST], false, Endpoint::Count(Format::Anthropic)),
     ("/v1/messages-stream", &[Method::POST], false, Endpoint::Answer(Format::Anthropic, true)),

@@ -74,7 +74,8 @@ pub fn answer(format: Format, body: &Bytes) -> Answer {
 #[must_use]
 pub fn count(format: Format, body: &Bytes) -> Answer {
     let tokens = estimate(&String::from_utf8_lossy(body), format);
-    complete(StatusCode::OK, format!("{{\"input_tokens\":{tokens}}}").into())
+    let kind = if format == Format::OpenaiResponses { "\"object\":\"response.input_tokens\"," } else { "" };
+    complete(StatusCode::OK, format!("{{{kind}\"input_tokens\":{tokens}}}").into())
 }
 
 /// When every reply says it was made: replies do not change from run to run. The first second of 2026.

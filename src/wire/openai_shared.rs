@@ -5,12 +5,18 @@ use crate::wire::loss::Losses;
 use crate::wire::prompt::{Block, BlockKind, Cache, Prompt, Tier, Twin};
 
 /// Reads a service tier. Those of the vendor's own are kept as they are for its other format.
-pub(in crate::wire) fn tier<'a>(prompt: &mut Prompt<'a>, value: Json<'a>, at: usize) {
+pub(in crate::wire) fn tier<'a>(prompt: &mut Prompt<'a>, value: Json<'a>, at: usize, losses: &mut Losses) {
+    const OTHER: &str = "no other vendor has this tier";
     let (tier, why) = match value.as_str() {
         "\"auto\"" => (Some(Tier::Auto), None),
         "\"default\"" => (Some(Tier::Standard), None),
         "\"priority\"" | "\"fast\"" => (Some(Tier::Auto), Some("the best tier there is can be asked for, and no more")),
-        _ => (None, Some("no other vendor has this tier")),
+        "\"flex\"" | "\"scale\"" | "\"ultrafast\"" => (None, Some(OTHER)),
+        // Of somebody who speaks the same format.
+        _ => {
+            losses.at(at, OTHER);
+            (None, None)
+        }
     };
     prompt.tier = tier;
     if why.is_some() {

@@ -147,6 +147,17 @@ impl Prompt<'_> {
         }
     }
 
+    /// Whether the model is to think before it answers; by its own habit, where nothing is said.
+    #[must_use]
+    pub fn thinks(&self, by_habit: bool) -> bool {
+        match (self.thinking, self.effort) {
+            (Some(Thinking::Disabled), _) => false,
+            (_, Some(effort)) => effort != Effort::None,
+            (Some(Thinking::Budget(_)), None) => true,
+            (Some(Thinking::Adaptive) | None, None) => by_habit,
+        }
+    }
+
     /// Whether any tool goes on to another vendor; reports those that are offered to their own only.
     pub fn sends_tools(&self, losses: &mut Losses) -> bool {
         let mut sends = false;

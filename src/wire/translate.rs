@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use crate::wire::caps::Capabilities;
 use crate::wire::event::{Delta, Event, Grammar, Open, Reason, Usage};
 use crate::wire::fault::Fault;
 use crate::wire::loss::{Losses, Refusal};
@@ -32,6 +33,18 @@ pub fn request(
         memory.input_estimate = tokens::estimate(body, to);
     }
     Ok((out, memory))
+}
+
+/// Whether a request offers tools to a model that is to think: what some models take in one of their vendor's formats only.
+#[must_use]
+pub fn calls_while_thinking(from: Format, body: &[u8], capabilities: &Capabilities) -> bool {
+    let Ok(text) = std::str::from_utf8(body) else {
+        return false;
+    };
+    let prompt = (from.codec().decode_request)(text, &mut Losses::default());
+    prompt.is_ok_and(|prompt| {
+        prompt.sends_tools(&mut Losses::default()) && prompt.thinks(capabilities.reasoning_default_on)
+    })
 }
 
 /// Sets the fields the configuration sets, in a body of the route's own format, where they are not there.

@@ -50,6 +50,14 @@ fn route(text: &mut String, number: usize, way: &Way<'_>, all_fields: bool, told
     let _ = writeln!(text, "\n{number}. {}/{}{via}", way.provider, way.model);
     let proxy = way.proxy.as_ref().map_or_else(String::new, |proxy| format!(" through {proxy}"));
     line(text, "speaks", &format!("{} to {}{proxy}", way.format, way.address));
+    if let Some((format, address, needs)) = &way.twin {
+        let whom = if *needs {
+            "clients that speak it, and for tools while the model thinks"
+        } else {
+            "clients that speak it"
+        };
+        line(text, "also", &format!("{format} to {address}, for {whom}"));
+    }
     line(text, "keys", &keys(&way.keys));
     let Timeouts { connect, first_byte, idle, total } = way.timeouts;
     let times = [("connect", connect), ("first byte", first_byte), ("idle", idle), ("total", total)];
@@ -154,6 +162,16 @@ fn write_route(w: &mut Writer<'_>, way: &Way<'_>, all_fields: bool) {
     w.object().key("provider").str(way.provider).key("model").str(&way.model);
     text(w.key("fallback"), way.fallback);
     w.key("wire_protocol").str(way.format.as_str()).key("url").str(&way.address);
+    w.key("twin");
+    match &way.twin {
+        Some((format, address, needs)) => {
+            w.object().key("wire_protocol").str(format.as_str()).key("url").str(address);
+            w.key("for_tools_while_thinking").bool(*needs).end_object();
+        }
+        None => {
+            w.null();
+        }
+    }
     text(w.key("proxy"), way.proxy.as_deref());
     write_keys(w, &way.keys);
     let Timeouts { connect, first_byte, idle, total } = way.timeouts;

@@ -112,7 +112,7 @@ impl<'a> Reader<'a, '_> {
             "response_format" => self.prompt.output = self.response_format(c)?,
             "user" => self.later.user = c.opt_str()?.map(|user| (at, user)),
             "safety_identifier" => self.later.safety_identifier = c.opt_str()?,
-            "service_tier" => openai_shared::tier(prompt, c.skip()?, at),
+            "service_tier" => openai_shared::tier(prompt, c.skip()?, at, self.losses),
             other => {
                 debug_assert!(false, "{other} is carried but not read");
                 c.skip()?;

@@ -161,7 +161,7 @@ impl<'a> Reader<'a, '_> {
                 prompt.called.user = "safety_identifier";
                 prompt.user = c.opt_str()?;
             }
-            "service_tier" => openai_shared::tier(prompt, c.skip()?, at),
+            "service_tier" => openai_shared::tier(prompt, c.skip()?, at, self.losses),
             other => {
                 debug_assert!(false, "{other} is carried but not read");
                 c.skip()?;
