@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::gateway::{Gateway, Setup};
 use crate::support::http::{Reply, Request};
-use crate::support::samples::{CHAT, MESSAGES, SIDES, Side};
+use crate::support::samples::{CHAT, MESSAGES, RESPONSES, SIDES, Side};
 use crate::support::upstream::{Script, Upstream};
 use crate::support::wait_until;
 
@@ -156,7 +156,9 @@ fn a_path_that_is_not_there_is_404() {
     for side in SIDES {
         let upstream = Upstream::start();
         let gateway = start(&side, &upstream);
-        for path in [format!("{}/nope", side.path), "/v1/nope".to_owned()] {
+        // What is below `/v1/responses` is passed through to who keeps responses.
+        let below = if side.path == RESPONSES { "/v1/responsez".to_owned() } else { format!("{}/nope", side.path) };
+        for path in [below, "/v1/nope".to_owned()] {
             let reply = gateway.send(&Request::post(&path, "{}").with_key());
             assert_eq!(reply.status, 404, "{path}: {}", reply.text());
             let message = &reply.json()["error"]["message"];

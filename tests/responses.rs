@@ -155,6 +155,19 @@ fn a_response_that_is_kept_is_found_where_it_is() {
 }
 
 #[test]
+fn a_keeper_without_a_key_is_told_with_the_next_step() {
+    let kept = json!({ "passthrough": [{ "path": "/v1/responses/*", "methods": ["GET"] }] });
+    let gateway = Setup::new().provider_with("p", Format::OpenaiResponses, &Upstream::start(), &kept).start();
+    let reply = gateway.send(&Request::get("/v1/responses/resp_1").with_key());
+    assert_eq!(reply.status, 503);
+    let message = reply.json()["error"]["message"].to_string();
+    assert!(
+        message.contains("no provider that passes this path") && message.contains("model-proxy doctor"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_turn_goes_on_where_the_turn_before_is_kept() {
     let (p, q, gateway) = keepers();
     let body = json!({ "model": "m", "input": "and?", "previous_response_id": "resp_q" });

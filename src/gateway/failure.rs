@@ -268,12 +268,13 @@ pub(super) fn last_word(why: GiveUp, best: Option<Box<Failure>>, model: &str, no
     }
 }
 
-/// What the client is told when the plan gives up with nothing tried.
+/// What the client is told when the plan gives up with nothing tried. A path that is passed through may name no model.
 fn nothing_tried(why: GiveUp, model: &str, now: Millis) -> Box<Failure> {
     match why {
         GiveUp::AllResting(until, why) => {
             let seconds = whole_seconds(now.until(until));
-            let said = format!("every key for model \"{model}\" is resting ({}); retry in {seconds} s", why.as_str());
+            let whose = if model.is_empty() { "this path".to_owned() } else { format!("model \"{model}\"") };
+            let said = format!("every key for {whose} is resting ({}); retry in {seconds} s", why.as_str());
             let fault = match why {
                 Why::Limited => Fault::new(429, FaultKind::RateLimit, said),
                 Why::Nothing | Why::Refused | Why::NoCredit | Why::Failed | Why::Unreachable | Why::Busy => {
@@ -288,6 +289,11 @@ fn nothing_tried(why: GiveUp, model: &str, now: Millis) -> Box<Failure> {
             failure
         }
         GiveUp::Deadline => Failure::local(Fault::new(504, FaultKind::Timeout, "the request's time is over")),
+        GiveUp::NoKeys | GiveUp::Exhausted if model.is_empty() => Failure::local(Fault::new(
+            503,
+            FaultKind::Unavailable,
+            "no provider that passes this path through has an API key; set one in the environment and see `model-proxy doctor`",
+        )),
         GiveUp::NoKeys | GiveUp::Exhausted => Failure::local(Fault::new(
             503,
             FaultKind::Unavailable,

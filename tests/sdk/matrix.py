@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The official SDKs, as they are, against the running gateway: 26 cells.
+"""The official SDKs, as they are, against the running gateway: 63 cells.
 
     matrix.py PATH-TO-model-proxy [CELL...]
 
-{whole, stream} x {OpenAI client, Anthropic client} x {OpenAI upstream, Anthropic upstream} x {text, tools, error},
-and the Anthropic client's count of tokens x both upstreams.
-The upstream is scripted in this file and speaks both formats; it checks what it is sent, the cells check what the
+{whole, stream} x {chat, responses, anthropic} clients x as many upstreams x {text, tools, error}, the Responses
+client's parsed answers x all upstreams, and the Anthropic client's count of tokens x all upstreams.
+The upstream is scripted in this file and speaks all formats; it checks what it is sent, the cells check what the
 SDK made of the answer. A cell is named as the table prints it, e.g. `stream/anthropic/openai/tools`.
 """
 from __future__ import annotations
@@ -25,10 +25,12 @@ from typing import Any, Callable, Iterator
 
 import anthropic
 import openai
+import pydantic
 
 CLIENT_KEY = "client-key-of-the-matrix"
-PROVIDER_KEYS = {"openai": "key-of-provider-o", "anthropic": "key-of-provider-a"}
-CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+PROVIDER_KEYS = {"openai": "key-of-provider-o", "anthropic": "key-of-provider-a", "responses": "key-of-provider-r"}
+CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
+PATHS = {"openai": CHAT, "anthropic": MESSAGES, "responses": RESPONSES}
 COUNT = f"{MESSAGES}/count_tokens"
 COUNTED = 2095
 
@@ -36,9 +38,12 @@ SYSTEM = "You are terse. \u00e9"
 QUESTION = "What is the weather in Paris and Rome? \U0001f600"
 # A line separator inside text is where careless readers of event streams lose the rest.
 ANSWER = "It is fine\u2028today: \u00e9, \U0001f600 and \"quotes\"."
-CELLS = list(
-    itertools.product(("whole", "stream"), ("openai", "anthropic"), ("openai", "anthropic"), ("text", "tools", "error"))
-) + [("whole", "anthropic", speaks, "count") for speaks in ("openai", "anthropic")]
+CELLS = (
+    list(itertools.product(("whole", "stream"), PATHS, PATHS, ("text", "tools", "error")))
+    + [(mode, "responses", speaks, "parsed") for mode in ("whole", "stream") for speaks in PATHS]
+    + [("whole", "anthropic", speaks, "count") for speaks in PATHS]
+)
+PARSED = {"city": "Paris", "degrees": 18}
 FINAL = "18 degrees in Paris, 24 in Rome."
 PREFACE = "Let me look."
 CALLS = [("Paris", "18"), ("Rome", "24")]
@@ -56,6 +61,13 @@ OPENAI_USAGE = {
     "prompt_tokens_details": {"cached_tokens": 10, "audio_tokens": 0},
     "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
 }
+RESPONSES_USAGE = {
+    "input_tokens": 21,
+    "input_tokens_details": {"cached_tokens": 10, "cache_write_tokens": 0},
+    "output_tokens": 7,
+    "output_tokens_details": {"reasoning_tokens": 0},
+    "total_tokens": 28,
+}
 ANTHROPIC_USAGE = {"input_tokens": 11, "cache_read_input_tokens": 10, "cache_creation_input_tokens": 0, "output_tokens": 7}
 
 
@@ -63,7 +75,7 @@ ANTHROPIC_USAGE = {"input_tokens": 11, "cache_read_input_tokens": 10, "cache_cre
 
 
 class Upstream(http.server.ThreadingHTTPServer):
-    """Both formats on one port. What it is asked decides the answer: the model's name is the scenario's."""
+    """All formats on one port. What it is asked decides the answer: the model's name is the scenario's."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -103,7 +115,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if wrong:
                 return self.reply(400, error_body("anthropic", "invalid_request_error", wrong))
             return self.reply(200, {"input_tokens": COUNTED})
-        speaks = {CHAT: "openai", MESSAGES: "anthropic"}.get(self.path)
+        speaks = {path: speaks for speaks, path in PATHS.items()}.get(self.path)
         if speaks is None:
             return self.reply(404, error_body("openai", "not_found_error", f"no such path: {self.path}"))
         wrong = check_request(speaks, headers, body)
@@ -151,9 +163,21 @@ def check_request(speaks: str, headers: dict[str, str], body: dict[str, Any]) ->
     """What the vendor itself would refuse."""
     if any(CLIENT_KEY in v for v in headers.values()):
         return "the client's key went upstream"
+    if speaks != "anthropic" and headers.get("authorization") != f"Bearer {PROVIDER_KEYS[speaks]}":
+        return f"authorization: {headers.get('authorization')}"
+    if speaks == "responses":
+        called: list[str] = []
+        for item in body["input"]:
+            if item.get("type") == "function_call":
+                called.append(item["call_id"])
+            if item.get("type") == "function_call_output":
+                if item["call_id"] not in called:
+                    return f"a result without a call: {item}"
+                called.remove(item["call_id"])
+            if item.get("role") == "assistant" and any(part["type"] == "input_text" for part in item["content"]):
+                return "an assistant says input_text"
+        return f"calls without results: {called}" if called else None
     if speaks == "openai":
-        if headers.get("authorization") != f"Bearer {PROVIDER_KEYS[speaks]}":
-            return f"authorization: {headers.get('authorization')}"
         open_calls: list[str] = []
         for m in body["messages"]:
             if m["role"] == "tool":
@@ -192,15 +216,20 @@ def check_count(headers: dict[str, str], body: dict[str, Any]) -> str | None:
 
 
 def call_id(speaks: str, n: int) -> str:
-    return f"call_{n}abcDEF" if speaks == "openai" else f"toolu_0{n}AbCdEf"
+    return f"toolu_0{n}AbCdEf" if speaks == "anthropic" else f"call_{n}abcDEF"
 
 
 def answer(scenario: str, speaks: str, body: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
+    if scenario == "parsed":
+        return [{"text": json.dumps(PARSED)}], "end"
     if scenario != "tools":
         return [{"text": ANSWER}], "end"
-    done = body["messages"][-1]["role"] == "tool" or isinstance(body["messages"][-1]["content"], list) and any(
-        b["type"] == "tool_result" for b in body["messages"][-1]["content"]
-    )
+    if speaks == "responses":
+        done = body["input"][-1].get("type") == "function_call_output"
+    else:
+        done = body["messages"][-1]["role"] == "tool" or isinstance(body["messages"][-1]["content"], list) and any(
+            b["type"] == "tool_result" for b in body["messages"][-1]["content"]
+        )
     if done:
         return [{"text": FINAL}], "end"
     calls = [{"id": call_id(speaks, n), "args": json.dumps({"city": city})} for n, (city, _) in enumerate(CALLS)]
@@ -228,6 +257,8 @@ def whole(speaks: str, model: str, blocks: list[dict[str, Any]], stop: str) -> d
             "service_tier": "default",
             "system_fingerprint": "fp_44added55e",
         }
+    if speaks == "responses":
+        return response(model, [item(n, b) for n, b in enumerate(blocks)], "completed")
     content = [
         {"type": "text", "text": b["text"]}
         if "text" in b
@@ -246,13 +277,71 @@ def whole(speaks: str, model: str, blocks: list[dict[str, Any]], stop: str) -> d
     }
 
 
+def item(n: int, block: dict[str, Any]) -> dict[str, Any]:
+    if "id" in block:
+        call = {"call_id": block["id"], "name": "get_weather", "arguments": block["args"]}
+        return {"id": f"fc_{n}", "type": "function_call", "status": "completed", **call}
+    part = {"type": "output_text", "text": block["text"], "annotations": [], "logprobs": []}
+    return {"id": f"msg_{n}", "type": "message", "status": "completed", "role": "assistant", "content": [part]}
+
+
+def response(model: str, output: list[dict[str, Any]], status: str) -> dict[str, Any]:
+    return {
+        "id": "resp_67ccd2bed1ec8190b14f964abc054267",
+        "object": "response",
+        "created_at": 1741476542,
+        "status": status,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "model": model,
+        "output": output,
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": RESPONSES_USAGE if status == "completed" else None,
+    }
+
+
 def pieces(text: str, size: int) -> Iterator[str]:
     for at in range(0, len(text), size):
         yield text[at : at + size]
 
 
 def stream(speaks: str, model: str, blocks: list[dict[str, Any]], stop: str, usage: bool) -> Iterator[str]:
+    if speaks == "responses":
+        return responses_stream(model, blocks)
     return openai_stream(model, blocks, stop, usage) if speaks == "openai" else anthropic_stream(model, blocks, stop)
+
+
+def responses_stream(model: str, blocks: list[dict[str, Any]]) -> Iterator[str]:
+    numbers = itertools.count()
+
+    def event(kind: str, **more: Any) -> str:
+        return f"event: {kind}\ndata: {json.dumps({'type': kind, 'sequence_number': next(numbers), **more})}\n\n"
+
+    yield event("response.created", response=response(model, [], "in_progress"))
+    yield event("response.in_progress", response=response(model, [], "in_progress"))
+    for n, block in enumerate(blocks):
+        done = item(n, block)
+        here = {"item_id": done["id"], "output_index": n}
+        if "id" in block:
+            yield event("response.output_item.added", output_index=n, item={**done, "status": "in_progress", "arguments": ""})
+            for p in pieces(block["args"], 5):
+                yield event("response.function_call_arguments.delta", **here, delta=p)
+            yield event("response.function_call_arguments.done", **here, name=done["name"], arguments=block["args"])
+        else:
+            (part,) = done["content"]
+            here["content_index"] = 0
+            yield event("response.output_item.added", output_index=n, item={**done, "status": "in_progress", "content": []})
+            yield event("response.content_part.added", **here, part={**part, "text": ""})
+            for p in pieces(block["text"], 11):
+                yield event("response.output_text.delta", **here, delta=p, logprobs=[])
+            yield event("response.output_text.done", **here, text=block["text"], logprobs=[])
+            yield event("response.content_part.done", **here, part=part)
+        yield event("response.output_item.done", output_index=n, item=done)
+    output = [item(n, block) for n, block in enumerate(blocks)]
+    yield event("response.completed", response=response(model, output, "completed"))
 
 
 def openai_stream(model: str, blocks: list[dict[str, Any]], stop: str, usage: bool) -> Iterator[str]:
@@ -303,38 +392,44 @@ def anthropic_stream(model: str, blocks: list[dict[str, Any]], stop: str) -> Ite
 
 
 def error_body(speaks: str, kind: str, message: str) -> dict[str, Any]:
-    if speaks == "openai":
+    if speaks != "anthropic":
         return {"error": {"message": message, "type": kind, "param": None, "code": None}}
     return {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_011CSHoEeqs5C35K2UUqR7Fy"}
 
 
 def error_event(speaks: str, kind: str, message: str) -> str:
-    name = "event: error\n" if speaks == "anthropic" else ""
-    return f"{name}data: {json.dumps(error_body(speaks, kind, message))}\n\n"
+    name = "" if speaks == "openai" else "event: error\n"
+    tag = {"type": "error", "sequence_number": 99} if speaks == "responses" else {}
+    return f"{name}data: {json.dumps({**tag, **error_body(speaks, kind, message)})}\n\n"
 
 
 # --- the gateway ----------------------------------------------------------------------------------------------
 
 
+# What the gateway calls them, where that is another name.
+FORMATS = {"responses": "openai_responses"}
+
+
 class Gateway:
-    """The binary with two providers; ended by its pid."""
+    """The binary with a provider of each format; ended by its pid."""
 
     def __init__(self, binary: str, upstream: Upstream, home: str) -> None:
         base = f"http://127.0.0.1:{upstream.server_address[1]}"
         for name, speaks, path, header, form in (
             ("o", "openai", CHAT, "Authorization", "Bearer {api_key}"),
             ("a", "anthropic", MESSAGES, "x-api-key", "{api_key}"),
+            ("r", "responses", RESPONSES, "Authorization", "Bearer {api_key}"),
         ):
             write(home, f"config/providers/{name}.json", {
                 "name": name,
                 "enabled": True,
-                "endpoints": {"base_url": base, "completions": path, "compatible_format": speaks},
+                "endpoints": {"base_url": base, "completions": path, "compatible_format": FORMATS.get(speaks, speaks)},
                 "authentication": {"header_name": header, "header_format": form},
                 "api_keys": {"env_var_patterns": ["{PROVIDER}_API_KEY"]},
                 "request_config": {"timeout_seconds": 20},
             })
             # One model for each thing that is asked: a limit that one cell runs into is no other cell's.
-            for scenario, n in itertools.product(("text", "tools", "bad", "limited", "broken"), range(len(CELLS))):
+            for scenario, n in itertools.product(("text", "tools", "parsed", "bad", "limited", "broken"), range(len(CELLS))):
                 model = f"{scenario}-{n}"
                 write(home, f"config/models/{speaks}_{model}.json", {
                     "logical_name": f"{speaks}/{model}",
@@ -349,6 +444,7 @@ class Gateway:
                 "CLIENT_API_KEY": CLIENT_KEY,
                 "O_API_KEY": PROVIDER_KEYS["openai"],
                 "A_API_KEY": PROVIDER_KEYS["anthropic"],
+                "R_API_KEY": PROVIDER_KEYS["responses"],
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -478,6 +574,69 @@ class OpenaiClient:
             same("lost my thread" in error.message, True, f"a stream that breaks: {error.message}")
 
 
+class Weather(pydantic.BaseModel):
+    city: str
+    degrees: int
+
+
+class ResponsesClient(OpenaiClient):
+    """One conversation by the OpenAI SDK's Responses, whole or streamed."""
+
+    name = "responses"
+
+    def messages(self) -> list[dict[str, Any]]:
+        return [{"role": "user", "content": QUESTION}]
+
+    def ask(self, model: str, messages: list[dict[str, Any]], **more: Any) -> Any:
+        arguments = dict(model=model, input=messages, instructions=SYSTEM, max_output_tokens=300, temperature=0.5, store=False)
+        arguments.update(more)
+        if not self.streams:
+            ask = self.sdk.responses.parse if "text_format" in arguments else self.sdk.responses.create
+            response = ask(**arguments)
+            same(bool(response._request_id), True, "a request id")
+        else:
+            with self.sdk.responses.stream(**arguments) as events:
+                got = list(events)
+                response = events.get_final_response()
+            deltas = "".join(e.delta for e in got if e.type == "response.output_text.delta")
+            same(deltas, response.output_text, "the deltas, joined")
+            same([e.sequence_number for e in got], list(range(len(got))), "the numbers of the events")
+        same((response.object, response.status), ("response", "completed"), "object and status")
+        usage = response.usage
+        same((usage.input_tokens, usage.output_tokens, usage.total_tokens), (21, 7, 28), "usage")
+        same(usage.input_tokens_details.cached_tokens, 10, "cached tokens")
+        return response
+
+    def text(self, model: str) -> None:
+        response = self.ask(model, self.messages())
+        same([i.type for i in response.output], ["message"], "the items")
+        same(response.output_text, ANSWER, "the text")
+
+    def parsed(self, model: str) -> None:
+        response = self.ask(model, self.messages(), text_format=Weather)
+        same(response.output_parsed, Weather(**PARSED), "what was parsed")
+
+    def tools(self, model: str, speaks: str, seen: Callable[[], dict[str, Any]]) -> None:
+        function = {"name": "get_weather", "description": "Tells the weather.", "parameters": SCHEMA, "strict": True}
+        tools = {"tools": [{"type": "function", **function}], "tool_choice": "auto"}
+        messages = self.messages()
+        response = self.ask(model, messages, **tools)
+        check_tools_sent(speaks, seen()["body"])
+        same([i.type for i in response.output], ["message", "function_call", "function_call"], "the items")
+        same(response.output_text, PREFACE, "the text before the calls")
+        calls = response.output[1:]
+        same([c.call_id for c in calls], [call_id(speaks, n) for n in range(2)], "ids of the calls")
+        same([c.name for c in calls], ["get_weather"] * 2, "names of the calls")
+        same([json.loads(c.arguments) for c in calls], [{"city": c} for c, _ in CALLS], "arguments")
+        # As the SDK's own examples go on.
+        messages += response.output
+        for call, (_, degrees) in zip(calls, CALLS):
+            messages.append({"type": "function_call_output", "call_id": call.call_id, "output": degrees})
+        response = self.ask(model, messages, **tools)
+        same(response.output_text, FINAL, "the second turn")
+        check_turn_sent(speaks, seen()["body"])
+
+
 class AnthropicClient:
     """One conversation by the Anthropic SDK, whole or streamed."""
 
@@ -586,7 +745,12 @@ def check_text_sent(client: str, speaks: str, streams: bool, seen: dict[str, Any
     body, headers = seen["body"], seen["headers"]
     same(body.get("stream") or False, streams, "stream, upstream")
     same(headers.get("content-type"), "application/json", "content-type, upstream")
-    if speaks == "openai":
+    if speaks == "responses":
+        same(body["instructions"], SYSTEM, "the system text, upstream")
+        (user,) = body["input"]
+        same((user["role"], texts(user["content"])), ("user", QUESTION), "the question, upstream")
+        same((body["max_output_tokens"], body["store"]), (300, False), "the limit, and that nothing is kept")
+    elif speaks == "openai":
         system, user = body["messages"]
         same((system["role"] in ("system", "developer"), texts(system["content"])), (True, SYSTEM), "the system text, upstream")
         same((user["role"], texts(user["content"])), ("user", QUESTION), "the question, upstream")
@@ -597,21 +761,29 @@ def check_text_sent(client: str, speaks: str, streams: bool, seen: dict[str, Any
         same(texts(body["system"]), SYSTEM, "the system text, upstream")
         same([(m["role"], texts(m["content"])) for m in body["messages"]], [("user", QUESTION)], "the question, upstream")
         same(body["max_tokens"], 300, "the limit, upstream")
-        version = "2023-06-01" if client == "openai" else "2026-10-21"
+        version = "2026-10-21" if client == "anthropic" else "2023-06-01"
         same(headers["anthropic-version"], version, "anthropic-version, upstream")
-    same(body.get("temperature"), 0.5 if client == "openai" else None, "temperature, upstream")
+    same(body.get("temperature"), None if client == "anthropic" else 0.5, "temperature, upstream")
 
 
 def check_tools_sent(speaks: str, body: dict[str, Any]) -> None:
     (tool,) = body["tools"]
     function = tool["function"] if speaks == "openai" else tool
     same((function["name"], function["description"]), ("get_weather", "Tells the weather."), "the tool, upstream")
-    same(function["parameters" if speaks == "openai" else "input_schema"], SCHEMA, "its schema, upstream")
-    same(body.get("tool_choice"), "auto" if speaks == "openai" else {"type": "auto"}, "tool_choice, upstream")
+    same(function["input_schema" if speaks == "anthropic" else "parameters"], SCHEMA, "its schema, upstream")
+    same(body.get("tool_choice"), {"type": "auto"} if speaks == "anthropic" else "auto", "tool_choice, upstream")
 
 
 def check_turn_sent(speaks: str, body: dict[str, Any]) -> None:
     ids = [call_id(speaks, n) for n in range(2)]
+    if speaks == "responses":
+        said, *rest = body["input"][-5:]
+        same(texts(said["content"]), PREFACE, "the text before the calls, upstream")
+        calls = [(c["call_id"], json.loads(c["arguments"])) for c in rest[:2]]
+        same(calls, [(i, {"city": c}) for i, (c, _) in zip(ids, CALLS)], "the calls, upstream")
+        same([(r["type"], r["call_id"], texts(r["output"])) for r in rest[2:]],
+             [("function_call_output", i, d) for i, (_, d) in zip(ids, CALLS)], "the results, upstream")
+        return
     if speaks == "openai":
         call, *results = body["messages"][-3:]
         same(texts(call["content"]), PREFACE, "the text before the calls, upstream")
@@ -634,12 +806,13 @@ def check_turn_sent(speaks: str, body: dict[str, Any]) -> None:
 def run_cell(gateway: Gateway, upstream: Upstream, cell: tuple[str, str, str, str], n: int) -> None:
     mode, client_name, speaks, scenario = cell
     streams = mode == "stream"
-    client = (OpenaiClient if client_name == "openai" else AnthropicClient)(gateway.url, streams)
+    clients = {one.name: one for one in (OpenaiClient, ResponsesClient, AnthropicClient)}
+    client = clients[client_name](gateway.url, streams)
 
     def seen() -> dict[str, Any]:
         requests = upstream.take()
         same(len(requests), 1, "requests at the upstream")
-        same(requests[0]["path"], CHAT if speaks == "openai" else MESSAGES, "path, upstream")
+        same(requests[0]["path"], PATHS[speaks], "path, upstream")
         return requests[0]
 
     upstream.take()
@@ -652,6 +825,9 @@ def run_cell(gateway: Gateway, upstream: Upstream, cell: tuple[str, str, str, st
         client.count(f"{speaks}/text-{n}", speaks)
         asked = [(r["path"].split("?")[0], r["body"]["model"]) for r in upstream.take()]
         same(asked, [(COUNT, f"text-{n}")] * 2 if speaks == "anthropic" else [], "requests at the upstream")
+    elif scenario == "parsed":
+        client.parsed(f"{speaks}/parsed-{n}")
+        same(json.dumps(seen()["body"]).count('"degrees"') >= 2, True, "the schema, upstream")
     elif scenario == "tools":
         client.tools(f"{speaks}/tools-{n}", speaks, seen)
     else:

@@ -123,7 +123,7 @@ impl Encoder {
             }
             Event::End => self.end(out),
             Event::Fault(fault) => self.fail(fault, out),
-            Event::Ping => out.extend_from_slice(b"event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n"),
+            Event::Ping => self.frame("keepalive", out, |_, _| {}),
         }
     }
 
@@ -345,9 +345,11 @@ impl Encoder {
         }
     }
 
+    /// A message after which the answer was cut off is not complete either.
     fn end_message(&mut self, out: &mut Vec<u8>) {
+        let status = if self.incomplete().is_some() { "incomplete" } else { "completed" };
         if let Some(Message { id, parts, .. }) = self.message.take() {
-            self.done(out, |w| message(&id, "completed", &parts, w));
+            self.done(out, |w| message(&id, status, &parts, w));
         }
     }
 
