@@ -40,11 +40,11 @@ fn main() {
             figures.push(nanoseconds(operation, span));
         }
     }
-    println!("{:<44}{:>12}{:>14}", "operation", "ns", "allocations");
+    println!("{:<56}{:>12}{:>14}", "operation", "ns", "allocations");
     for (operation, figures) in operations.iter_mut().zip(figures) {
         let allocations = allocation_counter::measure(|| (operation.run)()).count_total;
         let each = allocations as f64 / operation.units as f64;
-        println!("{:<44}{:>12.0}{each:>14.2}", operation.name, median(figures));
+        println!("{:<56}{:>12.0}{each:>14.2}", operation.name, median(figures));
     }
 }
 
@@ -69,7 +69,6 @@ fn whole_requests(kib: usize, operations: &mut Vec<Operation>) {
         operations.push(Operation { name: format!("{name}, {kib} KB"), units: 1, run });
     };
     let chat = Bytes::from(chat_request(kib * 1024));
-    let messages = Bytes::from(messages_request(kib * 1024));
     let body = chat.clone();
     add("head scan", Box::new(move || drop(black_box(head::read(&body)).unwrap())));
     let body = chat.clone();
@@ -81,10 +80,11 @@ fn whole_requests(kib: usize, operations: &mut Vec<Operation>) {
             black_box(head.apply(&body, smallvec![head.model_edit(literal.clone())]));
         }),
     );
-    for (name, from, to, body) in [
-        ("translate request, openai_chat to anthropic", Format::OpenaiChat, Format::Anthropic, chat),
-        ("translate request, anthropic to openai_chat", Format::Anthropic, Format::OpenaiChat, messages),
-    ] {
+    let messages = Bytes::from(messages_request(kib * 1024));
+    let responses = Bytes::from(responses_request(kib * 1024));
+    let all = [(Format::OpenaiChat, chat), (Format::Anthropic, messages), (Format::OpenaiResponses, responses)];
+    for (from, to, body) in pairs(&all) {
+        let name = &format!("translate request, {from} to {to}");
         let text = String::from_utf8(body.to_vec()).unwrap();
         add(
             name,
@@ -100,11 +100,13 @@ fn whole_requests(kib: usize, operations: &mut Vec<Operation>) {
 
 /// Per event: cutting alone, cutting and looking (verbatim lane), decoding and encoding (translated lane).
 fn streams(operations: &mut Vec<Operation>) {
-    for (from, to, stream) in [
-        (Format::OpenaiChat, Format::Anthropic, chat_stream()),
-        (Format::Anthropic, Format::OpenaiChat, messages_stream()),
-    ] {
-        let frames = frames(&stream);
+    let all = [
+        (Format::OpenaiChat, chat_stream()),
+        (Format::Anthropic, messages_stream()),
+        (Format::OpenaiResponses, responses_stream()),
+    ];
+    for (from, stream) in &all {
+        let (from, frames) = (*from, frames(stream));
         let units = frames.len();
         let mut add = |name: String, run: Box<dyn FnMut()>| operations.push(Operation { name, units, run });
         let bytes = stream.clone();
@@ -118,20 +120,23 @@ fn streams(operations: &mut Vec<Operation>) {
                 }
             }),
         );
-        let inspected = frames.clone();
         add(
             format!("look at an event of {from}"),
             Box::new(move || {
-                for frame in &inspected {
+                for frame in &frames {
                     drop(black_box((from.codec().inspect)(frame, model_proxy::wire::Past::Output)));
                 }
             }),
         );
+    }
+    for (from, to, stream) in pairs(&all) {
+        let frames = frames(&stream);
         let memory = Memory { model: "m".to_owned(), include_usage: true, ..Memory::default() };
         let mut out = Vec::with_capacity(1024 * 1024);
-        add(
-            format!("translate an event, {from} to {to}"),
-            Box::new(move || {
+        operations.push(Operation {
+            name: format!("translate an event, {from} to {to}"),
+            units: frames.len(),
+            run: Box::new(move || {
                 out.clear();
                 let mut translator = StreamTranslator::new(from, to, &memory);
                 for frame in &frames {
@@ -140,8 +145,14 @@ fn streams(operations: &mut Vec<Operation>) {
                 translator.finish(&mut out);
                 black_box(out.len());
             }),
-        );
+        });
     }
+}
+
+/// What there is of each format, beside each other format.
+fn pairs(all: &[(Format, Bytes)]) -> Vec<(Format, Format, Bytes)> {
+    let others = |from: Format| all.iter().map(|(to, _)| *to).filter(move |to| *to != from);
+    all.iter().flat_map(|(from, of)| others(*from).map(|to| (*from, to, of.clone()))).collect()
 }
 
 fn frames(stream: &Bytes) -> Vec<Frame> {
@@ -172,6 +183,13 @@ fn chat_request(bytes: usize) -> String {
 fn messages_request(bytes: usize) -> String {
     format!(
         r#"{{"model":"m","max_tokens":512,"system":"Be brief.","stream":true,"messages":[{}]}}"#,
+        turns(bytes.saturating_sub(140))
+    )
+}
+
+fn responses_request(bytes: usize) -> String {
+    format!(
+        r#"{{"model":"m","max_output_tokens":512,"instructions":"Be brief.","stream":true,"input":[{}]}}"#,
         turns(bytes.saturating_sub(140))
     )
 }
@@ -212,5 +230,32 @@ fn messages_stream() -> Bytes {
         r#","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":4}"#,
     ));
     stream.push_str(&event("message_stop", ""));
+    Bytes::from(stream)
+}
+
+fn responses_stream() -> Bytes {
+    let event = |kind: &str, rest: &str| {
+        format!("event: {kind}\ndata: {{\"type\":\"{kind}\",\"sequence_number\":7{rest}}}\n\n")
+    };
+    let response = |status: &str, more: &str| {
+        format!(
+            r#","response":{{"id":"resp_1","object":"response","created_at":1700000000,"status":"{status}","model":"x","output":[]{more}}}"#
+        )
+    };
+    let item = |status: &str, content: &str| {
+        format!(
+            r#","output_index":0,"item":{{"id":"msg_1","type":"message","status":"{status}","role":"assistant","content":[{content}]}}"#
+        )
+    };
+    let mut stream = event("response.created", &response("in_progress", ""));
+    stream.push_str(&event("response.output_item.added", &item("in_progress", "")));
+    for _ in 0..DELTAS {
+        let delta = r#","item_id":"msg_1","output_index":0,"content_index":0,"delta":" a word or two","logprobs":[]"#;
+        stream.push_str(&event("response.output_text.delta", delta));
+    }
+    let text = format!(r#"{{"type":"output_text","text":"{}","annotations":[]}}"#, " a word or two".repeat(DELTAS));
+    stream.push_str(&event("response.output_item.done", &item("completed", &text)));
+    let usage = r#","usage":{"input_tokens":9,"output_tokens":4,"total_tokens":13}"#;
+    stream.push_str(&event("response.completed", &response("completed", usage)));
     Bytes::from(stream)
 }

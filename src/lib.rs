@@ -1,5 +1,5 @@
-//! model-proxy: one small proxy that speaks OpenAI and Anthropic, and sends each logical model to whatever
-//! provider, key and format can serve it now.
+//! model-proxy: one small proxy that speaks OpenAI (Chat Completions and Responses) and Anthropic, and sends each
+//! logical model to whatever provider, key and format can serve it now.
 //!
 //! This page is the map. A room uses the rooms below it, never beside or above (`tests/floors.rs` checks).
 //!

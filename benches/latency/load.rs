@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::task::{JoinSet, LocalSet};
 
 use super::Target;
+use super::format::Format;
 use super::process::{CLIENT_KEY, cpu_ns};
 
 /// One kind of load.
@@ -41,15 +42,14 @@ pub(super) struct Figures {
 }
 
 /// Gives a target its load.
-pub(super) async fn run(target: &Target, case: &Case) -> Figures {
+pub(super) async fn run(client: &'static Format, target: &Target, case: &Case) -> Figures {
     let (connections, answers, units, body) = match case {
         Case::Whole { kib, connections, requests } => {
-            (*connections, *requests, *requests, body(target.model, "", kib * 1024))
+            (*connections, *requests, *requests, body(client, target.model, ("", 512), kib * 1024))
         }
         Case::Stream { connections, streams, events, is_paced } => {
             let model = format!("{}{}", target.model, if *is_paced { "-paced" } else { "" });
-            let more = format!("\"stream\":true,\"max_completion_tokens\":{events},");
-            (*connections, *streams, streams * events, body(&model, &more, 1024))
+            (*connections, *streams, streams * events, body(client, &model, ("\"stream\":true,", *events), 1024))
         }
     };
     let took = Rc::new(RefCell::new(Vec::with_capacity(answers)));
@@ -57,7 +57,7 @@ pub(super) async fn run(target: &Target, case: &Case) -> Figures {
     let before = target.pid.map(cpu_ns);
     let local = LocalSet::new();
     for _ in 0..connections {
-        local.spawn_local(ask(target.address, body.clone(), Rc::clone(&left), Rc::clone(&took)));
+        local.spawn_local(ask(target.address, client.path, body.clone(), Rc::clone(&left), Rc::clone(&took)));
     }
     local.await;
     let cpu = target.pid.zip(before).map(|(pid, before)| cpu_ns(pid) - before);
@@ -68,9 +68,10 @@ pub(super) async fn run(target: &Target, case: &Case) -> Figures {
     Figures { p50_us: at(50), p99_us: at(99), cpu_us: cpu.map(|ns| ns as f64 / 1_000.0 / units as f64) }
 }
 
-/// A chat request of so many bytes.
-fn body(model: &str, more: &str, bytes: usize) -> Bytes {
-    let head = format!(r#"{{"model":"{model}",{more}"messages":[{{"role":"user","content":""#);
+/// A request of so many bytes.
+fn body(client: &Format, model: &str, (more, limit): (&str, usize), bytes: usize) -> Bytes {
+    let Format { limit: of, turns, .. } = client;
+    let head = format!(r#"{{"model":"{model}",{more}"{of}":{limit},"{turns}":[{{"role":"user","content":""#);
     let tail = r#""}]}"#;
     let prose = "The quick brown fox jumps over the lazy dog. ";
     let text: String = prose.chars().cycle().take(bytes.saturating_sub(head.len() + tail.len())).collect();
@@ -78,14 +79,20 @@ fn body(model: &str, more: &str, bytes: usize) -> Bytes {
 }
 
 /// One connection's part: asks until nothing is left to ask.
-async fn ask(address: SocketAddr, body: Bytes, left: Rc<RefCell<usize>>, took: Rc<RefCell<Vec<f64>>>) {
+async fn ask(
+    address: SocketAddr,
+    path: &'static str,
+    body: Bytes,
+    left: Rc<RefCell<usize>>,
+    took: Rc<RefCell<Vec<f64>>>,
+) {
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     let mut driver = JoinSet::new();
     driver.spawn(connection);
     while take_one(&left) {
-        let request = Request::post("/v1/chat/completions")
+        let request = Request::post(path)
             .header("host", "bench")
             .header("content-type", "application/json")
             .header("authorization", format!("Bearer {CLIENT_KEY}"))

@@ -1,10 +1,10 @@
 //! What the gateway costs beside the least a proxy can cost: latency, CPU per request and per event, start, memory.
 //!
-//! `cargo bench --bench latency [-- --quick] [--only "whole, 1 KB"] [--shared]`. Four targets answer the same load in
-//! one run, taking turns in every round: the upstream itself (`direct`), a pass-through on hyper that reads nothing
-//! (`bare`), the gateway to an upstream of the client's format (`same`) and of the other (`translated`). Medians of the
-//! rounds are printed; a ratio is the median of each round's own, since what slows the machine slows neighbours in time
-//! alike.
+//! `cargo bench --bench latency [-- --quick] [--from FORMAT] [--only "whole, 1 KB"] [--shared]`. Five targets answer the
+//! same load in one run, taking turns in every round: the upstream itself (`direct`), a pass-through on hyper that reads
+//! nothing (`bare`), the gateway to an upstream of the client's format (`same`), and to one of each other (`to …`). The
+//! client speaks `openai_chat`, `anthropic` or `openai_responses`; the first where nothing is said. Medians of the rounds
+//! are printed; a ratio is the median of each round's own, since what slows the machine slows neighbours in time alike.
 //!
 //! `--beside FILE` measures another build of the gateway in the same run, to see what a change has done.
 //!
@@ -18,6 +18,7 @@
 #![expect(clippy::disallowed_methods, reason = "a bench measures time and reads its arguments and its role")]
 
 mod bare;
+mod format;
 mod load;
 mod process;
 mod upstream;
@@ -25,6 +26,7 @@ mod upstream;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use format::{FORMATS, Format};
 use load::{Case, Figures};
 use process::{Cores, Gateway, Process};
 
@@ -45,7 +47,12 @@ fn main() {
             let has = |flag: &str| args.iter().any(|a| a == flag);
             let cores = if has("--shared") { Cores::Shared } else { Cores::divide() };
             let only = value("--only").unwrap_or_default();
-            runtime.block_on(measure(has("--quick"), &only, value("--beside").as_deref(), &cores));
+            let from = value("--from").unwrap_or_else(|| FORMATS[0].name.to_owned());
+            let Some(client) = FORMATS.iter().find(|format| format.name == from) else {
+                let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
+                panic!("--from: no such format: {from}; there are {}", names.join(", "));
+            };
+            runtime.block_on(measure(client, has("--quick"), &only, value("--beside").as_deref(), &cores));
         }
     }
 }
@@ -55,7 +62,7 @@ const OURS: &str = env!("CARGO_BIN_EXE_model-proxy");
 
 /// What is measured.
 struct Target {
-    name: &'static str,
+    name: String,
     address: SocketAddr,
     /// Whose CPU is counted; nobody's for the upstream itself.
     pid: Option<u32>,
@@ -63,7 +70,7 @@ struct Target {
     model: &'static str,
 }
 
-async fn measure(is_quick: bool, only: &str, beside: Option<&str>, cores: &Cores) {
+async fn measure(client: &'static Format, is_quick: bool, only: &str, beside: Option<&str>, cores: &Cores) {
     match cores {
         Cores::Apart(core) => println!("targets run alone on core {core}, load and upstream on core 0"),
         Cores::Shared => println!("targets share their cores with load and upstream"),
@@ -72,22 +79,26 @@ async fn measure(is_quick: bool, only: &str, beside: Option<&str>, cores: &Cores
     let bare = Process::bare(upstream.address, cores);
     let gateway = Gateway::start(OURS, upstream.address, cores);
     let other = beside.map(|program| Gateway::start(program, upstream.address, cores));
-    let mut targets = vec![
-        Target { name: "direct", address: upstream.address, pid: None, model: "same" },
-        Target { name: "bare", address: bare.address, pid: Some(bare.pid()), model: "same" },
-        Target { name: "same", address: gateway.address(), pid: Some(gateway.pid()), model: "same" },
-        Target { name: "translated", address: gateway.address(), pid: Some(gateway.pid()), model: "other" },
-    ];
-    for (name, model) in [("same, beside", "same"), ("translated, beside", "other")] {
-        targets.extend(other.as_ref().map(|g| Target { name, address: g.address(), pid: Some(g.pid()), model }));
+    let direct = |name: &str, address, pid| Target { name: name.to_owned(), address, pid, model: client.name };
+    let mut targets = vec![direct("direct", upstream.address, None), direct("bare", bare.address, Some(bare.pid()))];
+    for (gateway, whose) in [(Some(&gateway), ""), (other.as_ref(), ", beside")] {
+        let Some(gateway) = gateway else { continue };
+        let way =
+            |format: &Format| if format.name == client.name { "same".into() } else { format!("to {}", format.name) };
+        targets.extend(FORMATS.iter().map(|format| Target {
+            name: way(format) + whose,
+            address: gateway.address(),
+            pid: Some(gateway.pid()),
+            model: format.name,
+        }));
     }
     let rounds = if is_quick { 1 } else { 9 };
-    println!("{:<34}{:<20}{:>10}{:>10}{:>12}{:>10}", "load", "target", "p50 µs", "p99 µs", "CPU µs/unit", "to bare");
+    println!("{:<34}{:<30}{:>10}{:>10}{:>12}{:>10}", "load", "target", "p50 µs", "p99 µs", "CPU µs/unit", "to bare");
     for case in cases(is_quick).into_iter().filter(|case| case.to_string().contains(only)) {
         let mut figures: Vec<Vec<Figures>> = targets.iter().map(|_| Vec::new()).collect();
         for round in 0..=rounds {
             for (target, figures) in targets.iter().zip(&mut figures) {
-                let measured = load::run(target, &case).await;
+                let measured = load::run(client, target, &case).await;
                 // The first round only warms up.
                 if 0 < round {
                     figures.push(measured);
@@ -115,7 +126,8 @@ fn cases(is_quick: bool) -> Vec<Case> {
     }
     cases.push(Case::Stream { connections: 1, streams: 2 * scale, events: 500, is_paced: false });
     cases.push(Case::Stream { connections: 16, streams: 16 * scale, events: 200, is_paced: false });
-    cases.push(Case::Stream { connections: 64, streams: 64, events: 10 * scale, is_paced: true });
+    // Responses takes no limit below 16 tokens.
+    cases.push(Case::Stream { connections: 64, streams: 64, events: (10 * scale).max(16), is_paced: true });
     cases
 }
 
@@ -124,7 +136,7 @@ fn print(case: &Case, targets: &[Target], figures: &[Vec<Figures>]) {
     for (target, figures) in targets.iter().zip(figures) {
         let p50 = median(figures.iter().map(|f| f.p50_us).collect()).unwrap_or_default();
         let p99 = median(figures.iter().map(|f| f.p99_us).collect()).unwrap_or_default();
-        print!("{:<34}{:<20}{p50:>10.0}{p99:>10.0}", case.to_string(), target.name);
+        print!("{:<34}{:<30}{p50:>10.0}{p99:>10.0}", case.to_string(), target.name);
         // Round by round: what slows the machine down slows down neighbours in time alike.
         let ratios = figures.iter().zip(bare).filter_map(|(of, bare)| Some(of.cpu_us? / bare.cpu_us?));
         match (median(figures.iter().filter_map(|f| f.cpu_us).collect()), median(ratios.collect())) {
@@ -141,8 +153,8 @@ async fn start(upstream: SocketAddr, times: usize, cores: &Cores) {
     for _ in 0..times {
         let started = std::time::Instant::now();
         let gateway = Gateway::start(OURS, upstream, cores);
-        let target = Target { name: "same", address: gateway.address(), pid: None, model: "same" };
-        load::run(&target, &Case::Whole { kib: 1, connections: 1, requests: 1 }).await;
+        let target = Target { name: "same".to_owned(), address: gateway.address(), pid: None, model: FORMATS[0].name };
+        load::run(&FORMATS[0], &target, &Case::Whole { kib: 1, connections: 1, requests: 1 }).await;
         first.push(started.elapsed().as_secs_f64() * 1_000.0);
         tokio::time::sleep(Duration::from_millis(200)).await;
         idle.push(f64::from(gateway.rss("VmRSS")));

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::ROLE;
+use super::format::{FORMATS, Format};
 
 /// The key that the load shows.
 pub(super) const CLIENT_KEY: &str = "client-key-of-the-bench";
@@ -117,7 +118,7 @@ impl Cores {
     }
 }
 
-/// The gateway, with a way to the upstream in either format.
+/// The gateway, with a way to the upstream in every format: a model of its name, and one that is paced.
 pub(super) struct Gateway(Process);
 
 impl Gateway {
@@ -127,24 +128,24 @@ impl Gateway {
         for name in ["providers", "models"] {
             fs::create_dir_all(config.join(name)).unwrap();
         }
-        for (provider, path, format) in [("p", "/v1/chat/completions", "openai"), ("q", "/v1/messages", "anthropic")] {
+        for Format { name, path, compatible, .. } in &FORMATS {
             let file = format!(
-                r#"{{"name":"{provider}","enabled":true,"endpoints":{{"base_url":"http://{upstream}","completions":"{path}",
-                "compatible_format":"{format}"}},"authentication":{{"header_name":"x-api-key","header_format":"{{api_key}}"}},
-                "api_keys":{{"env_var_patterns":["{{PROVIDER}}_API_KEY"]}},"request_config":{{"timeout_seconds":30}}}}"#
+                r#"{{"name":"{name}","enabled":true,"endpoints":{{"base_url":"http://{upstream}","completions":"{path}",
+                "compatible_format":"{compatible}"}},"authentication":{{"header_name":"x-api-key","header_format":"{{api_key}}"}},
+                "api_keys":{{"env_var_patterns":["KEY"]}},"request_config":{{"timeout_seconds":30}}}}"#
             );
-            fs::write(config.join(format!("providers/{provider}.json")), file).unwrap();
-        }
-        for (model, provider) in [("same", "p"), ("same-paced", "p"), ("other", "q"), ("other-paced", "q")] {
-            let file = format!(
-                r#"{{"logical_name":"{model}","model_routings":[{{"provider":"{provider}","model":"up-{model}"}}]}}"#
-            );
-            fs::write(config.join(format!("models/{model}.json")), file).unwrap();
+            fs::write(config.join(format!("providers/{name}.json")), file).unwrap();
+            for model in [(*name).to_owned(), format!("{name}-paced")] {
+                let file = format!(
+                    r#"{{"logical_name":"{model}","model_routings":[{{"provider":"{name}","model":"up-{model}"}}]}}"#
+                );
+                fs::write(config.join(format!("models/{model}.json")), file).unwrap();
+            }
         }
         let mut command = cores.target(Path::new(program));
         command.args(["start", "--host", "127.0.0.1", "--port", "0", "--config"]).arg(&config);
         command.env_clear().env("HOME", &folder).current_dir(&folder);
-        command.envs([("CLIENT_API_KEY", CLIENT_KEY), ("P_API_KEY", "key-p"), ("Q_API_KEY", "key-q")]);
+        command.envs([("CLIENT_API_KEY", CLIENT_KEY), ("KEY", "key-p")]);
         Self(Process::spawn(command, folder))
     }
 

@@ -106,6 +106,9 @@ fn well_formed(path: &str) -> Result<(), &'static str> {
     if !plain.starts_with('/') || plain.contains(['?', '#', '*', '{', '%', ' ']) || plain.contains("//") {
         return Err("is no path of ours");
     }
+    if ALONE.contains(&path) {
+        return Err("is served already, by converting or by the proxy itself");
+    }
     if OURS.iter().any(|ours| {
         plain == *ours
             || plain.starts_with(&format!("{ours}/"))
@@ -119,6 +122,9 @@ fn well_formed(path: &str) -> Result<(), &'static str> {
 /// What is served otherwise. `/v1/models` and what is below it too.
 const OURS: [&str; 8] =
     ["/v1/chat/completions", "/v1/messages", "/v1/models", "/health", "/metrics", "/livez", "/readyz", "/healthz"];
+
+/// What is served otherwise, while what else is below it is not: a provider keeps responses.
+const ALONE: [&str; 2] = ["/v1/responses", "/v1/responses/input_tokens"];
 
 /// The model that stands for all of a provider's, for requests that name none.
 pub(crate) fn direct(spec: &Spec) -> Option<ModelFile> {
@@ -164,6 +170,9 @@ mod tests {
             ("/v1//x", false),
             ("/v1/chat/completions", false),
             ("/v1/messages/batches", false),
+            ("/v1/responses/*", true),
+            ("/v1/responses", false),
+            ("/v1/responses/input_tokens", false),
             ("/v1/models/*", false),
             ("/v1/*", false),
             ("/*", false),

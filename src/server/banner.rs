@@ -94,6 +94,8 @@ fn commands(url: &str, key: &str) -> String {
     format!(
         "  curl -s {url}/v1/chat/completions -H \"authorization: Bearer {key}\" -H \"content-type: application/json\" \
          -d '{{\"model\":\"demo\",\"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}]}}'\n  \
+         curl -s {url}/v1/responses -H \"authorization: Bearer {key}\" -H \"content-type: application/json\" \
+         -d '{{\"model\":\"demo\",\"input\":\"hello\"}}'\n  \
          curl -s {url}/v1/messages -H \"x-api-key: {key}\" -H \"anthropic-version: 2023-06-01\" -H \"content-type: application/json\" \
          -d '{{\"model\":\"demo\",\"max_tokens\":100,\"messages\":[{{\"role\":\"user\",\"content\":\"hello\"}}]}}'\n\n"
     )

@@ -22,6 +22,7 @@ pub mod json;
 pub mod laws;
 pub mod loss;
 mod names;
+mod openai_annotations;
 mod openai_fault;
 pub mod probe;
 pub mod prompt;

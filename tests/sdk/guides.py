@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Runs the guides of the README as somebody would who follows them, on a free port.
 
-    guides.py PATH-TO-model-proxy
+    guides.py PATH-TO-model-proxy PATH-TO-node_modules
 
-The `bash` blocks run one after the other, each in a shell of its own, in one empty folder and home; the `yaml` block is written to
-.pre-commit-config.yaml, and the `python` block is run with the official SDKs. `claude` is a stand-in that asks what Claude Code
-asks first, with the variables it is given. `sh` blocks name what cannot run here: docker. tests/package/check.py reads its files.
+The `bash` blocks run one after the other, each in a shell of its own, in one empty folder and home, with the real agents (npm; see
+tests/agents); the `yaml` block is written to .pre-commit-config.yaml, the `toml` block to Codex's configuration, and the `python` block is
+run with the official SDKs. `sh` blocks name what cannot run here: docker. tests/package/check.py reads its files.
 """
 from __future__ import annotations
 
@@ -20,16 +20,6 @@ import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-CLAUDE = """#!%s
-import json, os, sys, urllib.request
-body = {"model": sys.argv[sys.argv.index("--model") + 1], "max_tokens": 100, "messages": [{"role": "user", "content": sys.argv[-1]}]}
-request = urllib.request.Request(os.environ["ANTHROPIC_BASE_URL"] + "/v1/messages?beta=true", json.dumps(body).encode(), {
-    "authorization": "Bearer " + os.environ["ANTHROPIC_AUTH_TOKEN"], "anthropic-version": "2023-06-01",
-    "anthropic-beta": "claude-code-20250219", "content-type": "application/json"})
-print(json.load(urllib.request.urlopen(request))["content"][0]["text"])
-"""
-
 
 def free_port() -> int:
     with socket.socket() as listener:
@@ -48,31 +38,30 @@ def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
     raise AssertionError("the server does not listen")
 
 
-def main(binary: str) -> int:
+def main(binary: str, modules: str) -> int:
     readme = open(os.path.join(ROOT, "README.md"), encoding="utf-8").read()
     guides = readme.split("<!-- guides -->")[1].split("<!-- /guides -->")[0]
     blocks = re.findall(r"```(\w+)\n(.*?)```", guides, re.S)
     kinds = [kind for kind, _ in blocks]
-    assert kinds.count("bash") == 3 and kinds.count("python") == 1 and kinds.count("yaml") == 1, kinds
+    assert [kinds.count(kind) for kind in ("bash", "python", "yaml", "toml")] == [4, 1, 1, 1], kinds
     home = tempfile.mkdtemp(prefix="model-proxy-guides-")
     tools = os.path.join(home, "bin")
     os.mkdir(tools)
     shutil.copy(binary, os.path.join(tools, "model-proxy"))
-    with open(os.path.join(tools, "claude"), "w", encoding="utf-8") as file:
-        file.write(CLAUDE % sys.executable)
-    os.chmod(file.name, 0o755)
     port = free_port()
     here = os.path.join(home, "project")
     os.mkdir(here)
-    path = os.pathsep.join([tools, os.path.dirname(sys.executable), os.environ["PATH"]])
+    os.mkdir(os.path.join(home, ".codex"))
+    path = os.pathsep.join([tools, os.path.join(modules, ".bin"), os.path.dirname(sys.executable), os.environ["PATH"]])
     env = {"HOME": home, "PATH": path, "CLIENT_API_KEY": "choose-one", "OPENAI_API_KEY": "sk-guide",
            "PRE_COMMIT_HOME": os.path.join(home, "pre-commit")}
     server = None
     try:
         for kind, block in blocks:
             block = block.replace("127.0.0.1:9876", f"127.0.0.1:{port}")
-            if kind == "yaml":
-                with open(os.path.join(here, ".pre-commit-config.yaml"), "w", encoding="utf-8") as file:
+            if kind in ("yaml", "toml"):
+                written = {"yaml": os.path.join(here, ".pre-commit-config.yaml"), "toml": os.path.join(home, ".codex", "config.toml")}
+                with open(written[kind], "w", encoding="utf-8") as file:
                     file.write(block)
                 continue
             if kind == "sh":
@@ -88,8 +77,10 @@ def main(binary: str) -> int:
                 wait_for(port, server)
             said = run([sys.executable, "-c", block] if kind == "python" else ["bash", "-euo", "pipefail", "-c", block], here, env)
             print(f"-- {kind}\n{block.strip()}\n-- said\n{said.strip()}")
-            if kind == "python" or "claude" in block:
-                assert "hello" in said, said
+            if kind == "python":
+                assert said.count("hello") == 3, said
+            elif "claude" in block or "codex" in block:
+                assert "demo: tool said " in said, said
             if "pre-commit" in block:
                 assert "Passed" in said, said
     finally:
@@ -102,10 +93,11 @@ def main(binary: str) -> int:
 
 
 def run(command: list[str], here: str, env: dict[str, str]) -> str:
-    done = subprocess.run(command, cwd=here, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=here, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, check=False, timeout=120)
     assert done.returncode == 0, f"{command[-1]}\nended with {done.returncode}:\n{done.stdout}"
     return done.stdout
 
 
 if __name__ == "__main__":
-    sys.exit(main(os.path.abspath(sys.argv[1])))
+    sys.exit(main(os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])))

@@ -9,12 +9,7 @@ pub(super) static ALL: Fields = Fields {
     inside: INSIDE,
     reply: REPLY,
     stream: STREAM,
-    towards: &[Towards {
-        to: Format::OpenaiResponses,
-        request: TO_RESPONSES,
-        reply: REPLY_TO_RESPONSES,
-        stream: STREAM_TO_RESPONSES,
-    }],
+    towards: &[Towards { to: Format::OpenaiResponses, request: TO_RESPONSES, reply: &[], stream: &[] }],
 };
 
 /// What is another fate on the way to OpenAI's Responses.
@@ -29,17 +24,6 @@ const TO_RESPONSES: &[Field] = &[
     Field::drop("messages[].content[thinking]", "thinking that this vendor did not seal is not taken back"),
     Field::carry("**.content[document].source(url).type|url"),
     Field::drop("**.content[document].context", "what a document is about has no place here"),
-];
-
-const REPLY_TO_RESPONSES: &[Field] =
-    &[Field::drop("content[text].citations", "a citation here holds the words it cites, under a seal")];
-
-const STREAM_TO_RESPONSES: &[Field] = &[
-    Field::drop(
-        "content_block_start.content_block(text).citations",
-        "a citation here holds the words it cites, under a seal",
-    ),
-    Field::drop("content_block_delta.delta(citations_delta)", "a citation here holds the words it cites, under a seal"),
 ];
 
 /// The field that asks for a conversation kept by the server. The gateway knows its refusal by this place and adds

@@ -12,7 +12,7 @@ pub(super) static ALL: Fields = Fields {
         to: Format::OpenaiResponses,
         request: TO_RESPONSES,
         reply: REPLY_TO_TWIN,
-        stream: REPLY_TO_TWIN,
+        stream: STREAM_TO_TWIN,
     }],
 };
 
@@ -53,6 +53,15 @@ const MARK: &str = "this provider takes no cache breakpoint there";
 
 /// The two formats' ids are the vendor's, in one form or the other.
 const REPLY_TO_TWIN: &[Field] = &[
+    Field::carry("id"),
+    Field::drop("choices[].stop_reason", "this format does not tell which sequence has stopped it"),
+    Field::carry("choices[].message.annotations"),
+    Field::carry("choices[].message.annotations[].type|url_citation"),
+    Field::carry("choices[].message.annotations[].url_citation.url|title|start_index|end_index"),
+];
+
+/// The same of a stream, whose official types have no citations.
+const STREAM_TO_TWIN: &[Field] = &[
     Field::carry("id"),
     Field::drop("choices[].stop_reason", "this format does not tell which sequence has stopped it"),
 ];

@@ -1,6 +1,5 @@
 //! OpenAI's Chat Completions, as OpenAI writes them and as the many who are compatible with it do.
 
-mod annotations;
 mod answer;
 mod body;
 mod fault;

@@ -4,7 +4,7 @@ use crate::wire::Memory;
 use crate::wire::event::{Reason, Sink, Stop};
 use crate::wire::fault::Fault;
 use crate::wire::json::{JsonError, JsonStr, Writer};
-use crate::wire::openai_chat::annotations::{self, Annotation};
+use crate::wire::openai_annotations::{self, Annotation, Style, chars};
 use crate::wire::openai_chat::answer::Answer;
 use crate::wire::openai_chat::body::{self, Body, CLAUDE_FORMAT, Choice};
 use crate::wire::openai_chat::{names, usage};
@@ -119,7 +119,11 @@ impl<'r> Said<'r> {
                     let start = end;
                     end += chars(text);
                     said.text.push(text);
-                    said.citations.extend(citations.iter().filter_map(|c| Annotation::read(c, start, end)));
+                    said.citations.extend(citations.iter().filter_map(|citation| {
+                        let mut annotation = Annotation::read(citation, Style::Nested, start)?;
+                        annotation.end_at(end);
+                        Some(annotation)
+                    }));
                 }
                 ReplyBlock::Refusal { text } => said.refusal.push(text),
                 ReplyBlock::Thinking { .. } | ReplyBlock::RedactedThinking { .. } if memory.hide_thinking => {}
@@ -165,7 +169,7 @@ impl<'r> Said<'r> {
         self.write_details(w);
         if !self.citations.is_empty() {
             w.key("annotations");
-            annotations::write(&self.citations, w);
+            openai_annotations::write(&self.citations, Style::Nested, w);
         }
         self.write_calls(memory, w);
         w.end_object();
@@ -265,27 +269,4 @@ pub(super) fn spelled<'r>(args: &'r Args<'_>) -> JsonStr<'r> {
 fn arguments<'r>(args: &'r Args<'_>) -> JsonStr<'r> {
     let text = spelled(args);
     if text.is_blank() { JsonStr::quote("{}") } else { text }
-}
-
-/// Counts the characters a literal means, without writing them out.
-pub(super) fn chars(text: &JsonStr<'_>) -> u64 {
-    if !text.has_escape() {
-        return text.literal().chars().count() as u64;
-    }
-    let mut chars = text.literal().chars();
-    let mut count = 0;
-    while let Some(c) = chars.next() {
-        count += 1;
-        if c == '\\' && chars.next() == Some('u') {
-            let rest = chars.as_str();
-            // A pair of surrogates is one character.
-            let is_pair = rest.get(..2).is_some_and(is_high) && rest.get(4..).is_some_and(|low| low.starts_with("\\u"));
-            chars = rest.get(if is_pair { 10 } else { 4 }..).unwrap_or_default().chars();
-        }
-    }
-    count
-}
-
-fn is_high(first_two: &str) -> bool {
-    ["d8", "d9", "da", "db"].iter().any(|high| first_two.eq_ignore_ascii_case(high))
 }

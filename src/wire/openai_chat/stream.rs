@@ -3,10 +3,10 @@
 use crate::wire::event::{Delta, Event, Open, Reason, Sink, Stop, Usage};
 use crate::wire::fault::Fault;
 use crate::wire::json::{Cursor, JsonError, JsonStr, Writer};
-use crate::wire::openai_chat::annotations::{self, Annotation};
+use crate::wire::openai_annotations::{self, Annotation, Style, chars};
 use crate::wire::openai_chat::answer::Answer;
 use crate::wire::openai_chat::body::{self, Body, Choice};
-use crate::wire::openai_chat::reply::{Detail, REFUSED, chars, finish_reason, is_unwrapped, spelled, write_detail};
+use crate::wire::openai_chat::reply::{Detail, REFUSED, finish_reason, is_unwrapped, spelled, write_detail};
 use crate::wire::openai_chat::{fault, names, usage};
 use crate::wire::prompt::Args;
 use crate::wire::{Memory, StreamDecoder, StreamEncoder};
@@ -243,7 +243,7 @@ impl Encoder {
             (Block::Text, Delta::Text(text)) => self.text(text, out),
             (Block::Refusal, Delta::Text(words)) => self.refusal(words, out),
             (Block::Text, Delta::Citation(citation)) => {
-                self.citations.extend(Annotation::read(citation, self.block_from, self.block_from));
+                self.citations.extend(Annotation::read(citation, Style::Nested, self.block_from));
             }
             (Block::Thinking { .. }, Delta::Thinking(text)) if !text.is_empty() => {
                 self.block = Block::Thinking { told: true };
@@ -323,7 +323,7 @@ impl Encoder {
                 citations.iter_mut().for_each(|citation| citation.end_at(self.chars));
                 self.chunk(out, |w| {
                     w.key("annotations");
-                    annotations::write(&citations, w);
+                    openai_annotations::write(&citations, Style::Nested, w);
                 });
             }
             Block::Thinking { told } => {

@@ -38,6 +38,8 @@ struct Current {
     is_told: bool,
     /// Which of its parts is open.
     part: u64,
+    /// The open part is words that are said, and so many citations of them were told.
+    cites: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -58,6 +60,7 @@ struct Told<'a> {
     delta: JsonStr<'a>,
     item: Option<Cursor<'a>>,
     response: Option<Cursor<'a>>,
+    annotation: Option<Json<'a>>,
 }
 
 impl<'a> Told<'a> {
@@ -75,6 +78,7 @@ impl<'a> Told<'a> {
                     told.item = Some(c.clone());
                     c.step_over()?;
                 }
+                ("annotation", Kind::Object) => told.annotation = Some(c.skip()?),
                 ("response", Kind::Object) => {
                     told.response = Some(c.clone());
                     c.step_over()?;
@@ -127,6 +131,7 @@ impl Decoder {
             "response.created" | "response.in_progress" | "response.queued" => self.start(told.response, sink)?,
             "response.output_item.added" => self.added(&told, sink)?,
             "response.output_text.delta" => self.words(told.index, told.part, (told.delta, Open::Text), sink),
+            "response.output_text.annotation.added" => self.cited(&told, sink),
             "response.refusal.delta" => {
                 self.seen.refused = true;
                 self.words(told.index, told.part, (told.delta, Open::Refusal), sink);
@@ -173,7 +178,7 @@ impl Decoder {
             "function_call" if !item.name.is_empty() => Grows::Call,
             _ => Grows::Whole,
         };
-        let mut current = Current { index: told.index, grows, is_open: false, is_told: false, part: 0 };
+        let mut current = Current { index: told.index, grows, is_open: false, is_told: false, part: 0, cites: None };
         if grows == Grows::Call {
             (current.is_open, self.has_items, self.seen.called) = (true, true, true);
             let id = item.call_id();
@@ -185,7 +190,7 @@ impl Decoder {
 
     /// The item that grows, if this is it; one that nobody has announced begins now.
     fn growing(&mut self, index: u64, grows: Grows) -> Option<&mut Current> {
-        let unannounced = || Current { index, grows, is_open: false, is_told: false, part: 0 };
+        let unannounced = || Current { index, grows, is_open: false, is_told: false, part: 0, cites: None };
         let current = self.current.get_or_insert_with(unannounced);
         (current.index == index && current.grows == grows).then_some(current)
     }
@@ -200,11 +205,24 @@ impl Decoder {
             current.is_open = false;
         }
         if !std::mem::replace(&mut current.is_open, true) {
+            current.cites = matches!(open, Open::Text).then_some(0);
             sink.event(Event::Open(open));
         }
         (current.is_told, current.part) = (true, part);
         sink.event(Event::Delta(Delta::Text(words)));
         self.has_items = true;
+    }
+
+    /// A citation of the part that is open. Of any other it is told when the item is done.
+    fn cited<'a>(&mut self, told: &Told<'a>, sink: &mut dyn Sink<'a>) {
+        let current = self.current.as_mut().filter(|current| current.index == told.index && current.part == told.part);
+        if let Some(current) = current.filter(|current| current.is_open)
+            && let Some(count) = &mut current.cites
+            && let Some(annotation) = told.annotation.clone()
+        {
+            *count += 1;
+            sink.event(Event::Delta(Delta::Citation(annotation)));
+        }
     }
 
     fn thought<'a>(&mut self, told: &Told<'a>, sink: &mut dyn Sink<'a>) {
@@ -270,7 +288,12 @@ impl Decoder {
             Grows::Call if !current.is_told && !item.arguments.is_blank() => {
                 sink.event(Event::Delta(Delta::Args(Args::Text(item.arguments))));
             }
-            Grows::Thinking | Grows::Call | Grows::Message | Grows::Whole => {}
+            Grows::Message => {
+                for citation in current.cites.into_iter().flat_map(|told| item.citations(current.part, told)) {
+                    sink.event(Event::Delta(Delta::Citation(citation.clone())));
+                }
+            }
+            Grows::Thinking | Grows::Call | Grows::Whole => {}
         }
         sink.event(Event::Close);
     }

@@ -9,7 +9,8 @@
 
 use crate::wire::event::{Delta, Event, Open, Reason, Stop, Usage};
 use crate::wire::fault::Fault;
-use crate::wire::json::{JsonStr, Writer};
+use crate::wire::json::{Json, JsonStr, Writer};
+use crate::wire::openai_annotations::{self, Annotation, Style, chars};
 use crate::wire::openai_responses::request_out::text_of;
 use crate::wire::openai_responses::{failed, names, usage};
 use crate::wire::prompt::Args;
@@ -54,6 +55,8 @@ enum Block {
         is_refusal: bool,
         is_begun: bool,
         text: JsonStr<'static>,
+        /// Told when the part is done: only then is it known where it ends.
+        citations: Vec<Annotation>,
     },
     Thinking {
         id: String,
@@ -173,7 +176,7 @@ impl Encoder {
         };
         if is_words {
             let is_refusal = matches!(open, Open::Refusal);
-            self.block = Block::Words { is_refusal, is_begun: false, text: JsonStr::default() };
+            self.block = fresh_part(is_refusal);
             return;
         }
         self.block = match open {
@@ -266,8 +269,19 @@ impl Encoder {
                     }
                 }
             }
-            // A citation elsewhere holds the words it cites, under a seal.
-            Delta::Citation(_) | Delta::Foreign(_) => {}
+            Delta::Citation(citation) => self.cite(citation, out),
+            Delta::Foreign(_) => {}
+        }
+    }
+
+    fn cite(&mut self, citation: &Json<'_>, out: &mut Vec<u8>) {
+        if let Block::Words { is_refusal: false, .. } = &self.block
+            && let Some(annotation) = Annotation::read(citation, Style::Flat, 0)
+        {
+            self.begin_words(out);
+            if let Block::Words { citations, .. } = &mut self.block {
+                citations.push(annotation);
+            }
         }
     }
 
@@ -317,11 +331,17 @@ impl Encoder {
         }
         self.of_part("response.content_part.added", out, |w| {
             w.key("part");
-            part(is_refusal, &JsonStr::default(), w);
+            part(is_refusal, &JsonStr::default(), &[], w);
         });
     }
 
-    fn end_words(&mut self, is_refusal: bool, text: &JsonStr<'_>, out: &mut Vec<u8>) {
+    fn end_words(&mut self, is_refusal: bool, text: &JsonStr<'_>, cited: &[Annotation], out: &mut Vec<u8>) {
+        for (index, annotation) in cited.iter().enumerate() {
+            self.of_part("response.output_text.annotation.added", out, |w| {
+                w.key("annotation_index").int(index as u64).key("annotation");
+                annotation.write(Style::Flat, w);
+            });
+        }
         let (kind, key) = match is_refusal {
             true => ("response.refusal.done", "refusal"),
             false => ("response.output_text.done", "text"),
@@ -334,13 +354,13 @@ impl Encoder {
         });
         self.of_part("response.content_part.done", out, |w| {
             w.key("part");
-            part(is_refusal, text, w);
+            part(is_refusal, text, cited, w);
         });
         if let Some(message) = &mut self.message {
             if !message.parts.is_empty() {
                 message.parts.push(b',');
             }
-            part(is_refusal, text, &mut Writer::new(&mut message.parts));
+            part(is_refusal, text, cited, &mut Writer::new(&mut message.parts));
             message.next += 1;
         }
     }
@@ -436,7 +456,13 @@ impl Encoder {
 
     fn close(&mut self, out: &mut Vec<u8>) {
         match std::mem::replace(&mut self.block, Block::None) {
-            Block::Words { is_refusal, is_begun: true, text } => self.end_words(is_refusal, &text, out),
+            Block::Words { is_refusal, is_begun: true, text, mut citations } => {
+                if !citations.is_empty() {
+                    let end = chars(&text);
+                    citations.iter_mut().for_each(|citation| citation.end_at(end));
+                }
+                self.end_words(is_refusal, &text, &citations, out);
+            }
             Block::Thinking { id, is_begun, text, signature } => {
                 self.end_thought((&id, is_begun), &text, &signature, out);
             }
@@ -489,7 +515,7 @@ impl Encoder {
         let is_refusal = self.stop.as_ref().is_some_and(|stop| stop.reason == Reason::Refusal);
         if is_refusal && !self.has_refusal {
             let words = self.stop.as_ref().and_then(|stop| stop.explanation.clone());
-            self.block = Block::Words { is_refusal: true, is_begun: false, text: JsonStr::default() };
+            self.block = fresh_part(true);
             self.words(&words.filter(|words| !words.is_empty()).unwrap_or_else(|| JsonStr::quote(REFUSED)), out);
             self.close(out);
         }
@@ -573,12 +599,19 @@ fn message(id: &str, status: &'static str, parts: &[u8], w: &mut Writer<'_>) {
     w.end_array().end_object();
 }
 
-fn part(is_refusal: bool, text: &JsonStr<'_>, w: &mut Writer<'_>) {
+/// A part of a message that has not begun.
+fn fresh_part(is_refusal: bool) -> Block {
+    Block::Words { is_refusal, is_begun: false, text: JsonStr::default(), citations: Vec::new() }
+}
+
+fn part(is_refusal: bool, text: &JsonStr<'_>, cited: &[Annotation], w: &mut Writer<'_>) {
     if is_refusal {
         w.object().key("type").word("refusal").key("refusal").lit(text).end_object();
     } else {
         w.object().key("type").word("output_text").key("text").lit(text);
-        w.key("annotations").array().end_array().key("logprobs").array().end_array().end_object();
+        w.key("annotations");
+        openai_annotations::write(cited, Style::Flat, w);
+        w.key("logprobs").array().end_array().end_object();
     }
 }
 

@@ -8,12 +8,7 @@ pub(super) static ALL: Fields = Fields {
     inside: INSIDE,
     reply: REPLY,
     stream: STREAM,
-    towards: &[Towards {
-        to: Format::OpenaiChat,
-        request: TO_CHAT,
-        reply: REPLY_TO_TWIN,
-        stream: &[Field::carry("response.created.response")],
-    }],
+    towards: &[Towards { to: Format::OpenaiChat, request: TO_CHAT, reply: REPLY_TO_TWIN, stream: STREAM_TO_TWIN }],
 };
 
 /// What is another fate on the way to OpenAI's chat.
@@ -31,7 +26,15 @@ const TO_CHAT: &[Field] = &[
 ];
 
 /// The two formats' ids are the vendor's, in one form or the other.
-const REPLY_TO_TWIN: &[Field] = &[Field::carry("id")];
+const REPLY_TO_TWIN: &[Field] = &[
+    Field::carry("id"),
+    Field::carry("output[message].content[output_text].annotations"),
+    Field::carry("output[message].content[output_text].annotations[url_citation].type|url|title|start_index|end_index"),
+    Field::drop("output[message].content[output_text].annotations[*]", "it cites a file that the vendor keeps"),
+];
+
+const STREAM_TO_TWIN: &[Field] =
+    &[Field::carry("response.created.response"), Field::carry("response.output_text.annotation.added.type|annotation")];
 
 /// The top level. Whether a value says more than its absence is told in `request_in`.
 pub(super) const REQUEST: &[Field] = &[

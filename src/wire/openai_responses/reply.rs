@@ -141,8 +141,8 @@ pub(super) struct Done<'a> {
     pub(super) name: JsonStr<'a>,
     pub(super) arguments: JsonStr<'a>,
     input: JsonStr<'a>,
-    /// Of a message: (it is a refusal, its words).
-    parts: Vec<(bool, JsonStr<'a>)>,
+    /// Of a message.
+    parts: Vec<Part<'a>>,
     thinking: JsonStr<'a>,
     pub(super) encrypted: JsonStr<'a>,
     json: Option<Json<'a>>,
@@ -195,16 +195,23 @@ impl<'a> Done<'a> {
         }
     }
 
+    /// The citations of one of its parts, beyond those that are told already.
+    pub(super) fn citations(&self, part: u64, told: usize) -> impl Iterator<Item = &Json<'a>> {
+        let part = self.parts.iter().find(|found| found.index == part && !found.is_refusal);
+        part.into_iter().flat_map(move |part| part.citations.iter().skip(told))
+    }
+
     pub(super) fn tell(self, seen: &mut Seen, sink: &mut dyn Sink<'a>) {
         let id = self.call_id();
         match self.kind.decode().as_ref() {
             "message" => {
-                for (is_refusal, words) in self.parts {
-                    seen.refused |= is_refusal;
-                    sink.event(Event::Open(if is_refusal { Open::Refusal } else { Open::Text }));
-                    if !words.is_empty() {
-                        sink.event(Event::Delta(Delta::Text(words)));
+                for part in self.parts {
+                    seen.refused |= part.is_refusal;
+                    sink.event(Event::Open(if part.is_refusal { Open::Refusal } else { Open::Text }));
+                    if !part.words.is_empty() {
+                        sink.event(Event::Delta(Delta::Text(part.words)));
                     }
+                    part.citations.into_iter().for_each(|citation| sink.event(Event::Delta(Delta::Citation(citation))));
                     sink.event(Event::Close);
                 }
             }
@@ -249,7 +256,7 @@ impl<'a> Done<'a> {
             name: self.name.into_owned(),
             arguments: self.arguments.into_owned(),
             input: self.input.into_owned(),
-            parts: self.parts.into_iter().map(|(is_refusal, words)| (is_refusal, words.into_owned())).collect(),
+            parts: self.parts.into_iter().map(Part::into_owned).collect(),
             thinking: self.thinking.into_owned(),
             encrypted: self.encrypted.into_owned(),
             json: self.json.map(Json::into_owned),
@@ -257,21 +264,53 @@ impl<'a> Done<'a> {
     }
 }
 
-fn parts<'a>(c: &mut Cursor<'a>) -> Result<Vec<(bool, JsonStr<'a>)>, JsonError> {
+/// A part of a message: words that are said, or those of a refusal.
+#[derive(Clone, Debug, Default)]
+struct Part<'a> {
+    /// Its place among the parts, unknown ones counted.
+    index: u64,
+    is_refusal: bool,
+    words: JsonStr<'a>,
+    /// As the format writes them. Refusals have none.
+    citations: Vec<Json<'a>>,
+}
+
+impl Part<'_> {
+    fn into_owned(self) -> Part<'static> {
+        Part {
+            index: self.index,
+            is_refusal: self.is_refusal,
+            words: self.words.into_owned(),
+            citations: self.citations.into_iter().map(Json::into_owned).collect(),
+        }
+    }
+}
+
+fn parts<'a>(c: &mut Cursor<'a>) -> Result<Vec<Part<'a>>, JsonError> {
     let mut parts = Vec::new();
+    let mut index = 0;
     c.array()?;
     while c.item()? {
-        let (mut kind, mut words) = (JsonStr::default(), JsonStr::default());
+        let (mut kind, mut part) = (JsonStr::default(), Part { index, ..Part::default() });
+        index += 1;
         c.object()?;
         while let Some(key) = c.key()? {
             match (key.decode().as_ref(), c.peek()?) {
                 ("type", Kind::Str) => kind = c.str()?,
-                ("text" | "refusal", Kind::Str) => words = c.str()?,
+                ("text" | "refusal", Kind::Str) => part.words = c.str()?,
+                ("annotations", Kind::Array) => {
+                    c.array()?;
+                    while c.item()? {
+                        part.citations.push(c.skip()?);
+                    }
+                }
                 _ => drop(c.skip()?),
             }
         }
-        if kind.is("refusal") || kind.is("output_text") || kind.is("text") {
-            parts.push((kind.is("refusal"), words));
+        part.is_refusal = kind.is("refusal");
+        part.citations.retain(|citation| !part.is_refusal && citation.kind() == Kind::Object);
+        if part.is_refusal || kind.is("output_text") || kind.is("text") {
+            parts.push(part);
         }
     }
     Ok(parts)
@@ -289,9 +328,10 @@ pub(super) fn encode(reply: &Reply<'_>, memory: &Memory, out: &mut Vec<u8>) {
     });
     for block in &reply.blocks {
         match block {
-            ReplyBlock::Text { text, .. } => {
+            ReplyBlock::Text { text, citations } => {
                 tell(Event::Open(Open::Text));
                 tell(Event::Delta(Delta::Text(text.borrow())));
+                citations.iter().for_each(|citation| tell(Event::Delta(Delta::Citation(citation.borrow()))));
             }
             ReplyBlock::Refusal { text } => {
                 tell(Event::Open(Open::Refusal));
