@@ -1,6 +1,6 @@
 //! What OpenAI's two formats read and write alike, and no other vendor's has.
 
-use crate::wire::json::{Cursor, Json, JsonError, Kind};
+use crate::wire::json::{Cursor, Json, JsonError, JsonStr, Kind};
 use crate::wire::loss::Losses;
 use crate::wire::prompt::{Block, BlockKind, Cache, Prompt, Tier, Twin};
 
@@ -33,6 +33,28 @@ pub(in crate::wire) fn spelled_tier<'p>(prompt: &'p Prompt<'_>) -> Option<Json<'
         (None, Some(Tier::Auto) | None) => None,
     }
 }
+
+/// Settles who the end user is. `user`: by the older of two names, and the byte where it stands.
+pub(in crate::wire) fn users<'a>(
+    prompt: &mut Prompt<'a>,
+    user: Option<(JsonStr<'a>, usize)>,
+    newer: Option<JsonStr<'a>>,
+    losses: &mut Losses,
+) {
+    prompt.user = match (user, newer) {
+        (user, Some(newer)) => {
+            if let Some((_, at)) = user.filter(|(user, _)| *user != newer) {
+                losses.at(at, "`safety_identifier` takes its place");
+            }
+            prompt.called.user = "safety_identifier";
+            Some(newer)
+        }
+        (user, None) => user.map(|(user, _)| user),
+    };
+}
+
+/// What a provider's cache is told besides the breakpoints, in both formats.
+pub(in crate::wire) const CACHE: [&str; 3] = ["prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"];
 
 /// Whether a value of a field the two share says no more than its absence.
 pub(in crate::wire) fn is_idle(name: &str, value: &Json<'_>) -> bool {

@@ -420,7 +420,13 @@ pub enum Output<'a> {
     /// Some JSON object.
     Json,
     /// JSON of this schema.
-    Schema { name: Option<JsonStr<'a>>, schema: Json<'a>, strict: Option<bool> },
+    Schema {
+        name: Option<JsonStr<'a>>,
+        /// What it is for, as OpenAI's formats tell the model.
+        description: Option<(JsonStr<'a>, usize)>,
+        schema: Json<'a>,
+        strict: Option<bool>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

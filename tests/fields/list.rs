@@ -277,6 +277,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("output_item.added.item", CALLS),
     ("output_item.done.item", CALLS),
     ("max_output_tokens", "[5000,6000]"),
+    ("include", r#"[["reasoning.encrypted_content"],["message.output_text.logprobs"]]"#),
     ("reasoning.effort", r#"["high","low"]"#),
     ("input[message].role", r#"["user","assistant","developer"]"#),
     ("input[function_call].arguments", r#"["{\"a\":1}","{\"a\":2}"]"#),

@@ -170,7 +170,12 @@ impl<'p> Body<'p, '_> {
                 self.losses.field(at, "asked for in words: the model has no JSON mode");
                 return Ok(Structure::Spoken);
             }
-            Some(Output::Schema { name, schema, strict }) => (name, schema, strict),
+            Some(Output::Schema { name, description, schema, strict }) => {
+                if let Some((_, at)) = description {
+                    self.losses.at(*at, "a schema has no description of its own here");
+                }
+                (name, schema, strict)
+            }
         };
         if caps.structured_outputs && !self.is_dropped("output_config") {
             if *strict == Some(false) {

@@ -359,7 +359,7 @@ fn output_format<'a>(cursor: &mut Cursor<'a>, losses: &mut Losses) -> Result<Opt
     match (kind, schema) {
         (None, None) => Ok(None),
         (Some(kind), Some(schema)) if kind.is("json_schema") && schema.kind() == Kind::Object => {
-            Ok(Some(Output::Schema { name: None, schema, strict: Some(true) }))
+            Ok(Some(Output::Schema { name: None, description: None, schema, strict: Some(true) }))
         }
         _ => Err(Refusal::at(at, "the output format must be {\"type\":\"json_schema\",\"schema\":…}")),
     }

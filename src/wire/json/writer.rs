@@ -77,10 +77,16 @@ impl<'o> Writer<'o> {
         self
     }
 
-    /// Writes any value as it is spelled, but for line separators (see `literal_into`).
+    /// Writes any value as it is spelled, but for line separators (see `literal_into`). Line breaks between its tokens become
+    /// spaces: an event's data is one line.
     pub fn json(&mut self, value: &Json<'_>) -> &mut Self {
         self.before();
+        let from = self.out.len();
         raw_into(value.as_str(), self.out);
+        for byte in self.out.get_mut(from..).unwrap_or_default() {
+            // In a string they could not stand bare.
+            *byte = if matches!(*byte, b'\n' | b'\r') { b' ' } else { *byte };
+        }
         self
     }
 

@@ -44,7 +44,7 @@ const TO_RESPONSES: &[Field] = &[
     Field::drop("tools[function].cache_control", MARK),
     Field::drop("tools[function].function.cache_control", MARK),
     Field::carry("response_format(json_object).type"),
-    Field::carry("response_format(json_schema).json_schema.name|strict"),
+    Field::carry("response_format(json_schema).json_schema.name|strict|description"),
 ];
 
 const UNSEALED: &str = "thinking that this vendor did not seal is not taken back";
@@ -175,7 +175,7 @@ const INSIDE: &[Field] = &[
     Field::ignore("response_format(json_schema).json_schema.name", "shown only where the schema becomes a tool"),
     Field::drop("response_format(json_schema).json_schema.strict=false", "the schema is always held to"),
     Field::ignore("response_format(json_schema).json_schema.strict", "the schema is always held to"),
-    Field::drop("response_format(json_schema).json_schema.description", "not a field other formats know"),
+    Field::drop("response_format(json_schema).json_schema.description", "a schema has no description of its own here"),
 ];
 
 const REPLY: &[Field] = &[

@@ -33,8 +33,8 @@ struct Later<'a> {
     /// The byte where it stands, and the number.
     max_tokens: Option<(usize, u64)>,
     max_completion_tokens: Option<u64>,
-    /// The byte where it stands, and who it is.
-    user: Option<(usize, JsonStr<'a>)>,
+    /// Who it is, and the byte where it stands.
+    user: Option<(JsonStr<'a>, usize)>,
     safety_identifier: Option<JsonStr<'a>>,
 }
 
@@ -110,7 +110,7 @@ impl<'a> Reader<'a, '_> {
             "parallel_tool_calls" => prompt.parallel = c.opt_bool()?,
             "reasoning_effort" => prompt.effort = effort(c, at)?,
             "response_format" => self.prompt.output = self.response_format(c)?,
-            "user" => self.later.user = c.opt_str()?.map(|user| (at, user)),
+            "user" => self.later.user = c.opt_str()?.map(|user| (user, at)),
             "safety_identifier" => self.later.safety_identifier = c.opt_str()?,
             "service_tier" => openai_shared::tier(prompt, c.skip()?, at, self.losses),
             other => {
@@ -137,16 +137,8 @@ impl<'a> Reader<'a, '_> {
             }
             (_, new) => new,
         };
-        self.prompt.user = match (self.later.user.take(), self.later.safety_identifier.take()) {
-            (user, Some(newer)) => {
-                if let Some((at, _)) = user.filter(|(_, user)| *user != newer) {
-                    self.losses.at(at, "`safety_identifier` takes its place");
-                }
-                self.prompt.called.user = "safety_identifier";
-                Some(newer)
-            }
-            (user, None) => user.map(|(_, user)| user),
-        };
+        let (user, newer) = (self.later.user.take(), self.later.safety_identifier.take());
+        openai_shared::users(&mut self.prompt, user, newer, self.losses);
         if let Some(choice) = self.later.choice.take() {
             self.choice(choice)?;
         }
@@ -411,19 +403,20 @@ impl<'a> Reader<'a, '_> {
 
     fn json_schema(&mut self, c: &mut Cursor<'a>) -> Result<Output<'a>, Refusal> {
         let at = c.at();
-        let (mut name, mut schema, mut strict) = (None, None, None);
+        let (mut name, mut description, mut schema, mut strict) = (None, None, None, None);
         c.object()?;
         while let Some(key) = c.key()? {
             let at = c.at();
             match key.decode().as_ref() {
                 "name" => name = c.opt_str()?,
+                "description" => description = c.opt_str()?.filter(|text| !text.is_empty()).map(|text| (text, at)),
                 "schema" => schema = self::schema(c)?,
                 "strict" => strict = c.opt_bool()?,
                 _ => unknown(c, at, self.losses)?,
             }
         }
         let schema = schema.ok_or_else(|| Refusal::at(at, "`json_schema` needs a `schema`"))?;
-        Ok(Output::Schema { name, schema, strict })
+        Ok(Output::Schema { name, description, schema, strict })
     }
 
     fn twin(&mut self, name: &'static str, value: Json<'a>, at: usize, why: Option<&'static str>) {

@@ -174,7 +174,7 @@ impl<'p, 'o> Body<'p, 'o, '_> {
 
     /// The shape of the answer, where only a tool can give it one.
     fn shape(&mut self) -> Result<Option<Shape<'p>>, Refusal> {
-        let Some(Output::Schema { name, schema, .. }) = &self.prompt.output else {
+        let Some(Output::Schema { name, description, schema, .. }) = &self.prompt.output else {
             return Ok(None);
         };
         if self.can.structured_outputs {
@@ -190,6 +190,9 @@ impl<'p, 'o> Body<'p, 'o, '_> {
             return Err(Refusal::field(path, "this model takes no JSON Schema for its answer"));
         }
         self.losses.field(path, "the model takes no schema: it is made to call a tool of that shape");
+        if let Some((_, at)) = description {
+            self.losses.at(*at, "a schema has no description of its own here");
+        }
         let mut name = schema_name(name.as_ref()).decode().into_owned();
         while tools.iter().any(|tool| matches!(tool, Tool::Function(function) if function.name.is(&name))) {
             name.insert(0, '_');
@@ -205,7 +208,7 @@ impl<'p, 'o> Body<'p, 'o, '_> {
                     w.object().key("type").word("json_object").end_object();
                 }
             }
-            Some(Output::Schema { name, schema, strict }) if self.can.structured_outputs => {
+            Some(Output::Schema { name, description, schema, strict }) if self.can.structured_outputs => {
                 let (wanted, strict) = (*strict == Some(true), is_strict(schema));
                 if wanted && !strict {
                     self.losses.field(path, STRICT);
@@ -213,6 +216,9 @@ impl<'p, 'o> Body<'p, 'o, '_> {
                 if let Some(w) = self.field("response_format", path) {
                     w.object().key("type").word("json_schema").key("json_schema").object();
                     w.key("name").lit(&schema_name(name.as_ref()));
+                    if let Some((description, _)) = description {
+                        w.key("description").lit(description);
+                    }
                     w.key("schema").json(schema);
                     w.key("strict").bool(wanted && strict);
                     w.end_object().end_object();
@@ -340,7 +346,7 @@ impl<'p, 'o> Body<'p, 'o, '_> {
             let most = usize::try_from(self.quirks.user_max_len).unwrap_or(usize::MAX);
             let text = user.decode();
             let fits = text.chars().nth(most).is_none();
-            let path = self.path("user", "metadata.user_id");
+            let path = self.prompt.called.user;
             if most == 0 {
                 self.losses.field(path, "this provider does not take it");
             } else if let Some(w) = self.field("user", path) {
@@ -357,7 +363,16 @@ impl<'p, 'o> Body<'p, 'o, '_> {
         {
             w.json(&tier);
         }
-        // Of what else the two formats share, others that speak this one know little.
+        // Of what else the two formats share, others that speak this one know little. Whoever takes the vendor's breakpoints
+        // takes what goes with them.
+        for name in openai_shared::CACHE.into_iter().filter(|_| self.quirks.prompt_cache_breakpoint) {
+            let value = self.prompt.twin(name).map(|twin| twin.value.borrow());
+            if let Some(value) = value
+                && let Some(w) = self.field(name, name)
+            {
+                w.json(&value);
+            }
+        }
         let verbosity = self.prompt.twin("verbosity").map(|twin| twin.value.borrow());
         if let Some(verbosity) = verbosity
             && let Some(w) = self.field("verbosity", self.prompt.path("verbosity", "verbosity"))

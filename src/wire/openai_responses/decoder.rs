@@ -1,9 +1,7 @@
 //! Reads a stream of events (CONVERSION 8.5).
 //!
 //! Items are told apart by their index, for ids change between events with some. One is open at a time: of another that grows
-//! beside it nothing is told before it is done, and then all at once.
-
-use std::collections::VecDeque;
+//! beside it nothing is told before it is done, and then all at once. What the events leave out, the response at the end tells.
 
 use crate::wire::StreamDecoder;
 use crate::wire::event::{Delta, Event, Open, Sink, Usage};
@@ -19,11 +17,17 @@ pub(super) struct Decoder {
     has_started: bool,
     is_over: bool,
     current: Option<Current>,
-    /// Items that were done while another was open.
-    held: VecDeque<Done<'static>>,
+    /// Items that were done while another was open, and their indexes.
+    held: Vec<(u64, Done<'static>)>,
     held_bytes: usize,
+    /// Items of which something came while another was open: each is told when it is done, from its beginning.
+    behind: Vec<u64>,
     /// Some item was told.
     has_items: bool,
+    /// Some words were told.
+    has_words: bool,
+    /// The calls that were told, by their ids.
+    calls: Vec<JsonStr<'static>>,
     seen: Seen,
 }
 
@@ -58,6 +62,7 @@ struct Told<'a> {
     index: u64,
     part: u64,
     delta: JsonStr<'a>,
+    arguments: JsonStr<'a>,
     item: Option<Cursor<'a>>,
     response: Option<Cursor<'a>>,
     annotation: Option<Json<'a>>,
@@ -74,6 +79,7 @@ impl<'a> Told<'a> {
                 ("output_index", Kind::Num) => told.index = c.any_u64()?.unwrap_or(0),
                 ("content_index" | "summary_index", Kind::Num) => told.part = c.any_u64()?.unwrap_or(0),
                 ("delta", Kind::Str) => told.delta = c.str()?,
+                ("arguments", Kind::Str) => told.arguments = c.str()?,
                 ("item", Kind::Object) => {
                     told.item = Some(c.clone());
                     c.step_over()?;
@@ -138,8 +144,9 @@ impl Decoder {
             }
             "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => self.thought(&told, sink),
             "response.function_call_arguments.delta" => self.arguments(told.index, told.delta, sink),
+            "response.function_call_arguments.done" => self.all_arguments(told.index, told.arguments, sink),
             "response.output_item.done" => self.done(&told, sink)?,
-            "response.completed" | "response.incomplete" | "response.failed" => self.end(told.response, sink)?,
+            "response.completed" | "response.incomplete" | "response.failed" => self.end(&kind, told.response, sink)?,
             "error" => self.fault(Fault::read_event(&nested(data)), sink),
             // What begins and ends parts follows from the rest; of the vendor's own tools the item tells; the others are unknown.
             _ => {}
@@ -180,8 +187,9 @@ impl Decoder {
         };
         let mut current = Current { index: told.index, grows, is_open: false, is_told: false, part: 0, cites: None };
         if grows == Grows::Call {
-            (current.is_open, self.has_items, self.seen.called) = (true, true, true);
-            let id = item.call_id();
+            (current.is_open, self.seen.called) = (true, true);
+            self.note(&item, told.index);
+            let id = item.call_id(told.index);
             sink.event(Event::Open(Open::ToolUse { id, name: item.name }));
         }
         self.current = Some(current);
@@ -190,16 +198,34 @@ impl Decoder {
 
     /// The item that grows, if this is it; one that nobody has announced begins now.
     fn growing(&mut self, index: u64, grows: Grows) -> Option<&mut Current> {
+        if self.is_behind(index) {
+            return None;
+        }
         let unannounced = || Current { index, grows, is_open: false, is_told: false, part: 0, cites: None };
         let current = self.current.get_or_insert_with(unannounced);
         (current.index == index && current.grows == grows).then_some(current)
     }
 
+    /// Whether an item has to wait until it is done, for something of it came while another was open, or comes now.
+    fn is_behind(&mut self, index: u64) -> bool {
+        let is_known = self.behind.contains(&index);
+        let is_passed = self.current.as_ref().is_some_and(|current| current.index != index);
+        if is_passed && !is_known && self.behind.len() < BEHIND_MAX {
+            self.behind.push(index);
+        }
+        is_known || is_passed
+    }
+
     fn words<'a>(&mut self, index: u64, part: u64, (words, open): (JsonStr<'a>, Open<'a>), sink: &mut dyn Sink<'a>) {
         self.begin(sink);
-        let Some(current) = self.growing(index, Grows::Message).filter(|_| !words.is_empty()) else {
-            return;
-        };
+        if !words.is_empty() && self.part(index, part, open, sink).is_some() {
+            sink.event(Event::Delta(Delta::Text(words)));
+        }
+    }
+
+    /// Opens a part of the message that grows, if it is not open; `None`: another item grows.
+    fn part<'a>(&mut self, index: u64, part: u64, open: Open<'a>, sink: &mut dyn Sink<'a>) -> Option<&mut Current> {
+        let current = self.growing(index, Grows::Message)?;
         if current.is_open && current.part != part {
             sink.event(Event::Close);
             current.is_open = false;
@@ -209,17 +235,19 @@ impl Decoder {
             sink.event(Event::Open(open));
         }
         (current.is_told, current.part) = (true, part);
-        sink.event(Event::Delta(Delta::Text(words)));
-        self.has_items = true;
+        (self.has_items, self.has_words) = (true, true);
+        self.current.as_mut()
     }
 
-    /// A citation of the part that is open. Of any other it is told when the item is done.
+    /// A citation, of the part that is open or of one that begins with it. Of one that is closed it came too late.
     fn cited<'a>(&mut self, told: &Told<'a>, sink: &mut dyn Sink<'a>) {
-        let current = self.current.as_mut().filter(|current| current.index == told.index && current.part == told.part);
-        if let Some(current) = current.filter(|current| current.is_open)
-            && let Some(count) = &mut current.cites
-            && let Some(annotation) = told.annotation.clone()
-        {
+        self.begin(sink);
+        let is_late = |current: &Current| current.index == told.index && current.is_open && told.part < current.part;
+        let Some(annotation) = told.annotation.clone().filter(|_| !self.current.as_ref().is_some_and(is_late)) else {
+            return;
+        };
+        let current = self.part(told.index, told.part, Open::Text, sink);
+        if let Some(count) = current.and_then(|current| current.cites.as_mut()) {
             *count += 1;
             sink.event(Event::Delta(Delta::Citation(annotation)));
         }
@@ -241,10 +269,19 @@ impl Decoder {
     }
 
     fn arguments<'a>(&mut self, index: u64, fragment: JsonStr<'a>, sink: &mut dyn Sink<'a>) {
-        let current = self.current.as_mut().filter(|current| current.index == index && current.grows == Grows::Call);
-        if let Some(current) = current.filter(|_| !fragment.is_empty()) {
+        if !self.is_behind(index)
+            && let Some(current) = self.current.as_mut().filter(|current| current.grows == Grows::Call)
+            && !fragment.is_empty()
+        {
             current.is_told = true;
             sink.event(Event::Delta(Delta::Args(Args::Text(fragment))));
+        }
+    }
+
+    /// All of a call's arguments: some tell no part of them.
+    fn all_arguments<'a>(&mut self, index: u64, all: JsonStr<'a>, sink: &mut dyn Sink<'a>) {
+        if self.current.as_ref().is_some_and(|current| current.index == index && !current.is_told) {
+            self.arguments(index, all, sink);
         }
     }
 
@@ -255,18 +292,19 @@ impl Decoder {
         };
         let length = item.clone().skip()?.as_str().len();
         let item = Done::read(&mut item)?;
+        self.behind.retain(|behind| *behind != told.index);
         match self.current.take_if(|current| current.index == told.index) {
             Some(current) => {
                 self.close(&current, item, sink);
                 self.release(sink);
             }
-            None if self.current.is_none() => self.tell(item, sink),
+            None if self.current.is_none() => self.tell(item, told.index, sink),
             None => {
                 self.held_bytes += length;
                 if HELD_BYTES_MAX < self.held_bytes {
                     self.fault(Fault::garbage("the upstream's stream has too much side by side"), sink);
                 } else {
-                    self.held.push_back(item.into_owned());
+                    self.held.push((told.index, item.into_owned()));
                 }
             }
         }
@@ -274,10 +312,10 @@ impl Decoder {
     }
 
     /// The item that grew is done: what was not told of it is told now.
-    fn close<'a>(&mut self, current: &Current, item: Done<'a>, sink: &mut dyn Sink<'a>) {
+    fn close<'a>(&mut self, current: &Current, mut item: Done<'a>, sink: &mut dyn Sink<'a>) {
         if !current.is_open {
             if !current.is_told {
-                self.tell(item, sink);
+                self.tell(item, current.index, sink);
             }
             return;
         }
@@ -292,46 +330,59 @@ impl Decoder {
                 for citation in current.cites.into_iter().flat_map(|told| item.citations(current.part, told)) {
                     sink.event(Event::Delta(Delta::Citation(citation.clone())));
                 }
+                sink.event(Event::Close);
+                item.parts.retain(|part| current.part < part.index);
+                return item.tell(current.index, &mut self.seen, sink);
             }
             Grows::Thinking | Grows::Call | Grows::Whole => {}
         }
         sink.event(Event::Close);
     }
 
-    fn tell<'a>(&mut self, item: Done<'a>, sink: &mut dyn Sink<'a>) {
+    fn tell<'a>(&mut self, item: Done<'a>, index: u64, sink: &mut dyn Sink<'a>) {
+        self.note(&item, index);
+        item.tell(index, &mut self.seen, sink);
+    }
+
+    /// Notes what is told.
+    fn note(&mut self, item: &Done<'_>, index: u64) {
         self.has_items = true;
-        item.tell(&mut self.seen, sink);
+        self.has_words |= !item.parts.is_empty();
+        if item.is_call() && self.calls.len() < CALLS_MAX {
+            self.calls.push(item.call_id(index).into_owned());
+        }
     }
 
     fn release(&mut self, sink: &mut dyn Sink<'_>) {
         self.held_bytes = 0;
-        for item in std::mem::take(&mut self.held) {
-            self.has_items = true;
-            item.tell(&mut self.seen, &mut |event: Event<'static>| sink.event(event));
+        for (index, item) in std::mem::take(&mut self.held) {
+            self.note(&item, index);
+            item.tell(index, &mut self.seen, &mut |event: Event<'static>| sink.event(event));
         }
     }
 
-    fn end<'a>(&mut self, response: Option<Cursor<'a>>, sink: &mut dyn Sink<'a>) -> Result<(), JsonError> {
+    /// The last event: `kind` tells how it ended, where the response itself does not.
+    fn end<'a>(&mut self, kind: &str, response: Option<Cursor<'a>>, sink: &mut dyn Sink<'a>) -> Result<(), JsonError> {
         let Some(start) = response else {
             self.fault(Fault::garbage("the upstream's stream ends without its response"), sink);
             return Ok(());
         };
         let whole = start.clone().skip()?;
-        let response = Response::read(&mut start.clone())?;
+        let mut response = Response::read(&mut start.clone())?;
+        let status = kind.strip_prefix("response.").unwrap_or(kind);
+        let is_told = response.status.as_ref().is_some_and(|told| ENDED.iter().any(|ended| told.is(ended)));
+        if !is_told || status != "completed" {
+            response.status = Some(JsonStr::quoted(status));
+        }
         if let Some(fault) = response.fault(whole.as_str()) {
             self.fault(fault, sink);
             return Ok(());
         }
         self.start(Some(start), sink)?;
-        if self.current.take().is_some_and(|current| current.is_open) {
-            sink.event(Event::Close);
-        }
-        self.release(sink);
-        // Some tell nothing before the end.
-        if !self.has_items
-            && let Some(mut output) = response.output.clone()
-        {
-            reply::all(&mut output, &mut self.seen, sink)?;
+        self.rest(response.output.clone(), sink)?;
+        if !self.behind.is_empty() {
+            self.fault(Fault::garbage("the upstream's stream ends in the middle of an item"), sink);
+            return Ok(());
         }
         if let Some(usage) = response.usage {
             sink.event(Event::Usage(usage));
@@ -341,7 +392,59 @@ impl Decoder {
         sink.event(Event::End);
         Ok(())
     }
+
+    /// Ends what is open, and tells what only the response's output has: some tell nothing before the end, and some not all.
+    fn rest<'a>(&mut self, output: Option<Cursor<'a>>, sink: &mut dyn Sink<'a>) -> Result<(), JsonError> {
+        let items = match output.map(|mut output| reply::items(&mut output)) {
+            None => Vec::new(),
+            Some(Ok(items)) => items,
+            // It is all told; what says it once more may be as it likes.
+            Some(Err(_)) if self.has_items => Vec::new(),
+            Some(Err(error)) => return Err(error),
+        };
+        let mut waiting = None;
+        if let Some(current) = self.current.take() {
+            waiting = (!current.is_open && !current.is_told).then_some(current.index);
+            match self.missing(&current, &items) {
+                Some(item) => self.close(&current, item.clone(), sink),
+                None if current.is_open => sink.event(Event::Close),
+                None => {}
+            }
+        }
+        self.release(sink);
+        let is_whole = self.has_items;
+        let calls = items.iter().filter(|item| item.is_call()).count();
+        let has_more_calls = self.calls.len() < calls && self.calls.len() < CALLS_MAX;
+        for (index, item) in (0..).zip(items) {
+            let was_behind = self.behind.contains(&index) || waiting == Some(index);
+            self.behind.retain(|behind| *behind != index);
+            let is_new = match item.kind.decode().as_ref() {
+                _ if was_behind || !is_whole => true,
+                "message" => !self.has_words,
+                _ => item.is_call() && has_more_calls && !self.calls.contains(&item.call_id(index)),
+            };
+            if is_new {
+                self.tell(item, index, sink);
+            }
+        }
+        Ok(())
+    }
+
+    /// The open call as the response tells it, if nothing of its arguments was told.
+    fn missing<'i, 'a>(&self, current: &Current, items: &'i [Done<'a>]) -> Option<&'i Done<'a>> {
+        let id = self.calls.last().filter(|_| current.grows == Grows::Call && !current.is_told)?;
+        (0..).zip(items).find(|(index, item)| item.is_call() && item.call_id(*index) == *id).map(|(_, item)| item)
+    }
 }
+
+/// What the status of a response that is over can be.
+const ENDED: [&str; 4] = ["completed", "incomplete", "failed", "cancelled"];
+
+/// Most items that are told apart while another is open; of more the end decides.
+const BEHIND_MAX: usize = 1024;
+
+/// Most calls whose ids are kept.
+const CALLS_MAX: usize = 1024;
 
 /// Most bytes of items that are kept while another is open.
 const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;

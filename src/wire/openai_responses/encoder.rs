@@ -9,7 +9,7 @@
 
 use crate::wire::event::{Delta, Event, Open, Reason, Stop, Usage};
 use crate::wire::fault::Fault;
-use crate::wire::json::{Json, JsonStr, Writer};
+use crate::wire::json::{Cursor, Json, JsonStr, Writer};
 use crate::wire::openai_annotations::{self, Annotation, Style, chars};
 use crate::wire::openai_responses::request_out::text_of;
 use crate::wire::openai_responses::{failed, names, usage};
@@ -29,6 +29,8 @@ pub(super) struct Encoder {
     /// Index of the next item.
     next: u64,
     block: Block,
+    /// The open block is a call that is over: whether it was cut off is known when it is known what comes next.
+    is_closing: bool,
     message: Option<Message>,
     usage: Usage,
     stop: Option<Stop<'static>>,
@@ -97,6 +99,7 @@ impl Encoder {
             output: Vec::new(),
             next: 0,
             block: Block::None,
+            is_closing: false,
             message: None,
             usage: Usage::default(),
             stop: None,
@@ -169,6 +172,7 @@ impl Encoder {
     }
 
     fn open(&mut self, open: &Open<'_>, out: &mut Vec<u8>) {
+        self.close_call("completed", out);
         let is_words = match open {
             Open::Text | Open::Refusal => true,
             Open::ToolUse { name, .. } => self.is_unwrapped(name),
@@ -367,7 +371,7 @@ impl Encoder {
 
     /// A message after which the answer was cut off is not complete either.
     fn end_message(&mut self, out: &mut Vec<u8>) {
-        let status = if self.incomplete().is_some() { "incomplete" } else { "completed" };
+        let status = self.status();
         if let Some(Message { id, parts, .. }) = self.message.take() {
             self.done(out, |w| message(&id, status, &parts, w));
         }
@@ -417,8 +421,10 @@ impl Encoder {
 
     fn end_thought(&mut self, thought: (&str, bool), text: &JsonStr<'_>, signature: &JsonStr<'_>, out: &mut Vec<u8>) {
         let (id, is_begun) = thought;
-        let content = names::content_of(signature);
+        let mut content = names::content_of(signature);
         if is_begun {
+            // What nobody vouches for says so when it comes back, to whichever upstream.
+            content = content.or_else(|| Some(names::unvouched(text)));
             self.of_item("response.reasoning_summary_text.done", id, out, |w| {
                 w.key("summary_index").int(0).key("text").lit(text);
             });
@@ -455,6 +461,10 @@ impl Encoder {
     }
 
     fn close(&mut self, out: &mut Vec<u8>) {
+        self.is_closing = matches!(self.block, Block::Call { .. });
+        if self.is_closing {
+            return;
+        }
         match std::mem::replace(&mut self.block, Block::None) {
             Block::Words { is_refusal, is_begun: true, text, mut citations } => {
                 if !citations.is_empty() {
@@ -466,31 +476,35 @@ impl Encoder {
             Block::Thinking { id, is_begun, text, signature } => {
                 self.end_thought((&id, is_begun), &text, &signature, out);
             }
-            Block::Call { id, call_id, name, namespace, is_text, mut arguments } => {
-                // Clients parse them, and add up what came.
-                if !is_text && arguments.is_blank() {
-                    let none = JsonStr::quote("{}");
-                    self.of_item("response.function_call_arguments.delta", &id, out, |w| {
-                        w.key("delta").lit(&none);
-                    });
-                    arguments.push(&none);
-                }
-                let input = if is_text { text_of(&Args::Text(arguments)) } else { arguments };
-                let call = Call {
-                    id: &id,
-                    call_id: &call_id,
-                    name: &name,
-                    namespace: namespace.as_ref(),
-                    is_text,
-                    input: &input,
-                };
-                self.end_call(&call, out);
-            }
-            Block::Words { .. } | Block::Skipped | Block::None => {}
+            Block::Words { .. } | Block::Call { .. } | Block::Skipped | Block::None => {}
         }
     }
 
-    fn end_call(&mut self, call: &Call<'_>, out: &mut Vec<u8>) {
+    /// Ends a call that is over.
+    fn close_call(&mut self, status: &'static str, out: &mut Vec<u8>) {
+        if !std::mem::take(&mut self.is_closing) {
+            return;
+        }
+        let block = std::mem::replace(&mut self.block, Block::None);
+        let Block::Call { id, call_id, name, namespace, is_text, mut arguments } = block else {
+            return;
+        };
+        // Clients parse them, and add up what came.
+        if !is_text && arguments.is_blank() {
+            let none = JsonStr::quote("{}");
+            self.of_item("response.function_call_arguments.delta", &id, out, |w| {
+                w.key("delta").lit(&none);
+            });
+            arguments.push(&none);
+        }
+        let is_whole = Cursor::new(&arguments.decode()).skip().is_ok();
+        let input = if is_text { text_of(&Args::Text(arguments)) } else { arguments };
+        let call =
+            Call { id: &id, call_id: &call_id, name: &name, namespace: namespace.as_ref(), is_text, input: &input };
+        self.end_call(&call, if is_whole { "completed" } else { status }, out);
+    }
+
+    fn end_call(&mut self, call: &Call<'_>, status: &'static str, out: &mut Vec<u8>) {
         if call.is_text {
             self.of_item("response.custom_tool_call_input.delta", call.id, out, |w| {
                 w.key("delta").lit(call.input);
@@ -503,7 +517,7 @@ impl Encoder {
                 w.key("arguments").lit(call.input);
             });
         }
-        self.done(out, |w| call.write("completed", w));
+        self.done(out, |w| call.write(status, w));
     }
 
     /// What is still open is done.
@@ -512,6 +526,7 @@ impl Encoder {
     }
 
     fn settle(&mut self, out: &mut Vec<u8>) {
+        self.close_call(self.status(), out);
         let is_refusal = self.stop.as_ref().is_some_and(|stop| stop.reason == Reason::Refusal);
         if is_refusal && !self.has_refusal {
             let words = self.stop.as_ref().and_then(|stop| stop.explanation.clone());
@@ -537,6 +552,11 @@ impl Encoder {
         failed(fault, Some(self.sequence), out, |w| self.members("failed", None, w));
     }
 
+    /// The status of an item that the answer ends with.
+    fn status(&self) -> &'static str {
+        if self.incomplete().is_some() { "incomplete" } else { "completed" }
+    }
+
     /// Why the answer is not whole.
     fn incomplete(&self) -> Option<&'static str> {
         match self.stop.as_ref().map(|stop| stop.reason) {
@@ -554,7 +574,7 @@ impl Encoder {
     fn write(&self, w: &mut Writer<'_>) {
         let incomplete = self.incomplete();
         w.object();
-        self.members(if incomplete.is_some() { "incomplete" } else { "completed" }, incomplete, w);
+        self.members(self.status(), incomplete, w);
         w.key("error").null().key("incomplete_details");
         match incomplete {
             Some(reason) => w.object().key("reason").word(reason).end_object(),

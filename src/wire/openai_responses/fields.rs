@@ -22,7 +22,7 @@ const TO_CHAT: &[Field] = &[
     Field::carry("input[reasoning].summary[].type|text"),
     Field::ignore("input[reasoning]", "whoever thinks in the open seals nothing"),
     Field::carry("text.format(json_object).type"),
-    Field::carry("text.format(json_schema).name|strict"),
+    Field::carry("text.format(json_schema).name|strict|description"),
 ];
 
 /// The two formats' ids are the vendor's, in one form or the other.
@@ -33,8 +33,11 @@ const REPLY_TO_TWIN: &[Field] = &[
     Field::drop("output[message].content[output_text].annotations[*]", "it cites a file that the vendor keeps"),
 ];
 
-const STREAM_TO_TWIN: &[Field] =
-    &[Field::carry("response.created.response"), Field::carry("response.output_text.annotation.added.type|annotation")];
+const STREAM_TO_TWIN: &[Field] = &[
+    Field::carry("response.created.response"),
+    Field::carry("response.output_text.annotation.added.type|annotation"),
+    Field::carry("response.output_text.annotation.added.annotation(url_citation).type|url|title|start_index|end_index"),
+];
 
 /// The top level. Whether a value says more than its absence is told in `request_in`.
 pub(super) const REQUEST: &[Field] = &[
@@ -68,16 +71,17 @@ pub(super) const REQUEST: &[Field] = &[
     Field::ignore("background_options", "of what runs in the background, which is refused"),
     Field::drop("image", "no other format compresses images in its context"),
     Field::ignore("include", "what an answer holds besides is the vendor's own"),
-    Field::ignore("metadata", "bookkeeping of the vendor"),
+    Field::ignore("metadata", "bookkeeping of the vendor, who takes it elsewhere only with what he keeps"),
     Field::ignore("client_metadata", "bookkeeping of the client"),
-    Field::ignore("prompt_cache_key", "caches differ by vendor"),
-    Field::ignore("prompt_cache_options", "caches differ by vendor"),
-    Field::ignore("prompt_cache_retention", "caches differ by vendor"),
+    Field::quiet_twin("prompt_cache_key", "caches differ by vendor"),
+    Field::quiet_twin("prompt_cache_options", "caches differ by vendor"),
+    Field::quiet_twin("prompt_cache_retention", "caches differ by vendor"),
 ];
 
 const KEPT: &str = "the earlier turns are kept at the vendor, and this route is another: send them in `input`";
 
 const INSIDE: &[Field] = &[
+    Field::refuse("include=[\"message.output_text.logprobs\"]", "no other format tells them so"),
     Field::refuse("prompt.variables", "the prompt is kept at the vendor: send its text in `input`"),
     Field::carry("input[message].role|content|type"),
     Field::ignore("input[message].id|status|phase", "follows from what else is there"),
@@ -149,7 +153,7 @@ const INSIDE: &[Field] = &[
     Field::ignore("text.format(json_schema).name", "shown only where the schema becomes a tool"),
     Field::drop("text.format(json_schema).strict=false", "the schema is always held to"),
     Field::ignore("text.format(json_schema).strict", "the schema is always held to"),
-    Field::drop("text.format(json_schema).description", "not a field other formats know"),
+    Field::drop("text.format(json_schema).description", "a schema has no description of its own here"),
     Field::twin("text.verbosity", "no other vendor's format has it"),
     Field::twin("service_tier=\"fast\"", "the best tier there is can be asked for, and no more"),
     Field::twin("service_tier=\"priority\"", "the best tier there is can be asked for, and no more"),
@@ -212,6 +216,7 @@ const STREAM: &[Field] = &[
     Field::carry("response.reasoning_summary_text.delta.type|delta"),
     Field::carry("response.reasoning_text.delta.type|delta"),
     Field::carry("response.function_call_arguments.delta.type|delta"),
+    Field::carry("response.function_call_arguments.done.type|arguments"),
     Field::carry("error.type|code|message"),
     Field::drop("**", "told by other events, or the vendor's own"),
 ];

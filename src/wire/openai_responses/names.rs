@@ -62,6 +62,11 @@ pub(super) fn content_of(signature: &JsonStr<'_>) -> Option<JsonStr<'static>> {
     (!signature.is_empty() && !signature.literal().starts_with(ENVELOPE)).then(|| marked(SIGNED, signature))
 }
 
+/// The mark of thinking that no vendor has sealed.
+pub(super) fn unvouched(text: &JsonStr<'_>) -> JsonStr<'static> {
+    JsonStr::quoted(&format!("{ENVELOPE}{}", token(text.literal().as_bytes(), 16)))
+}
+
 pub(super) fn redacted(data: &JsonStr<'_>) -> JsonStr<'static> {
     marked(REDACTED, data)
 }

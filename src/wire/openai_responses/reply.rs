@@ -3,6 +3,7 @@
 use crate::wire::event::{Delta, Event, Open, Reason, Sink, Stop, Usage};
 use crate::wire::fault::Fault;
 use crate::wire::json::{Cursor, Json, JsonError, JsonStr, Kind};
+use crate::wire::names::token;
 use crate::wire::openai_responses::encoder::Encoder;
 use crate::wire::openai_responses::items::texts;
 use crate::wire::openai_responses::{names, usage};
@@ -110,11 +111,13 @@ fn whole<'a>(response: &Response<'a>, sink: &mut dyn Sink<'a>) {
     let Response { id, model, .. } = response;
     sink.event(Event::Start { id: id.clone(), model: model.clone(), usage: Usage::default() });
     let mut seen = Seen::default();
-    if let Some(mut output) = response.output.clone()
-        && let Err(error) = all(&mut output, &mut seen, sink)
-    {
-        let fault = Fault::garbage(format!("the upstream's reply cannot be read: {error}"));
-        return sink.event(Event::Fault(fault));
+    match response.output.clone().map(|mut output| items(&mut output)) {
+        None => {}
+        Some(Ok(items)) => (0..).zip(items).for_each(|(index, item)| item.tell(index, &mut seen, sink)),
+        Some(Err(error)) => {
+            let fault = Fault::garbage(format!("the upstream's reply cannot be read: {error}"));
+            return sink.event(Event::Fault(fault));
+        }
     }
     if let Some(usage) = response.usage {
         sink.event(Event::Usage(usage));
@@ -123,13 +126,14 @@ fn whole<'a>(response: &Response<'a>, sink: &mut dyn Sink<'a>) {
     sink.event(Event::End);
 }
 
-/// Tells all items of an output.
-pub(super) fn all<'a>(c: &mut Cursor<'a>, seen: &mut Seen, sink: &mut dyn Sink<'a>) -> Result<(), JsonError> {
+/// The items of an output.
+pub(super) fn items<'a>(c: &mut Cursor<'a>) -> Result<Vec<Done<'a>>, JsonError> {
+    let mut items = Vec::new();
     c.array()?;
     while c.item()? {
-        Done::read(c)?.tell(seen, sink);
+        items.push(Done::read(c)?);
     }
-    Ok(())
+    Ok(items)
 }
 
 /// An item of an output that is all there.
@@ -142,7 +146,7 @@ pub(super) struct Done<'a> {
     pub(super) arguments: JsonStr<'a>,
     input: JsonStr<'a>,
     /// Of a message.
-    parts: Vec<Part<'a>>,
+    pub(super) parts: Vec<Part<'a>>,
     thinking: JsonStr<'a>,
     pub(super) encrypted: JsonStr<'a>,
     json: Option<Json<'a>>,
@@ -163,6 +167,8 @@ impl<'a> Done<'a> {
                 ("name", Kind::Str) => done.name = c.str()?,
                 ("namespace", Kind::Str) => namespace = c.opt_str()?,
                 ("arguments", Kind::Str) => done.arguments = c.str()?,
+                // Some give the object itself.
+                ("arguments", Kind::Object) => done.arguments = JsonStr::quoted(c.skip()?.as_str()),
                 ("input", Kind::Str) => done.input = c.str()?,
                 ("encrypted_content", Kind::Str) => done.encrypted = c.str()?,
                 ("summary", Kind::Array) => thinking[0] = texts(c)?,
@@ -184,13 +190,18 @@ impl<'a> Done<'a> {
         Ok(done)
     }
 
-    /// The call's id; one is made up where there is none.
-    pub(super) fn call_id(&self) -> JsonStr<'a> {
+    pub(super) fn is_call(&self) -> bool {
+        self.kind.is("function_call") || self.kind.is("custom_tool_call")
+    }
+
+    /// The call's id; one is made up where there is none, of its name and its place among the items.
+    pub(super) fn call_id(&self, index: u64) -> JsonStr<'a> {
         match (self.call_id.is_empty(), self.id.is_empty()) {
             (false, _) => self.call_id.clone(),
             (true, false) => self.id.clone(),
             (true, true) => {
-                JsonStr::quoted(&format!("call_{}", crate::wire::names::token(self.name.literal().as_bytes(), 24)))
+                let of = format!("{index} {}", self.name.literal());
+                JsonStr::quoted(&format!("call_{}", token(of.as_bytes(), 24)))
             }
         }
     }
@@ -201,8 +212,9 @@ impl<'a> Done<'a> {
         part.into_iter().flat_map(move |part| part.citations.iter().skip(told))
     }
 
-    pub(super) fn tell(self, seen: &mut Seen, sink: &mut dyn Sink<'a>) {
-        let id = self.call_id();
+    /// Tells all of it. `index`: its place among the items.
+    pub(super) fn tell(self, index: u64, seen: &mut Seen, sink: &mut dyn Sink<'a>) {
+        let id = self.call_id(index);
         match self.kind.decode().as_ref() {
             "message" => {
                 for part in self.parts {
@@ -266,9 +278,9 @@ impl<'a> Done<'a> {
 
 /// A part of a message: words that are said, or those of a refusal.
 #[derive(Clone, Debug, Default)]
-struct Part<'a> {
+pub(super) struct Part<'a> {
     /// Its place among the parts, unknown ones counted.
-    index: u64,
+    pub(super) index: u64,
     is_refusal: bool,
     words: JsonStr<'a>,
     /// As the format writes them. Refusals have none.

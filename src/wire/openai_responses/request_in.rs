@@ -1,7 +1,7 @@
 //! Reads a request (CONVERSION 10): its top level here, its items and tools next door.
 
 use crate::wire::Format;
-use crate::wire::json::{Cursor, Json, JsonError, JsonStr, Kind};
+use crate::wire::json::{Cursor, Json, JsonError, JsonStr, Kind, Writer};
 use crate::wire::loss::{Fate, Losses, Refusal};
 use crate::wire::openai_responses::fields::REQUEST;
 use crate::wire::openai_responses::items::{self, Item};
@@ -32,7 +32,9 @@ struct Later<'a> {
     input: Option<Cursor<'a>>,
     choice: Option<Cursor<'a>>,
     instructions: Option<Block<'a>>,
-    user: Option<JsonStr<'a>>,
+    /// Who it is, and the byte where it stands.
+    user: Option<(JsonStr<'a>, usize)>,
+    safety_identifier: Option<JsonStr<'a>>,
 }
 
 /// What a response repeats of its request, as members of its object.
@@ -69,7 +71,10 @@ impl Echo {
         } else if !REPEATED.contains(&name) {
             return;
         }
-        self.members.push_str(&format!(",\"{name}\":{}", value.as_str()));
+        let mut spelled = Vec::with_capacity(value.as_str().len());
+        // As an event's data can hold it, on one line.
+        Writer::new(&mut spelled).json(value);
+        self.members.push_str(&format!(",\"{name}\":{}", String::from_utf8_lossy(&spelled)));
     }
 
     fn whole(mut self) -> String {
@@ -109,6 +114,9 @@ impl<'a> Reader<'a, '_> {
                 return Err(Refusal::at(at, format!("`{name}` stands twice in the request")));
             }
             seen |= bit;
+            if name == "include" {
+                include(&value, at)?;
+            }
             let is_idle = is_idle(field.name, &value);
             match field.fate {
                 Fate::Carry => {
@@ -120,8 +128,11 @@ impl<'a> Reader<'a, '_> {
                     return Err(Refusal::at(at, format!("`{name}` cannot be carried to this model: {why}")));
                 }
                 Fate::Drop(_) | Fate::Refuse(_) | Fate::Ignore(_) => {}
+                Fate::QuietTwin(_) => {
+                    self.prompt.twins.push(Twin { name: field.name, value: value.clone(), at, why: None });
+                }
                 // None of this format's stands at the top level.
-                Fate::Twin(_) | Fate::QuietTwin(_) => debug_assert!(false, "{name} is shared but not read"),
+                Fate::Twin(_) => debug_assert!(false, "{name} is shared but not read"),
             }
             cursor.skip()?;
         }
@@ -156,11 +167,8 @@ impl<'a> Reader<'a, '_> {
             "parallel_tool_calls" => prompt.parallel = c.opt_bool()?,
             "reasoning" => self.reasoning(c)?,
             "text" => self.text(c)?,
-            "user" => self.later.user = c.opt_str()?,
-            "safety_identifier" => {
-                prompt.called.user = "safety_identifier";
-                prompt.user = c.opt_str()?;
-            }
+            "user" => self.later.user = c.opt_str()?.map(|user| (user, at)),
+            "safety_identifier" => self.later.safety_identifier = c.opt_str()?,
             "service_tier" => openai_shared::tier(prompt, c.skip()?, at, self.losses),
             other => {
                 debug_assert!(false, "{other} is carried but not read");
@@ -176,7 +184,7 @@ impl<'a> Reader<'a, '_> {
         if prompt.model.is_empty() {
             return Err(Refusal::field("model", "`model` is missing"));
         }
-        prompt.user = prompt.user.take().or_else(|| self.later.user.take());
+        openai_shared::users(prompt, self.later.user.take(), self.later.safety_identifier.take(), self.losses);
         if let Some(choice) = self.later.choice.take() {
             tools_in::choice(choice, prompt, self.losses)?;
         }
@@ -259,13 +267,14 @@ impl<'a> Reader<'a, '_> {
 
     fn format(&mut self, c: &mut Cursor<'a>) -> Result<Option<Output<'a>>, Refusal> {
         let at = c.at();
-        let (mut kind, mut name, mut schema, mut strict) = (None, None, None, None);
+        let (mut kind, mut name, mut description, mut schema, mut strict) = (None, None, None, None, None);
         c.object()?;
         while let Some(key) = c.key()? {
             let at = c.at();
             match key.decode().as_ref() {
                 "type" => kind = c.opt_str()?,
                 "name" => name = c.opt_str()?,
+                "description" => description = c.opt_str()?.filter(|text| !text.is_empty()).map(|text| (text, at)),
                 "schema" => schema = c.opt_skip()?,
                 "strict" => strict = c.opt_bool()?,
                 _ => unknown(c, at, self.losses)?,
@@ -275,7 +284,7 @@ impl<'a> Reader<'a, '_> {
             ("text", _) => Ok(None),
             ("json_object", _) => Ok(Some(Output::Json)),
             ("json_schema", Some(schema)) if schema.kind() == Kind::Object => {
-                Ok(Some(Output::Schema { name, schema, strict }))
+                Ok(Some(Output::Schema { name, description, schema, strict }))
             }
             ("json_schema", _) => Err(Refusal::at(at, "`text.format` of type `json_schema` needs a `schema`")),
             (other, _) => Err(Refusal::at(at, format!("`text.format` of type `{other}` cannot be carried"))),
@@ -336,6 +345,21 @@ impl<'a> History<'a, '_> {
             None => self.prompt.turns.push(Turn { role: Role::Assistant, blocks, at }),
         }
     }
+}
+
+/// What an answer is to hold besides: all but one thing are the vendor's own tools', which are refused or dropped by themselves.
+fn include(list: &Json<'_>, at: usize) -> Result<(), Refusal> {
+    let mut c = list.cursor();
+    c.array()?;
+    while c.item()? {
+        if c.skip()?.as_str() == "\"message.output_text.logprobs\"" {
+            return Err(Refusal::at(
+                at,
+                "probabilities cannot be carried to this model: no other format tells them so",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a field that is set so has no effect on the answer: then nothing is lost with it.

@@ -71,11 +71,19 @@ impl<'o> Body<'_, 'o, '_> {
                 join(&mut all, text);
             }
         }
-        if !all.is_empty() {
-            self.w.key("instructions").lit(&all);
-        } else if self.prompt.turns.is_empty() {
-            let path = self.prompt.path("messages", "messages");
-            return Err(Refusal::field(path, "at least one message with content is required"));
+        match (all.is_empty(), self.prompt.turns.is_empty()) {
+            (true, false) => {}
+            (false, false) => drop(self.w.key("instructions").lit(&all)),
+            (true, true) => {
+                let path = self.prompt.path("messages", "messages");
+                return Err(Refusal::field(path, "at least one message with content is required"));
+            }
+            // They are all there is, and an input there has to be.
+            (false, true) => {
+                self.w.key("input").array();
+                self.developer(&all);
+                self.w.end_array();
+            }
         }
         Ok(())
     }
@@ -116,6 +124,9 @@ impl<'o> Body<'_, 'o, '_> {
     }
 
     fn input(&mut self) -> Result<(), Refusal> {
+        if self.prompt.turns.is_empty() {
+            return Ok(());
+        }
         self.w.key("input").array();
         for (left, turn) in (0..self.prompt.turns.len()).rev().zip(&self.prompt.turns) {
             match turn.role {
@@ -127,6 +138,9 @@ impl<'o> Body<'_, 'o, '_> {
                 Role::System => self.system(turn)?,
                 Role::Assistant => self.assistant(turn)?,
             }
+        }
+        if self.w.is_at_start() {
+            return Err(Refusal::field(self.prompt.path("messages", "messages"), "there is nothing in them to send"));
         }
         self.w.end_array();
         Ok(())
@@ -140,8 +154,12 @@ impl<'o> Body<'_, 'o, '_> {
             };
             join(&mut all, text);
         }
-        self.w.object().key("role").word("developer").key("content").lit(&all).end_object();
+        self.developer(&all);
         Ok(())
+    }
+
+    fn developer(&mut self, text: &JsonStr<'_>) {
+        self.w.object().key("role").word("developer").key("content").lit(text).end_object();
     }
 
     /// Answers first, each an item, then the user's words.
@@ -312,11 +330,21 @@ impl<'o> Body<'_, 'o, '_> {
 
     /// What an assistant did, an item each.
     fn assistant(&mut self, turn: &Turn<'_>) -> Result<(), Refusal> {
-        for block in &turn.blocks {
+        let is_thought =
+            |block: &Block<'_>| matches!(block.kind, BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. });
+        // Thinking without the item it led to is refused.
+        let led = turn.blocks.iter().rposition(|block| !is_thought(block));
+        for (index, block) in turn.blocks.iter().enumerate() {
             match &block.kind {
                 BlockKind::Text(text) => self.said("output_text", "text", text),
                 BlockKind::Refusal(words) => self.said("refusal", "refusal", words),
-                BlockKind::Thinking { text, signature } => self.thought(block, text, signature.as_ref()),
+                BlockKind::Thinking { text, signature } => match signature.as_ref().and_then(names::item_of) {
+                    None => self.losses.at(block.at, "thinking that this vendor did not seal is not taken back"),
+                    Some(_) if led.is_none_or(|led| led < index) => {
+                        self.losses.at(block.at, "thinking that led to nothing is not taken back");
+                    }
+                    Some(content) => self.thought(text, &content),
+                },
                 BlockKind::RedactedThinking { .. } => {
                     self.losses.at(block.at, "redacted thinking means nothing to another vendor");
                 }
@@ -337,17 +365,12 @@ impl<'o> Body<'_, 'o, '_> {
     }
 
     /// Thinking goes back to whom it came from, and to nobody else.
-    fn thought(&mut self, block: &Block<'_>, text: &JsonStr<'_>, signature: Option<&JsonStr<'_>>) {
-        let content = signature.and_then(names::item_of);
-        let Some(content) = content else {
-            self.losses.at(block.at, "thinking that this vendor did not seal is not taken back");
-            return;
-        };
+    fn thought(&mut self, text: &JsonStr<'_>, content: &JsonStr<'_>) {
         self.w.object().key("type").word("reasoning").key("summary").array();
         if !text.is_empty() {
             self.w.object().key("type").word("summary_text").key("text").lit(text).end_object();
         }
-        self.w.end_array().key("encrypted_content").lit(&content).end_object();
+        self.w.end_array().key("encrypted_content").lit(content).end_object();
     }
 
     fn call(&mut self, id: &JsonStr<'_>, name: &JsonStr<'_>, input: &Args<'_>) {
@@ -470,7 +493,7 @@ impl<'o> Body<'_, 'o, '_> {
         let path = self.prompt.path("response_format", "output_config.format");
         let verbosity = self.prompt.twin("verbosity").map(|twin| twin.value.borrow());
         let strict = match &self.prompt.output {
-            Some(Output::Schema { schema, strict, .. }) => (*strict != Some(false), is_strict(schema)),
+            Some(Output::Schema { schema, strict, .. }) => (*strict == Some(true), is_strict(schema)),
             Some(Output::Json) | None => (false, false),
         };
         if let (true, false) = strict {
@@ -490,10 +513,13 @@ impl<'o> Body<'_, 'o, '_> {
             Some(Output::Json) => {
                 w.key("format").object().key("type").word("json_object").end_object();
             }
-            Some(Output::Schema { name, schema, .. }) => {
+            Some(Output::Schema { name, description, schema, .. }) => {
                 let name = name.as_ref().filter(|name| !name.is_empty());
                 let name = name.map_or_else(|| JsonStr::quote("response"), |name| fitting(name));
                 w.key("format").object().key("type").word("json_schema").key("name").lit(&name);
+                if let Some((description, _)) = description {
+                    w.key("description").lit(description);
+                }
                 w.key("schema").json(schema).key("strict").bool(strict == (true, true)).end_object();
             }
         }
@@ -616,10 +642,12 @@ impl<'o> Body<'_, 'o, '_> {
             if most == 0 {
                 self.losses.field(path, "this provider does not take it");
             } else if let Some(w) = self.field("safety_identifier", path) {
-                match text.chars().nth(most) {
-                    None => w.lit(user),
-                    Some(_) => w.str(sha256_hex(&text).get(..most.min(64)).unwrap_or_default()),
-                };
+                if text.chars().nth(most).is_none() {
+                    w.lit(user);
+                } else {
+                    w.str(sha256_hex(&text).get(..most.min(64)).unwrap_or_default());
+                    self.losses.field(path, "too long for this provider: sent as its hash");
+                }
             }
         }
         if let Some(tier) = openai_shared::spelled_tier(self.prompt)
@@ -627,7 +655,7 @@ impl<'o> Body<'_, 'o, '_> {
         {
             w.json(&tier);
         }
-        for name in ["metadata", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"] {
+        for name in ["metadata"].into_iter().chain(openai_shared::CACHE) {
             if let Some(twin) = self.prompt.twin(name)
                 && let Some(w) = self.field(name, name)
             {

@@ -394,3 +394,143 @@ fn a_break_is_told_twice_and_never_ends_cleanly() {
     assert!(tail.contains(r#""error":{"type":"server_error""#) && tail.contains("event: response.failed\n"), "{tail}");
     assert!(tail.contains(r#""status":"failed""#), "{tail}");
 }
+
+/// The events of a stream that begins and is completed with this output.
+fn completed(events: &[&str], output: &str) -> Vec<String> {
+    let end = format!(
+        r#"{{"type":"response.completed","response":{{"id":"resp_1","status":"completed","output":[{output}],"usage":{{"input_tokens":20,"output_tokens":5}}}}}}"#
+    );
+    [STREAM[0]].iter().chain(events).map(|event| (*event).to_owned()).chain([end]).collect()
+}
+
+/// What a chat client is told: its words, its refusal, and its calls.
+fn told(events: &[String]) -> (String, String, Vec<(String, String)>) {
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    let (text, seen) = streamed((OpenaiResponses, OpenaiChat), &events, &Memory::default());
+    assert!(seen.ended && seen.fault.is_none(), "{text}");
+    let mut told = (String::new(), String::new(), Vec::new());
+    for data in text.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]") {
+        let chunk: serde_json::Value = serde_json::from_str(data).unwrap();
+        let delta = &chunk["choices"][0]["delta"];
+        told.0.push_str(delta["content"].as_str().unwrap_or_default());
+        told.1.push_str(delta["refusal"].as_str().unwrap_or_default());
+        for call in delta["tool_calls"].as_array().into_iter().flatten() {
+            if let Some(name) = call["function"]["name"].as_str() {
+                told.2.push((name.to_owned(), String::new()));
+            }
+            told.2.last_mut().unwrap().1.push_str(call["function"]["arguments"].as_str().unwrap_or_default());
+        }
+    }
+    told
+}
+
+const ADDED: &str = r#"{"type":"response.output_item.added","output_index":0,"item":{"type":"message","content":[]}}"#;
+const WORDS: &str = r#"{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"One."}"#;
+const CALL: &str = r#"{"type":"response.output_item.added","output_index":0,"item":{"type":"function_call","call_id":"c1","name":"f","arguments":""}}"#;
+
+#[test]
+fn no_part_of_an_item_is_lost_that_grows_beside_another() {
+    let late = r#"{"type":"response.output_text.delta","output_index":1,"content_index":0,"delta":"Two"}"#;
+    let rest = r#"{"type":"response.output_text.delta","output_index":1,"content_index":0,"delta":" three."}"#;
+    let end = |index: u8, text: &str| {
+        format!(
+            r#"{{"type":"response.output_item.done","output_index":{index},"item":{{"type":"message","content":[{{"type":"output_text","text":"{text}"}}]}}}}"#
+        )
+    };
+    let (first, second) = (end(0, "One."), end(1, "Two three."));
+    for events in [
+        vec![ADDED, WORDS, late, first.as_str(), rest, &second],
+        vec![ADDED, WORDS, late, rest, &second, &first],
+        vec![ADDED, WORDS, first.as_str(), late, rest, &second],
+    ] {
+        assert_eq!(told(&completed(&events, "")).0, "One.Two three.", "{events:?}");
+    }
+    // Its end is never told: what the response says of it, or else a fault.
+    let output = r#"{"type":"message","content":[{"type":"output_text","text":"One."}]},{"type":"message","content":[{"type":"output_text","text":"Two three."}]}"#;
+    let events = [ADDED, WORDS, late, &first, rest];
+    assert_eq!(told(&completed(&events, output)).0, "One.Two three.");
+    let events = completed(&events, "");
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    let (_, seen) = streamed((OpenaiResponses, OpenaiChat), &events, &Memory::default());
+    assert_eq!(seen.fault.map(|fault| fault.status), Some(502), "what was never told whole is no clean end");
+}
+
+#[test]
+fn what_the_events_left_out_the_response_tells() {
+    let call = |id: &str, name: &str| {
+        format!(r#"{{"type":"function_call","call_id":"{id}","name":"{name}","arguments":"{{\"a\":1}}"}}"#)
+    };
+    let (one, two) = (call("c1", "f"), call("c2", "g"));
+    let arguments = r#"{"type":"response.function_call_arguments.done","output_index":0,"arguments":"{\"a\":1}"}"#;
+    let done = format!(r#"{{"type":"response.output_item.done","output_index":0,"item":{one}}}"#);
+    let (f, g) = (("f".to_owned(), r#"{"a":1}"#.to_owned()), ("g".to_owned(), r#"{"a":1}"#.to_owned()));
+    let both = format!("{one},{two}");
+    let renamed = call("other", "f");
+    for (events, output, expect) in [
+        (vec![CALL, arguments], "", vec![f.clone()]),
+        (vec![CALL, arguments, done.as_str()], one.as_str(), vec![f.clone()]),
+        (vec![CALL], &one, vec![f.clone()]),
+        (vec![CALL, &done], &both, vec![f.clone(), g]),
+        // The ids are others at the end, and the calls are not more.
+        (vec![CALL, &done], &renamed, vec![f.clone()]),
+        (vec![CALL, &done], "7", vec![f]),
+    ] {
+        assert_eq!(told(&completed(&events, output)).2, expect, "{events:?} {output}");
+    }
+    let message = r#"{"type":"message","content":[{"type":"output_text","text":"Words."}]}"#;
+    assert_eq!(told(&completed(&[CALL, &done], &format!("{message},{one}"))).0, "Words.");
+    assert_eq!(told(&completed(&[ADDED, WORDS], message)).0, "One.", "it has told them once");
+}
+
+#[test]
+fn parts_that_only_the_finished_message_has_are_told() {
+    let done = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","content":[{"type":"output_text","text":"One."},{"type":"refusal","refusal":"No."}]}}"#;
+    let (words, refusal, _) = told(&completed(&[ADDED, WORDS, done], ""));
+    assert_eq!((words.as_str(), refusal.as_str()), ("One.", "No."));
+    let cited = r#"{"type":"response.output_text.annotation.added","output_index":0,"content_index":0,"annotation":{"type":"url_citation","url":"https://a.b","title":"A"}}"#;
+    let events = completed(&[ADDED, cited], "");
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    let (text, _) = streamed((OpenaiResponses, OpenaiChat), &events, &Memory::default());
+    assert!(text.contains("https://a.b"), "a citation may come before the words: {text}");
+}
+
+#[test]
+fn the_last_event_tells_how_it_ended() {
+    let of = |kind: &str, more: &str| {
+        let end = format!(r#"{{"type":"response.{kind}","response":{{"id":"r","output":[]{more}}}}}"#);
+        streamed((OpenaiResponses, Anthropic), &[STREAM[0], ADDED, WORDS, &end], &Memory::default())
+    };
+    let failed = of("failed", r#","error":{"code":"server_error","message":"x"}"#).1;
+    assert_eq!(failed.fault.map(|fault| (fault.status, fault.message)), Some((500, "x".to_owned())));
+    let (cut, seen) = of("incomplete", r#","incomplete_details":{"reason":"max_output_tokens"}"#);
+    assert!(seen.ended && cut.contains(r#""stop_reason":"max_tokens""#), "{cut}");
+    assert!(of("completed", "").1.ended);
+    assert!(of("completed", r#","status":"in_progress""#).1.ended, "the event is the end");
+    let (cut, _) = of("completed", r#","status":"incomplete","incomplete_details":{"reason":"max_output_tokens"}"#);
+    assert!(cut.contains(r#""stop_reason":"max_tokens""#), "{cut}");
+}
+
+#[test]
+fn every_event_is_one_line_whatever_the_request_was() {
+    let body = "{\n\"model\": \"m\",\r\n\"input\": \"hi\",\n\"metadata\": {\n\"a\":\"b\u{2028}c\u{85}d\"\n}\n}";
+    let (_, memory, _) = request((OpenaiResponses, OpenaiChat), body).unwrap();
+    let echo = memory.echo.as_deref().unwrap();
+    assert!(echo.contains(r#""metadata":{ "a":"b\u2028c\u0085d" }"#), "{echo}");
+    let (out, _) = translate::stream(OpenaiChat, OpenaiResponses, [Bytes::from(CHUNKS)], &memory);
+    let text = String::from_utf8(out).unwrap();
+    for data in text.lines().filter(|line| !line.is_empty() && !line.starts_with("event: ")) {
+        let data = data.strip_prefix("data: ").unwrap_or_else(|| panic!("torn: {data}"));
+        assert!(serde_json::from_str::<serde_json::Value>(data).is_ok(), "{data}");
+    }
+}
+
+#[test]
+fn unsealed_thinking_is_taken_out_where_nobody_would_vouch_for_it() {
+    let (text, _) = translate::stream(OpenaiChat, OpenaiResponses, [Bytes::from(CHUNKS)], &of_codex());
+    let text = String::from_utf8(text).unwrap();
+    let item =
+        text.lines().find(|line| line.contains(r#""encrypted_content":"mp1."#)).unwrap_or_else(|| panic!("{text}"));
+    let item: serde_json::Value = serde_json::from_str(item.strip_prefix("data: ").unwrap()).unwrap();
+    let body = format!(r#"{{"model":"m","input":[{{"role":"user","content":"hi"}},{}]}}"#, item["item"]);
+    assert_eq!(super::unvouched::unvouched(body.as_bytes()).len(), 1, "{body}");
+}

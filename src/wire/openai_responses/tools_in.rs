@@ -1,5 +1,6 @@
 //! Reads tools and the choice among them (CONVERSION 4): functions, texts, groups of both, and the vendor's own.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::wire::json::{Cursor, Json, JsonStr, Kind};
@@ -201,7 +202,8 @@ pub(super) fn choice<'a>(mut c: Cursor<'a>, prompt: &mut Prompt<'a>, losses: &mu
     let kind = kind.unwrap_or_default();
     match (kind.decode().as_ref(), name, allowed) {
         ("function" | "custom", Some(name), _) => {
-            prompt.choice = Some(Choice::Tool(names::flat(namespace.as_ref(), &name)));
+            let name = Meant { kind: "function".into(), namespace, name: Some(name) }.function(prompt, at)?;
+            prompt.choice = Some(Choice::Tool(name));
         }
         ("allowed_tools", _, Some(allowed)) => {
             self::allowed(allowed, prompt, (at, losses))?;
@@ -214,27 +216,80 @@ pub(super) fn choice<'a>(mut c: Cursor<'a>, prompt: &mut Prompt<'a>, losses: &mu
     Ok(())
 }
 
-/// Other formats have no list of allowed tools: the others are not sent.
-fn allowed<'a>(mut c: Cursor<'a>, prompt: &mut Prompt<'a>, (at, losses): (usize, &mut Losses)) -> Result<(), Refusal> {
-    let mut names: HashSet<String> = HashSet::new();
-    c.array()?;
-    while c.item()? {
-        let (mut name, mut namespace) = (None, None);
+/// Which tool a choice means.
+#[derive(Default)]
+struct Meant<'a> {
+    kind: Cow<'a, str>,
+    namespace: Option<JsonStr<'a>>,
+    name: Option<JsonStr<'a>>,
+}
+
+impl<'a> Meant<'a> {
+    fn read(c: &mut Cursor<'a>) -> Result<Self, Refusal> {
+        let mut meant = Self::default();
         c.object()?;
         while let Some(key) = c.key()? {
             match key.decode().as_ref() {
-                "name" => name = c.opt_str()?,
-                "namespace" => namespace = c.opt_str()?,
+                "type" => meant.kind = c.opt_str()?.map_or_else(Cow::default, |kind| kind.decode().into_owned().into()),
+                "name" => meant.name = c.opt_str()?,
+                "namespace" => meant.namespace = c.opt_str()?,
                 _ => drop(c.skip()?),
             }
         }
-        names.extend(name.map(|name: JsonStr<'_>| names::flat(namespace.as_ref(), &name).decode().into_owned()));
+        Ok(meant)
     }
+
+    /// The name that a function goes by. One of a group may be meant by its own name alone, if no other has that.
+    fn function(&self, prompt: &Prompt<'_>, at: usize) -> Result<JsonStr<'a>, Refusal> {
+        let Some(name) = &self.name else {
+            return Err(Refusal::at(at, "the choice needs the `name` of a tool"));
+        };
+        let flat = names::flat(self.namespace.as_ref(), name);
+        let functions = || {
+            prompt.tools.iter().filter_map(|tool| match tool {
+                Tool::Function(function) => Some(function),
+                Tool::Foreign { .. } => None,
+            })
+        };
+        if self.namespace.is_some() || functions().any(|function| function.name == flat) {
+            return Ok(flat);
+        }
+        let is_it = |function: &&Function<'_>| function.group.as_ref().is_some_and(|group| group.name == *name);
+        let mut grouped = functions().filter(is_it);
+        match (grouped.next(), grouped.next()) {
+            (Some(only), None) => Ok(only.name.borrow().into_owned()),
+            (Some(_), Some(_)) => {
+                let message = format!("several groups have a tool `{}`: name its `namespace` too", name.decode());
+                Err(Refusal::at(at, message))
+            }
+            (None, _) => Ok(flat),
+        }
+    }
+}
+
+/// Other formats have no list of allowed tools: the others are not sent. What is meant by its kind is the vendor's own, and meets
+/// what its kind meets.
+fn allowed<'a>(mut c: Cursor<'a>, prompt: &mut Prompt<'a>, (at, losses): (usize, &mut Losses)) -> Result<(), Refusal> {
+    let (mut names, mut groups, mut kinds) = (HashSet::new(), HashSet::new(), HashSet::new());
+    c.array()?;
+    while c.item()? {
+        let meant = Meant::read(&mut c)?;
+        match (meant.kind.as_ref(), &meant.name) {
+            ("namespace", Some(name)) => drop(groups.insert(name.decode().into_owned())),
+            ("function" | "custom" | "", _) => drop(names.insert(meant.function(prompt, at)?.decode().into_owned())),
+            (kind, _) => drop(kinds.insert(kind.to_owned())),
+        }
+    }
+    let is_allowed = |tool: &Tool<'_>| match tool {
+        Tool::Function(function) => {
+            let group = function.group.as_ref();
+            names.contains(function.name.decode().as_ref())
+                || group.is_some_and(|group| groups.contains(group.namespace.decode().as_ref()))
+        }
+        Tool::Foreign { kind, .. } => kinds.contains(kind.decode().as_ref()),
+    };
     let count = prompt.tools.len();
-    prompt.tools.retain(|tool| match tool {
-        Tool::Function(function) => names.contains(function.name.decode().as_ref()),
-        Tool::Foreign { .. } => false,
-    });
+    prompt.tools.retain(is_allowed);
     if prompt.tools.len() < count {
         losses.at(at, "tools that are not allowed are left out, which costs the prompt cache");
     }

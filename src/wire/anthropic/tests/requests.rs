@@ -536,7 +536,8 @@ fn the_answers_tool_has_a_name_of_its_own() {
 
 fn schema(p: &mut Prompt<'_>) {
     let schema = Json::raw(r#"{"type":"object","properties":{"n":{"type":"integer","minimum":1}}}"#);
-    p.output = Some(Output::Schema { name: Some(JsonStr::quote("shape")), schema, strict: Some(true) });
+    p.output =
+        Some(Output::Schema { name: Some(JsonStr::quote("shape")), description: None, schema, strict: Some(true) });
 }
 
 #[test]

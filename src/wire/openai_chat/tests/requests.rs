@@ -655,7 +655,8 @@ fn ec47_server_tools_are_refused() {
 
 #[test]
 fn the_shape_of_an_answer_is_asked_for_as_the_model_takes_it() {
-    let output = Some(Output::Schema { name: None, schema: Json::raw(r#"{"type":"object"}"#), strict: None });
+    let output =
+        Some(Output::Schema { name: None, description: None, schema: Json::raw(r#"{"type":"object"}"#), strict: None });
     let prompt = Prompt { output, ..asked() };
     let expect = r#","response_format":{"type":"json_schema","json_schema":{"name":"response","schema":{"type":"object"},"strict":false"#;
     check_rest(&prompt, &Capabilities::default(), &Quirks::default(), expect, "");
