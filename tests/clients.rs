@@ -15,7 +15,7 @@ use crate::support::samples::{CHAT, CHAT_REPLY, CHAT_REQUEST, MESSAGES, MESSAGES
 use crate::support::upstream::{After, Script, Upstream};
 use crate::support::{CLIENT_KEY, comes_true, wait_until};
 
-fn hash(key: &str) -> String {
+pub fn hash(key: &str) -> String {
     data_encoding::HEXLOWER.encode(digest(&SHA256, key.as_bytes()).as_ref())
 }
 

@@ -76,6 +76,8 @@ struct Way<'e> {
     /// Fields set where the client does not.
     sets: Vec<&'e str>,
     conversions: Vec<Conversion>,
+    /// What becomes of requests that have to go to the vendor's other format: those with tools, while the model thinks.
+    with_tools: Vec<Conversion>,
 }
 
 #[derive(Debug)]
@@ -114,6 +116,15 @@ fn way<'e>(route: &'e Arc<Route>, resolved: &'e Resolved, loaded: &Loaded, from:
     let twin = route.twin.as_ref().map(|twin| {
         (twin.format, masked(&url(&twin.address, &model), route), route.capabilities.tools_need_responses_api)
     });
+    let with_tools = match route.twin.as_deref().filter(|_| route.capabilities.tools_need_responses_api) {
+        None => Vec::new(),
+        Some(twin) => {
+            let able = Capabilities { tools_need_responses_api: false, ..twin.capabilities.clone() };
+            let target = Target { model: &model, capabilities: &able, quirks: &twin.quirks };
+            let others = from.iter().filter(|from| **from != twin.format);
+            others.map(|from| Conversion::new((*from, twin.format), &target)).collect()
+        }
+    };
     let proxy = match &route.address {
         Address::Builtin => None,
         Address::Http { origin, .. } => origin.proxy.as_ref().map(|p| format!("http://{}:{}", p.host, p.port)),
@@ -130,6 +141,7 @@ fn way<'e>(route: &'e Arc<Route>, resolved: &'e Resolved, loaded: &Loaded, from:
         context_tokens: route.context_tokens,
         rules: failures::rules(route),
         sets: route.defaults.iter().map(|(field, _)| &**field).collect(),
+        with_tools,
         conversions: from.iter().map(|from| Conversion::new((*from, spoken(*from)), &target)).collect(),
         model,
     }

@@ -27,7 +27,7 @@ use crate::wire::json::{self, JsonStr};
 use crate::wire::loss::{Losses, Refusal};
 use crate::wire::splice::{Edit, Parts};
 use crate::wire::translate::{self, StreamTranslator, Whole};
-use crate::wire::{Format, Memory, Target, rename};
+use crate::wire::{Format, Memory, Sealed, Target, rename};
 
 /// An answer on its way to the client.
 #[derive(Debug)]
@@ -71,13 +71,13 @@ impl Gateway {
         request: &Request<'_>,
         route: &Route,
         slot: &Slot,
-        repair: bool,
+        mend: Mend,
     ) -> Result<Delivery, Box<Failure>> {
         if let Some(passing) = request.passing {
             return Box::pin(self.pass_on(request, passing, (route, slot))).await;
         }
         let model = request.resolved.upstream_model(route);
-        let Outbound { parts, memory, dropped } = said(request, route, &model, repair)?;
+        let Outbound { parts, memory, dropped } = said(request, route, &model, mend)?;
         // One reading before and one after all of it: each costs as much as finding the model.
         let (answer, begun) = match &route.address {
             Address::Builtin => (demo(route, parts), self.clock.micros()),
@@ -161,13 +161,27 @@ pub(super) fn path_of(path: &str, model: &str) -> Result<PathAndQuery, Box<Failu
     })
 }
 
+/// What the upstream complained of, and is mended in the next try.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Mend {
+    #[default]
+    Nothing,
+    /// Tool calls without a result.
+    Answers,
+    /// Thinking that another has sealed.
+    Seals,
+}
+
 /// Says the request the way the route wants it; what has no result, and so cannot be said in another format, may be
 /// given one.
-fn said(request: &Request<'_>, route: &Route, model: &str, repair: bool) -> Result<Outbound, Box<Failure>> {
-    match outbound(request, route, model) {
-        Ok(_) if repair => repaired(request, route, model),
-        Err(refused) if route.policy.mends_tool_calls() => repaired(request, route, model).map_err(|_| refused),
-        said => said,
+fn said(request: &Request<'_>, route: &Route, model: &str, mend: Mend) -> Result<Outbound, Box<Failure>> {
+    match mend {
+        Mend::Answers => repaired(request, route, model),
+        Mend::Seals => unsealed(request, route, model),
+        Mend::Nothing => match outbound(request, route, model) {
+            Err(refused) if route.policy.mends_tool_calls() => repaired(request, route, model).map_err(|_| refused),
+            said => said,
+        },
     }
 }
 
@@ -185,7 +199,7 @@ fn outbound(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
 fn verbatim(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbound, Box<Failure>> {
     let (head, body) = (request.head, &request.inbound.body);
     let mut edits = verbatim_edits(request, head, body, route, model);
-    let unvouched = (route.format.codec().unvouched)(body);
+    let unvouched = (route.format.codec().unvouched)(body, Sealed::ByUs);
     let never = never_sent(request, route);
     if never.is_empty() && unvouched.is_empty() {
         return Ok(Outbound { parts: head.apply(body, edits), memory: None, dropped: String::new() });
@@ -212,7 +226,8 @@ pub(super) fn never_sent<'r>(request: &Request<'_>, route: &'r Route) -> Vec<&'r
 }
 
 const NEVER_SENT: &str = "this provider is never sent it";
-const UNVOUCHED: &str = "thinking that Anthropic did not sign cannot go back to it";
+const UNVOUCHED: &str = "thinking that its vendor did not seal cannot go back to it";
+const UNKNOWN_SEAL: &str = "the upstream does not know the seal of this thinking: another has made it";
 
 /// The client's request would lose something, and it, or its model, would rather have no answer.
 fn rejected(losses: &[String]) -> Box<Failure> {
@@ -277,7 +292,7 @@ fn translated(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbo
 }
 
 /// A refusal as the client's 400, naming the place.
-fn refused_here(refusal: &Refusal, request: &str) -> Fault {
+pub(super) fn refused_here(refusal: &Refusal, request: &str) -> Fault {
     let path = refusal.place.path(request);
     let named = path.is_empty() || refusal.message.contains(&path);
     let fault = Fault::invalid(if named { refusal.message.clone() } else { refusal.line(request) });
@@ -291,9 +306,38 @@ fn repaired(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
     let Some(edits) = edits.filter(|e| !e.is_empty()) else {
         return outbound(request, route, model);
     };
+    edited(request, edits, |request| outbound(request, route, model))
+}
+
+/// The request once more, without thinking that is sealed: the upstream knows the seal of some of it not, and does not say of
+/// which. Nothing goes without being said.
+fn unsealed(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbound, Box<Failure>> {
+    let body = &request.inbound.body;
+    let edits = (request.inbound.format.codec().unvouched)(body, Sealed::ByAnybody);
+    if edits.is_empty() {
+        return Err(Failure::local(Fault::invalid("the upstream knows a seal not, and there is none to be left out")));
+    }
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    let paths: Vec<String> = edits.iter().map(|edit| json::path_at(text, edit.from)).collect();
+    if request.on_lossy == OnLossy::Reject {
+        return Err(rejected(&paths.iter().map(|path| format!("{path}: {UNKNOWN_SEAL}")).collect::<Vec<_>>()));
+    }
+    let mut outbound = edited(request, edits, |request| outbound(request, route, model))?;
+    let more = Some(outbound.dropped).filter(|more| !more.is_empty());
+    outbound.dropped = paths.into_iter().chain(more).collect::<Vec<_>>().join(", ");
+    Ok(outbound)
+}
+
+/// A request with edits made to what the client has sent.
+fn edited(
+    request: &Request<'_>,
+    edits: Vec<Edit>,
+    say: impl FnOnce(&Request<'_>) -> Result<Outbound, Box<Failure>>,
+) -> Result<Outbound, Box<Failure>> {
+    let inbound = request.inbound;
     let body = request.head.apply(&inbound.body, edits.into_iter().collect()).into_bytes();
     let Ok(head) = head::read(&body) else {
-        return outbound(request, route, model);
+        return say(request);
     };
     let inbound = Inbound {
         id: inbound.id.clone(),
@@ -304,8 +348,7 @@ fn repaired(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
     };
     let Request { resolved, stream, on_lossy, .. } = *request;
     let waited_us = AtomicU64::new(0);
-    let request = Request { inbound: &inbound, head: &head, resolved, stream, waited_us, on_lossy, passing: None };
-    outbound(&request, route, model)
+    say(&Request { inbound: &inbound, head: &head, resolved, stream, waited_us, on_lossy, passing: None })
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
@@ -341,7 +384,7 @@ impl Way<'_> {
                 let Request { inbound, head, .. } = self.request;
                 Lane::verbatim(to, self.rename(), head.answers(&inbound.body))
             }
-            Some(memory) => Lane::translated(StreamTranslator::new(from, to, memory)),
+            Some(memory) => Lane::translated(StreamTranslator::new(from, to, memory), from),
         };
         let keep_alive = self.request.resolved.model.terms.keep_alive;
         let pulse = keep_alive.map(|every| Pulse::new(every, to));
@@ -358,6 +401,8 @@ impl Way<'_> {
             Ok(Ok(())) => Ok(Content::Stream(Box::new(relay))),
             Ok(Err(Unanswered::Fault(fault))) => Err(faulty(self.route, fault)),
             Ok(Err(Unanswered::Broken(error))) => Err(unread(&error)),
+            // A model that thinks in silence is not one that does not answer: to ask another would be to begin again.
+            Err(_) if relay.has_begun() => Ok(Content::Stream(Box::new(relay))),
             Err(_) => Err(unread(&ReadError::Idle)),
         }
     }
@@ -398,9 +443,19 @@ pub(super) async fn refused(request: &Request<'_>, route: &Route, mut answer: An
         return Failure::unanswered(Stage::Garbage, fault);
     }
     let fault = Fault::read(status.as_u16(), &body);
+    let is_own = request.passing.is_some() || body.trim_ascii_start().first().is_none_or(|first| b"{[".contains(first));
+    // An API says so in JSON: what has no such path is not what the route takes it for, and the request is not to blame.
+    if matches!(status.as_u16(), 404 | 405) && !is_own {
+        let who = &route.provider.name;
+        let message = format!("the provider \"{who}\" answers with status {status} and a page: is its path right?");
+        return Failure::unanswered(Stage::Garbage, Fault::garbage(message));
+    }
     let mut failure = Failure::replied(status.as_u16(), fault, down, retry_after).ruled(&route.policy, &body);
     let is_object = is_all && body.trim_ascii_start().first() == Some(&b'{') && std::str::from_utf8(&body).is_ok();
-    if request.inbound.format == route.format && is_object {
+    let format = request.inbound.format;
+    // OpenAI's two formats err alike; what is passed through is told as it was said.
+    let is_alike = format == route.format || request.passing.is_some() && format.is_twin(route.format);
+    if is_alike && is_object {
         failure.said = Some(Said { status, body });
     }
     failure

@@ -42,6 +42,8 @@ struct Raw {
     /// Bytes that are to come, where the upstream has said how many: whoever has them all asks for no more.
     left: Option<u64>,
     noted: Noted,
+    /// It is broken, and that is not told yet: what came before has to be on its way first.
+    is_broken: bool,
 }
 
 /// What is noted of an answer as it passes.
@@ -95,6 +97,9 @@ impl std::error::Error for Broken {}
 
 impl Raw {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        if std::mem::take(&mut self.is_broken) {
+            return Poll::Ready(Some(Err(Broken)));
+        }
         let chunk = ready!(self.upstream.poll_chunk(cx));
         if let Some(Ok(bytes)) = &chunk {
             self.noted.note(bytes);
@@ -112,6 +117,12 @@ impl Raw {
             (None, Some(ticket)) => ticket.complete(),
             (Some(Err(error)), Some(ticket)) => ticket.broken(error.to_string()),
             (None | Some(Err(_)), None) => {}
+        }
+        if let Some(Err(_)) = &chunk {
+            // A server that is told at once throws away what it has not yet written, the head too.
+            self.is_broken = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         Poll::Ready(chunk.map(|chunk| chunk.map_err(|_| Broken)))
     }
@@ -146,7 +157,7 @@ impl Body {
 
     /// `left`: how long it is, if that is known.
     pub(super) fn raw(upstream: upstream::Body, (left, noted): (Option<u64>, Noted), ticket: Ticket) -> Self {
-        Self(Kind::Raw(Box::new(Raw { upstream, ticket: Some(ticket), left, noted })))
+        Self(Kind::Raw(Box::new(Raw { upstream, ticket: Some(ticket), left, noted, is_broken: false })))
     }
 
     pub(super) fn early(early: Box<Early>) -> Self {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use smallvec::SmallVec;
 
-use crate::gateway::attempt::{cut, model_edit, never_sent, outgoing, path_of, refused, unread, unsent};
+use crate::gateway::attempt::{cut, model_edit, never_sent, outgoing, path_of, refused, refused_here, unread, unsent};
 use crate::gateway::body::Body;
 use crate::gateway::failure::{Failure, how_ended};
 use crate::gateway::forward::{Inbound, Request, clip, name_route, plan, stopping, twin};
@@ -24,8 +24,9 @@ use crate::route::verdict::{Stage, Then};
 use crate::upstream;
 use crate::wire::fault::{Fault, FaultKind};
 use crate::wire::json::{Cursor, Writer};
+use crate::wire::loss::Losses;
 use crate::wire::splice::Parts;
-use crate::wire::{Format, tokens};
+use crate::wire::{Format, Sealed, tokens};
 
 /// A count on its way to the client.
 struct Count {
@@ -163,7 +164,7 @@ fn first_format(request: &Request<'_>) -> Format {
 fn said(request: &Request<'_>, route: &Route, model: &str) -> Parts {
     let (head, body) = (request.head, &request.inbound.body);
     let mut edits: SmallVec<_> = model_edit(head, route, model).into_iter().collect();
-    edits.extend((route.format.codec().unvouched)(body));
+    edits.extend((route.format.codec().unvouched)(body, Sealed::ByUs));
     cut(&mut edits, head.remove(body, &never_sent(request, route)));
     head.apply(body, edits)
 }
@@ -195,6 +196,11 @@ fn guess(request: &Request<'_>, upstream: Format) -> Result<Count, Box<Failure>>
     let needed = if is_responses { "input" } else { "messages" };
     if !head.has(body, needed) {
         return Err(Failure::local(Fault::invalid(format!("{needed}: field required")).param(needed)));
+    }
+    if is_responses {
+        // Turns that somebody keeps are not here to be counted.
+        let read = (Format::OpenaiResponses.codec().decode_request)(text, &mut Losses::default());
+        read.map_err(|refusal| Failure::local(refused_here(&refusal, text)))?;
     }
     let tokens = tokens::estimate(text, upstream);
     let mut body = Vec::new();

@@ -23,8 +23,8 @@ use crate::gateway::pulse::Pulse;
 use crate::gateway::relay::Relay;
 use crate::gateway::ticket::Ticket;
 use crate::route::table::{OnLossy, Resolved};
-use crate::wire::Format;
 use crate::wire::head::Head;
+use crate::wire::{Format, Given};
 
 /// The trying, with all it needs.
 type Pursuit = Pin<Box<dyn Future<Output = Pursued> + Send>>;
@@ -174,7 +174,7 @@ impl Early {
             },
             Err(failure) => {
                 let mut event = Vec::new();
-                (inbound.format.codec().encode_fault_event)(&failure.fault, &mut event);
+                (inbound.format.codec().encode_fault_event)(&failure.fault, Given::default(), &mut event);
                 ticket.sent(&event);
                 self.next = Some(event.into());
                 ticket.broken(failure.fault.to_string());

@@ -169,7 +169,10 @@ impl Failure {
             (_, Some(Stage::Silent | Stage::Garbage)) => 4,
             (FaultKind::ModelNotFound, _) => 5,
             (FaultKind::RateLimit | FaultKind::Quota, _) => 7,
-            (FaultKind::InvalidRequest | FaultKind::ContextLength | FaultKind::TooLarge, _) => 8,
+            (
+                FaultKind::InvalidRequest | FaultKind::ContextLength | FaultKind::ForeignThinking | FaultKind::TooLarge,
+                _,
+            ) => 8,
             (_, Some(Stage::Replied)) => 6,
         }
     }
@@ -268,25 +271,42 @@ pub(super) fn last_word(why: GiveUp, best: Option<Box<Failure>>, model: &str, no
     }
 }
 
+/// Who was asked for what one provider keeps does not know it, and not all could be asked: it may be there all the same.
+pub(super) fn keeper_unasked(untried: Option<(Millis, Why)>, now: Millis) -> Box<Failure> {
+    const WHAT: &str = "those who could be asked do not keep the response, and whoever may keep it";
+    match untried {
+        Some(untried) => resting(&format!("{WHAT} is resting"), untried, now),
+        None => {
+            let message = format!("{WHAT} could not be asked in time");
+            Failure::local(Fault::new(503, FaultKind::Unavailable, message)).after(1)
+        }
+    }
+}
+
+/// What would be asked rests: until when, and why.
+fn resting(who: &str, (until, why): (Millis, Why), now: Millis) -> Box<Failure> {
+    let seconds = whole_seconds(now.until(until));
+    let said = format!("{who} ({}); retry in {seconds} s", why.as_str());
+    let fault = match why {
+        Why::Limited => Fault::new(429, FaultKind::RateLimit, said),
+        Why::Nothing | Why::Refused | Why::NoCredit | Why::Failed | Why::Unreachable | Why::Busy => {
+            Fault::new(503, FaultKind::Unavailable, said)
+        }
+    };
+    let mut failure = Failure::local(fault);
+    headers::retry_after(&mut failure.headers, seconds);
+    if SDK_PATIENCE < Duration::from_secs(seconds) {
+        headers::should_retry(&mut failure.headers, false);
+    }
+    failure
+}
+
 /// What the client is told when the plan gives up with nothing tried. A path that is passed through may name no model.
 fn nothing_tried(why: GiveUp, model: &str, now: Millis) -> Box<Failure> {
     match why {
         GiveUp::AllResting(until, why) => {
-            let seconds = whole_seconds(now.until(until));
             let whose = if model.is_empty() { "this path".to_owned() } else { format!("model \"{model}\"") };
-            let said = format!("every key for {whose} is resting ({}); retry in {seconds} s", why.as_str());
-            let fault = match why {
-                Why::Limited => Fault::new(429, FaultKind::RateLimit, said),
-                Why::Nothing | Why::Refused | Why::NoCredit | Why::Failed | Why::Unreachable | Why::Busy => {
-                    Fault::new(503, FaultKind::Unavailable, said)
-                }
-            };
-            let mut failure = Failure::local(fault);
-            headers::retry_after(&mut failure.headers, seconds);
-            if SDK_PATIENCE < Duration::from_secs(seconds) {
-                headers::should_retry(&mut failure.headers, false);
-            }
-            failure
+            resting(&format!("every key for {whose} is resting"), (until, why), now)
         }
         GiveUp::Deadline => Failure::local(Fault::new(504, FaultKind::Timeout, "the request's time is over")),
         GiveUp::NoKeys | GiveUp::Exhausted if model.is_empty() => Failure::local(Fault::new(

@@ -17,11 +17,11 @@ use http::{HeaderMap, Response};
 
 use crate::config::clients::Client;
 use crate::gateway::Gateway;
-use crate::gateway::attempt::Delivery;
+use crate::gateway::attempt::{Delivery, Mend};
 use crate::gateway::body::Body;
 use crate::gateway::capacity::{Place, Room};
 use crate::gateway::early::Opened;
-use crate::gateway::failure::{Failure, how_ended, last_word};
+use crate::gateway::failure::{Failure, how_ended, keeper_unasked, last_word};
 use crate::gateway::headers::{self, RequestId};
 use crate::gateway::passage::Passing;
 use crate::gateway::permit;
@@ -152,7 +152,9 @@ impl Gateway {
         let mut now = ticket.started();
         let mut plan = plan(request, now);
         let mut best: Option<Box<Failure>> = None;
-        let mut repair = false;
+        // Who was asked for what one of them keeps, and says it is not he.
+        let mut absent: Option<Box<Failure>> = None;
+        let mut mend = Mend::Nothing;
         loop {
             let attempt = match plan.next(now) {
                 Step::Try(attempt) => attempt,
@@ -163,7 +165,13 @@ impl Gateway {
                     now = self.clock.now();
                     continue;
                 }
-                Step::GiveUp(why) => return Err(self.give_up(why, best, ticket).told_when(plan.soonest(now))),
+                Step::GiveUp(why) => {
+                    if let Some(absent) = absent.filter(|_| best.as_ref().is_none_or(|best| best.outcome.is_none())) {
+                        let is_all = why == GiveUp::Exhausted && !plan.is_spent() && plan.untried().is_none();
+                        return Err(if is_all { absent } else { keeper_unasked(plan.untried(), now) });
+                    }
+                    return Err(self.give_up(why, best, ticket).told_when(plan.soonest(now)));
+                }
             };
             let Some((route, slot)) = routes.get(attempt.route).and_then(|r| Some((r, r.keys.get(attempt.slot)?)))
             else {
@@ -173,7 +181,7 @@ impl Gateway {
             ticket.record().attempts = plan.attempts();
             ticket.record().route = Arc::clone(route.label());
             let begun_us = ticket.micros();
-            let tried = self.attempt(request, route, slot, std::mem::take(&mut repair)).await;
+            let tried = self.attempt(request, route, slot, std::mem::take(&mut mend)).await;
             ticket.record().upstream_us = request.waited_us.load(Ordering::Relaxed);
             let (outcome, status) = how_ended(&tried, |delivery| delivery.status.as_u16());
             ticket.tried((route, slot), (outcome, status), begun_us);
@@ -201,14 +209,15 @@ impl Gateway {
                 continue;
             };
             if is_kept_elsewhere(request, &outcome, &failure) {
-                // Only who keeps it knows it: it may be the next.
-                plan.leave();
-                best = Some(failure.more_useful(best));
+                // Only who keeps it knows it: it may be the next key's account, or the next provider.
+                plan.leave_key();
+                absent = Some(failure);
                 continue;
             }
             match plan.observe(&outcome, now).then {
                 Then::Refuse | Then::Deliver => return Err(failure),
-                Then::Repair => repair = true,
+                Then::Repair => mend = Mend::Answers,
+                Then::Unseal => mend = Mend::Seals,
                 Then::SameAgain | Then::NextKey | Then::NextRoute | Then::LargerRoute => {}
             }
             if request.is_spent() {

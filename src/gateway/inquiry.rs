@@ -97,9 +97,11 @@ fn standing(status: u16, fault: &Fault) -> Standing {
         _ if NO_KEY.iter().any(|word| words.contains(word)) => Standing::Refused,
         FaultKind::Authentication | FaultKind::Permission => Standing::Refused,
         FaultKind::RateLimit | FaultKind::Quota | FaultKind::Billing => Standing::Limited,
-        FaultKind::InvalidRequest | FaultKind::ContextLength | FaultKind::ModelNotFound | FaultKind::TooLarge => {
-            Standing::Valid
-        }
+        FaultKind::InvalidRequest
+        | FaultKind::ContextLength
+        | FaultKind::ForeignThinking
+        | FaultKind::ModelNotFound
+        | FaultKind::TooLarge => Standing::Valid,
         // That nothing is at this path says nothing of the key.
         FaultKind::NotFound
         | FaultKind::Timeout

@@ -246,7 +246,11 @@ fn of_model(table: &Table, asked: &str, inbound: &Inbound, passing: &Passing) ->
 /// The provider that is meant where no model is named.
 fn nameless(table: &Table, inbound: &Inbound, passing: &Passing) -> Result<Resolved, Box<Failure>> {
     if let Some(client) = inbound.client.as_deref().filter(|client| client.is_restricted()) {
-        return Err(permit::forbidden(client, "(none is named)"));
+        let message = format!(
+            "what the client \"{}\" may ask is told by model, and none is named; name one in the header {MODEL}",
+            client.name
+        );
+        return Err(Failure::local(Fault::new(403, FaultKind::Permission, message)));
     }
     let of = |model: &Arc<Model>| model.routes.first().map(|route| Arc::clone(&route.provider));
     let wanted = text(&inbound.headers, &PROVIDER);

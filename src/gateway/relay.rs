@@ -28,7 +28,7 @@ use crate::wire::event::Usage;
 use crate::wire::fault::{Fault, FaultKind};
 use crate::wire::sse::{Frame, Framer};
 use crate::wire::translate::{StreamTranslator, TOO_LONG};
-use crate::wire::{Format, Past, Sign, rename};
+use crate::wire::{Format, Given, Past, Sign, rename};
 
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -74,6 +74,10 @@ pub(super) struct Verbatim {
     /// The model's name to be put into the frames that carry one, as a JSON string.
     model: Option<Bytes>,
     output: bool,
+    /// The model is at work.
+    begun: bool,
+    /// The first frame that was given and the last, where an error has to go on from them.
+    given: Option<(Bytes, Bytes)>,
     /// Where several answers were asked for side by side: those that have not ended, a bit each.
     awaited: Option<u128>,
     /// Its content has ended: nothing is missing if the bytes end here.
@@ -87,6 +91,10 @@ pub(super) struct Verbatim {
 #[derive(Debug)]
 pub(super) struct Translated {
     translator: StreamTranslator,
+    /// The upstream's format.
+    from: Format,
+    /// The model is at work.
+    begun: bool,
     /// Written to again and again.
     scratch: Vec<u8>,
     /// Where `ready` pieces are cut from, so that a delta needs no allocation of its own.
@@ -104,6 +112,8 @@ impl Lane {
             format,
             model,
             output: false,
+            begun: false,
+            given: None,
             awaited: (1 < answers).then(|| all(answers)),
             finished: false,
             ended: false,
@@ -112,8 +122,9 @@ impl Lane {
         })
     }
 
-    pub(super) fn translated(translator: StreamTranslator) -> Self {
-        Self::Translated(Translated { translator, scratch: Vec::new(), pool: BytesMut::with_capacity(POOL_BYTES) })
+    pub(super) fn translated(translator: StreamTranslator, from: Format) -> Self {
+        let pool = BytesMut::with_capacity(POOL_BYTES);
+        Self::Translated(Translated { translator, from, begun: false, scratch: Vec::new(), pool })
     }
 }
 
@@ -225,6 +236,14 @@ impl Relay {
         match &self.lane {
             Lane::Verbatim(lane) => lane.output || lane.finished,
             Lane::Translated(lane) => lane.translator.seen().output || lane.translator.seen().ended,
+        }
+    }
+
+    /// Whether the model is known to be at work.
+    pub(super) fn has_begun(&self) -> bool {
+        match &self.lane {
+            Lane::Verbatim(lane) => lane.begun,
+            Lane::Translated(lane) => lane.begun,
         }
     }
 
@@ -379,8 +398,17 @@ impl Verbatim {
         if let Some(usage) = seen.usage {
             self.usage.update(&usage);
         }
+        if self.format.codec().numbers_events {
+            if let Some((_, last)) = &mut self.given {
+                last.clone_from(frame.raw());
+            } else {
+                let first = self.renamed(frame).unwrap_or_else(|| frame.raw().clone());
+                self.given = Some((first, frame.raw().clone()));
+            }
+        }
         match seen.sign {
             Sign::Quiet => {}
+            Sign::Begun => self.begun = true,
             Sign::Output => self.output = true,
             Sign::Finished => {
                 self.output = true;
@@ -407,7 +435,10 @@ impl Verbatim {
 
     fn tell(&mut self, fault: Fault, ready: &mut VecDeque<Bytes>) {
         let mut event = Vec::new();
-        (self.format.codec().encode_fault_event)(&fault, &mut event);
+        let (first, last) = self.given.take().map(|(first, last)| (Frame::of(first), Frame::of(last))).unzip();
+        let [first, last] = [&first, &last].map(|frame| frame.as_ref().and_then(Frame::data).unwrap_or_default());
+        let [first, last] = [&first, &last].map(|data| std::str::from_utf8(data).unwrap_or_default());
+        (self.format.codec().encode_fault_event)(&fault, Given { first, last }, &mut event);
         ready.push_back(event.into());
         self.fault = Some(fault);
     }
@@ -416,6 +447,10 @@ impl Verbatim {
 impl Translated {
     /// Translates a frame; a fault is told without the keys it repeats.
     fn frame(&mut self, frame: &Frame, secrets: &Secrets) {
+        if !self.begun && !self.translator.seen().output {
+            let seen = (self.from.codec().inspect)(frame, Past::Nothing);
+            self.begun = matches!(seen.sign, Sign::Begun);
+        }
         self.translator.frame(frame, &mut self.scratch);
         if self.translator.seen().fault.is_some()
             && let Some(clean) = secrets.hidden_in(&self.scratch)

@@ -228,7 +228,7 @@ fn end(routes: &[Arc<Route>], walk: &mut Walk<'_>, now: Millis, choices: &mut Ch
             // Whatever comes now is another request.
             walk.left.extend(0..routes.len());
         }
-        Then::SameAgain | Then::Repair | Then::NextKey => {}
+        Then::SameAgain | Then::Repair | Then::Unseal | Then::NextKey => {}
     }
 }
 
@@ -247,6 +247,7 @@ fn outcome(choices: &mut Choices<'_>) -> Outcome {
         3 => Outcome::failed(Stage::Garbage),
         4 => Outcome::replied(400, Some(FaultKind::ContextLength)),
         5 => Outcome::replied(400, Some(FaultKind::Billing)),
+        6 => Outcome::replied(400, Some(FaultKind::ForeignThinking)),
         _ => replied,
     }
 }

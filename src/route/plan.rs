@@ -4,7 +4,7 @@
 //! for each route in order            a route that rests, or has no key, is stepped over
 //!   for each key in its order        a key that rests, or is being probed, is stepped over
 //!     Try ── observe ──▶ Deliver | Refuse    the plan is over
-//!                        SameAgain | Repair  this key once more (each once per request)
+//!                        SameAgain | Repair | Unseal  this key once more (each once per request)
 //!                        NextKey | NextRoute | LargerRoute
 //! what is left rests: Wait for what is due soon, or is being probed; then what has rested is tried all the same; nothing
 //! was tried, and the soonest only failed: it is probed before its time; else GiveUp says until when
@@ -63,6 +63,7 @@ pub struct Plan<'t> {
     again: bool,
     replayed: bool,
     repaired: bool,
+    unsealed: bool,
     over: bool,
     resting: SmallVec<[(Millis, Why, Attempt); 1]>,
     /// What the current attempt finds out for others.
@@ -116,6 +117,7 @@ impl<'t> Plan<'t> {
             again: false,
             replayed: false,
             repaired: false,
+            unsealed: false,
             over: false,
             resting: SmallVec::new(),
             claims: SmallVec::new(),
@@ -160,7 +162,7 @@ impl<'t> Plan<'t> {
         if !self.again {
             self.give_back();
         }
-        if self.over || self.attempts_max <= self.attempts {
+        if self.over || self.is_spent() {
             return Step::GiveUp(GiveUp::Exhausted);
         }
         if self.deadline <= now {
@@ -222,12 +224,13 @@ impl<'t> Plan<'t> {
         // Each remedy is tried once; the second time the failure is the route's.
         if verdict.then == Then::SameAgain && std::mem::replace(&mut self.replayed, true)
             || verdict.then == Then::Repair && std::mem::replace(&mut self.repaired, true)
+            || verdict.then == Then::Unseal && std::mem::replace(&mut self.unsealed, true)
         {
             verdict.then = Then::NextRoute;
         }
         match verdict.then {
             Then::Deliver | Then::Refuse => self.over = true,
-            Then::SameAgain | Then::Repair => self.again = true,
+            Then::SameAgain | Then::Repair | Then::Unseal => self.again = true,
             Then::NextKey => {}
             Then::NextRoute => self.left.push(attempt.route),
             Then::LargerRoute => {
@@ -253,10 +256,21 @@ impl<'t> Plan<'t> {
         }
     }
 
-    /// Leaves the current route though it has answered: it is not the one that can.
-    pub fn leave(&mut self) {
+    /// Leaves the current key without a verdict: it has answered, and is not the one that can.
+    pub fn leave_key(&mut self) {
         self.give_back();
-        self.left.extend(self.current.map(|attempt| attempt.route));
+    }
+
+    /// Whether it may try no more, whatever is left.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.attempts_max <= self.attempts
+    }
+
+    /// What has not been tried because it rests: until when the soonest does, and why.
+    #[must_use]
+    pub fn untried(&self) -> Option<(Millis, Why)> {
+        self.resting.iter().min_by_key(|(until, _, _)| *until).map(|(until, why, _)| (*until, *why))
     }
 
     fn current_slot(&self) -> Option<(Attempt, &'t Route, &'t Slot)> {
@@ -373,10 +387,7 @@ impl<'t> Plan<'t> {
         if 0 < self.attempts {
             return GiveUp::Exhausted;
         }
-        match self.resting.iter().min_by_key(|(until, _, _)| *until) {
-            Some(&(until, why, _)) => GiveUp::AllResting(until, why),
-            None => GiveUp::NoKeys,
-        }
+        self.untried().map_or(GiveUp::NoKeys, |(until, why)| GiveUp::AllResting(until, why))
     }
 }
 

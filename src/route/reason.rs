@@ -16,7 +16,7 @@ pub fn whose(verdict: &Verdict) -> Option<&'static str> {
     }
     match verdict.then {
         Then::Deliver => None,
-        Then::Refuse | Then::Repair | Then::LargerRoute => Some("the request"),
+        Then::Refuse | Then::Repair | Then::Unseal | Then::LargerRoute => Some("the request"),
         Then::SameAgain => Some("the kept connection"),
         Then::NextKey => Some("the key"),
         Then::NextRoute => Some("the route"),
@@ -53,6 +53,7 @@ pub fn then(then: Then) -> &'static str {
         Then::Refuse => "the client gets it as the upstream said it",
         Then::SameAgain => "the same key once more, on a fresh connection",
         Then::Repair => "the same key once more, with the tool results it missed",
+        Then::Unseal => "the same key once more, without the thinking that another has sealed",
         Then::NextKey => "the next key",
         Then::NextRoute => "the next route",
         Then::LargerRoute => "the next route that is declared to take longer requests; else the client gets it as said",
@@ -67,6 +68,7 @@ pub fn then_name(then: Then) -> &'static str {
         Then::Refuse => "refuse",
         Then::SameAgain => "same_again",
         Then::Repair => "repair",
+        Then::Unseal => "unseal",
         Then::NextKey => "next_key",
         Then::NextRoute => "next_route",
         Then::LargerRoute => "larger_route",

@@ -14,6 +14,7 @@ const ROWS: &[(&str, &[Outcome])] = &[
     ("404 of the client's making", &[of(404)]),
     ("404 that means the upstream model", &[says(404, FaultKind::ModelNotFound)]),
     ("longer than the model takes", &[says(400, FaultKind::ContextLength), says(413, FaultKind::ContextLength)]),
+    ("thinking in the history whose seal it does not know", &[says(400, FaultKind::ForeignThinking)]),
     ("401", &[of(401)]),
     (
         "402, or no credit or a closed account under any status",

@@ -65,6 +65,8 @@ pub enum Then {
     SameAgain,
     /// The same key once more, with the tool results it missed.
     Repair,
+    /// The same key once more, without the thinking in the history that another has sealed.
+    Unseal,
     NextKey,
     NextRoute,
     /// The next route whose model is declared to take longer requests than this one's; else as `Refuse`.
@@ -182,6 +184,8 @@ pub fn judge(outcome: &Outcome, policy: &Policy) -> Verdict {
         (Stage::Replied, Some(408), _) => failing(Why::Unreachable),
         // Too long for this model, and so for every key of it.
         (Stage::Replied, _, Some(FaultKind::ContextLength)) => Verdict::only(Then::LargerRoute),
+        // No key and no route of the same vendor knows it better, and the answer is one without it too.
+        (Stage::Replied, _, Some(FaultKind::ForeignThinking)) => Verdict::only(Then::Unseal),
         (Stage::Replied, Some(400..=499), _) => Verdict::only(Then::Refuse),
         (Stage::Replied, Some(529), _) | (Stage::Replied, _, Some(FaultKind::Overloaded)) => {
             let usual = Rest::For(OVERLOADED_REST.min(policy.model_cooldown));
@@ -327,6 +331,7 @@ mod tests {
         check(says(429, FaultKind::Quota), p, NextKey, Some((Key, Rest::For(KEY))));
         check(says(404, FaultKind::ModelNotFound), p, NextRoute, None);
         check(says(400, FaultKind::ContextLength), p, LargerRoute, None);
+        check(says(400, FaultKind::ForeignThinking), p, Unseal, None);
         // An error under 200, whole or as a stream's first event.
         check(says(200, FaultKind::Overloaded), p, NextRoute, Some((Route, Rest::For(OVERLOADED_REST))));
         check(says(200, FaultKind::RateLimit), p, NextKey, Some((KeyModel, Rest::For(MODEL))));

@@ -362,7 +362,7 @@ fn wrong_method(method: &Method, path: &str, methods: &[Method]) -> Refusal {
     let allow = names.join(", ");
     // Either may be as long as a head.
     let (method, path) = (method.as_str().get(..20).unwrap_or(method.as_str()), path.get(..200).unwrap_or(path));
-    let message = format!("{method} is not allowed on {path}; use {}", names.first().copied().unwrap_or_default());
+    let message = format!("{method} is not allowed on {path}; use {}", names.join(" or "));
     Refusal::from(Fault::new(405, FaultKind::InvalidRequest, message)).allowing(&allow)
 }
 

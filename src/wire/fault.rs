@@ -25,6 +25,8 @@ pub enum FaultKind {
     InvalidRequest,
     /// The request is longer than the model can take.
     ContextLength,
+    /// Thinking in the history has a seal that this upstream does not know: another has made it.
+    ForeignThinking,
     Authentication,
     Billing,
     Permission,
@@ -131,10 +133,18 @@ impl Fault {
             && (says("context_length_exceeded") || is_context_length(&self.message))
         {
             self.kind = FaultKind::ContextLength;
+        } else if self.status == 400 && (says("invalid_encrypted_content") || is_foreign_seal(&self.message)) {
+            self.kind = FaultKind::ForeignThinking;
         } else if says("overloaded_error") || (self.status == 503 && self.message.contains("overloaded")) {
             self.kind = FaultKind::Overloaded;
         }
     }
+}
+
+/// How Anthropic says so, of either kind of block, after the block's place.
+fn is_foreign_seal(message: &str) -> bool {
+    message.contains("Invalid `signature` in `thinking` block")
+        || message.contains("Invalid `data` in `redacted_thinking` block")
 }
 
 /// The status that a provider's word for an error stands for: a type, a code, or the number itself.
@@ -412,6 +422,9 @@ mod tests {
         check(500, r#"{"a":1}"#, Server, "the upstream answered with status 500");
         check(429, r#"{"error":{"message":"x","code":"insufficient_quota"}}"#, Quota, "x");
         check(400, r#"{"error":{"message":"y","code":"context_length_exceeded"}}"#, ContextLength, "y");
+        check(400, r#"{"error":{"message":"y","code":"invalid_encrypted_content"}}"#, ForeignThinking, "y");
+        let words = "messages.1.content.0: Invalid `signature` in `thinking` block";
+        check(400, &format!(r#"{{"type":"error","error":{{"message":"{words}"}}}}"#), ForeignThinking, words);
         check(
             400,
             r#"{"error":{"message":"prompt is too long: 9 tokens > 8 maximum"}}"#,

@@ -132,20 +132,38 @@ pub struct Codec {
     pub status: fn(&Fault) -> u16,
     /// Writes an error body. The id is the request's, for formats that carry it in the body.
     pub encode_fault: fn(&Fault, &str, &mut Vec<u8>),
-    /// Writes an error as a stream event of this format.
-    pub encode_fault_event: fn(&Fault, &mut Vec<u8>),
+    /// Writes an error as a stream event of this format, after what the client was given of the stream.
+    pub encode_fault_event: fn(&Fault, Given<'_>, &mut Vec<u8>),
+    /// Its events are numbered and name what they belong to: whoever adds one has to know those before it.
+    pub numbers_events: bool,
     /// What keeps a stream of this format alive, and means nothing: what its clients' watchdogs count as life (CLIENTS, PEERS P13).
     pub keep_alive: &'static str,
     /// What puts empty results into a request for the tool calls that lack one: where to insert what.
     pub repair: fn(&str) -> Vec<splice::Edit>,
-    /// What takes out of a request that passes untouched the thinking that only we have signed.
-    pub unvouched: fn(&[u8]) -> Vec<splice::Edit>,
+    /// What takes thinking out of a request of this format.
+    pub unvouched: fn(&[u8], Sealed) -> Vec<splice::Edit>,
     /// Headers every request of this format carries, unless configuration or client set others.
     pub headers: &'static [(&'static str, &'static str)],
     /// What a frame of this format's stream is, for the lane that forwards it untouched.
     pub inspect: fn(&sse::Frame, Past) -> Inspection,
     /// The usage of a whole reply of this format, looked up without decoding the rest. `Err`: it is an error after all.
     pub inspect_reply: fn(&str) -> Result<event::Usage, Fault>,
+}
+
+/// Whose thinking is meant.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sealed {
+    /// What we have signed, because nobody else had, or for another vendor: no upstream of this format vouches for it.
+    ByUs,
+    /// All that has a seal: this upstream knows none of them.
+    ByAnybody,
+}
+
+/// What a client was given of a stream, where that is known: the data of its first event and of its last; or nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given<'g> {
+    pub first: &'g str,
+    pub last: &'g str,
 }
 
 /// What the verbatim lane needs to know of one frame.
@@ -179,6 +197,8 @@ pub enum Sign {
     /// A ping, a comment, a start, an empty delta: nothing the reader sees.
     #[default]
     Quiet,
+    /// The model is at work, and has said nothing that the reader sees.
+    Begun,
     /// The first such frame is the commit point.
     Output,
     /// An answer is complete; if it was the last, the stream may end after it.

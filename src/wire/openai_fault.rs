@@ -7,6 +7,7 @@ use crate::wire::json::Writer;
 pub(in crate::wire) fn terms(kind: FaultKind) -> (&'static str, Option<&'static str>) {
     match kind {
         FaultKind::InvalidRequest => ("invalid_request_error", None),
+        FaultKind::ForeignThinking => ("invalid_request_error", Some("invalid_encrypted_content")),
         FaultKind::ContextLength => ("invalid_request_error", Some("context_length_exceeded")),
         FaultKind::Authentication => ("authentication_error", Some("invalid_api_key")),
         FaultKind::Billing | FaultKind::Quota => ("insufficient_quota", Some("insufficient_quota")),

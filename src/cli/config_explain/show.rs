@@ -75,15 +75,19 @@ fn route(text: &mut String, number: usize, way: &Way<'_>, all_fields: bool, told
     if !way.sets.is_empty() {
         line(text, "sets", &format!("{}, where the client does not", way.sets.join(", ")));
     }
-    for conversion in &way.conversions {
+    let usual = way.conversions.iter().map(|conversion| (conversion, ""));
+    for (conversion, when) in usual.chain(way.with_tools.iter().map(|conversion| (conversion, WITH_TOOLS))) {
         let mut part = String::new();
-        from(&mut part, conversion, all_fields);
+        from(&mut part, conversion, when, all_fields);
         // What takes one line is told each time.
         let is_short = part.lines().nth(1).is_none();
-        let heading = format!("from {}:", conversion.from);
+        let heading = format!("from {}{when}:", conversion.from);
         text.push_str(&if is_short { part } else { once(part, &heading, number, told) });
     }
 }
+
+/// When a request goes to the vendor's other format though its own would be here.
+const WITH_TOOLS: &str = " with tools while the model thinks";
 
 fn line(text: &mut String, name: &str, value: &str) {
     let _ = writeln!(text, "   {name:9} {value}");
@@ -101,8 +105,8 @@ fn keys(keys: &Keys) -> String {
     }
 }
 
-fn from(text: &mut String, conversion: &Conversion, all_fields: bool) {
-    let name = format!("from {}", conversion.from);
+fn from(text: &mut String, conversion: &Conversion, when: &str, all_fields: bool) {
+    let name = format!("from {}{when}", conversion.from);
     match &conversion.lane {
         Lane::Verbatim { never } if never.is_empty() => {
             let _ = writeln!(text, "   {name}: as it came, but for the model's name");
@@ -192,6 +196,10 @@ fn write_route(w: &mut Writer<'_>, way: &Way<'_>, all_fields: bool) {
     strings(w.end_array().key("sets"), &way.sets);
     w.key("from").object();
     for conversion in &way.conversions {
+        write_conversion(w.key(conversion.from.as_str()), &conversion.lane, all_fields);
+    }
+    w.end_object().key("from_with_tools_while_thinking").object();
+    for conversion in &way.with_tools {
         write_conversion(w.key(conversion.from.as_str()), &conversion.lane, all_fields);
     }
     w.end_object().end_object();

@@ -9,7 +9,7 @@ pub(super) fn status(fault: &Fault) -> u16 {
     let keep = |fits: bool, otherwise: u16| if fits { fault.status } else { otherwise };
     match fault.kind {
         FaultKind::InvalidRequest => keep((400..500).contains(&fault.status), 400),
-        FaultKind::ContextLength => 400,
+        FaultKind::ContextLength | FaultKind::ForeignThinking => 400,
         FaultKind::Authentication => 401,
         FaultKind::Billing => 402,
         FaultKind::Permission => 403,
@@ -26,7 +26,7 @@ pub(super) fn status(fault: &Fault) -> u16 {
 /// Anthropic's word for a kind of trouble. Another vendor's words never stand here.
 fn word(kind: FaultKind) -> &'static str {
     match kind {
-        FaultKind::InvalidRequest | FaultKind::ContextLength => "invalid_request_error",
+        FaultKind::InvalidRequest | FaultKind::ContextLength | FaultKind::ForeignThinking => "invalid_request_error",
         FaultKind::Authentication => "authentication_error",
         FaultKind::Billing => "billing_error",
         FaultKind::Permission => "permission_error",

@@ -102,7 +102,7 @@ fn start(data: &str) -> Result<Sign, JsonError> {
         }
     }
     let quiet = !full && (kind.is("text") || kind.is("thinking"));
-    Ok(if quiet { Sign::Quiet } else { Sign::Output })
+    Ok(if quiet { Sign::Begun } else { Sign::Output })
 }
 
 fn delta(data: &str) -> Result<Sign, JsonError> {

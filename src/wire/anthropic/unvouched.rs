@@ -1,11 +1,12 @@
-//! Takes out of a request that passes untouched the thinking that we signed ourselves. It came from an upstream of
-//! another format, is replayed by the client, and would be refused by Anthropic, this turn and every turn after it.
+//! Takes thinking out of a request: that which we signed ourselves, for it came from an upstream of another format, is replayed
+//! by the client, and would be refused by Anthropic, this turn and every turn after it; or all of it.
 
 use bytes::Bytes;
 use memchr::memmem;
 
 use super::kind_of;
 use super::names::ENVELOPE;
+use crate::wire::Sealed;
 use crate::wire::json::{Cursor, JsonError, Kind};
 use crate::wire::splice::Edit;
 
@@ -14,15 +15,19 @@ use crate::wire::splice::Edit;
 ///
 /// Models that think by budget refuse a call whose thinking is gone, so where that was ours, thinking is turned off for
 /// this request.
-pub(super) fn unvouched(body: &[u8]) -> Vec<Edit> {
+pub(super) fn unvouched(body: &[u8], sealed: Sealed) -> Vec<Edit> {
+    let sign = match sealed {
+        Sealed::ByUs => ENVELOPE,
+        Sealed::ByAnybody => "thinking",
+    };
     // Almost no request has one; a search is cheaper than a scan.
-    match memmem::find(body, ENVELOPE.as_bytes()).map(|_| std::str::from_utf8(body)) {
-        Some(Ok(text)) => edits(text).unwrap_or_default(),
+    match memmem::find(body, sign.as_bytes()).map(|_| std::str::from_utf8(body)) {
+        Some(Ok(text)) => edits(text, sealed).unwrap_or_default(),
         Some(Err(_)) | None => Vec::new(),
     }
 }
 
-fn edits(body: &str) -> Result<Vec<Edit>, JsonError> {
+fn edits(body: &str, sealed: Sealed) -> Result<Vec<Edit>, JsonError> {
     let mut cursor = Cursor::new(body);
     let mut edits = Vec::new();
     let mut budget = None;
@@ -30,7 +35,7 @@ fn edits(body: &str) -> Result<Vec<Edit>, JsonError> {
     cursor.object()?;
     while let Some(key) = cursor.key()? {
         match (key.decode().as_ref(), cursor.peek()?) {
-            ("messages", Kind::Array) => bare = messages(&mut cursor, &mut edits)?,
+            ("messages", Kind::Array) => bare = messages(&mut cursor, sealed, &mut edits)?,
             ("thinking", Kind::Object) => {
                 let enabled = kind_of(&cursor)?.is_some_and(|kind| kind.is("enabled"));
                 let from = cursor.at();
@@ -50,13 +55,13 @@ const OFF: &[u8] = br#"{"type":"disabled"}"#;
 type Item = (usize, usize, bool);
 
 /// Takes the messages; whether the last answer is left with a call and without the thinking before it.
-fn messages(cursor: &mut Cursor<'_>, edits: &mut Vec<Edit>) -> Result<bool, JsonError> {
+fn messages(cursor: &mut Cursor<'_>, sealed: Sealed, edits: &mut Vec<Edit>) -> Result<bool, JsonError> {
     let mut items: Vec<Item> = Vec::new();
     let mut bare = false;
     cursor.array()?;
     while cursor.item()? {
         let from = cursor.at();
-        let message = Message::read(cursor)?;
+        let message = Message::read(cursor, sealed)?;
         let gone = !message.blocks.is_empty() && message.blocks.iter().all(|(_, _, ours)| *ours);
         items.push((from, cursor.passed(), gone));
         if message.is_answer && !gone {
@@ -95,7 +100,7 @@ struct Message {
 }
 
 impl Message {
-    fn read(cursor: &mut Cursor<'_>) -> Result<Self, JsonError> {
+    fn read(cursor: &mut Cursor<'_>, sealed: Sealed) -> Result<Self, JsonError> {
         let mut message = Self::default();
         if cursor.peek()? != Kind::Object {
             cursor.skip()?;
@@ -108,7 +113,7 @@ impl Message {
                 ("content", Kind::Array) => {
                     cursor.array()?;
                     while cursor.item()? {
-                        message.block(cursor)?;
+                        message.block(cursor, sealed)?;
                     }
                 }
                 _ => drop(cursor.skip()?),
@@ -117,13 +122,15 @@ impl Message {
         Ok(message)
     }
 
-    fn block(&mut self, cursor: &mut Cursor<'_>) -> Result<(), JsonError> {
+    fn block(&mut self, cursor: &mut Cursor<'_>, sealed: Sealed) -> Result<(), JsonError> {
         let kind = if cursor.peek()? == Kind::Object { kind_of(cursor)? } else { None }.unwrap_or_default();
         let from = cursor.at();
+        let is_thinking = kind.is("thinking") || kind.is("redacted_thinking");
         let ours = is_ours(cursor)?;
-        self.blocks.push((from, cursor.passed(), ours));
+        let goes = ours || is_thinking && sealed == Sealed::ByAnybody;
+        self.blocks.push((from, cursor.passed(), goes));
         self.calls |= kind.is("tool_use");
-        self.thinks |= !ours && (kind.is("thinking") || kind.is("redacted_thinking"));
+        self.thinks |= !goes && is_thinking;
         Ok(())
     }
 }
@@ -165,7 +172,8 @@ mod tests {
         };
         let before = body(content);
         let after =
-            splice(&Bytes::from(before.clone()), unvouched(before.as_bytes()).into_iter().collect()).into_bytes();
+            splice(&Bytes::from(before.clone()), unvouched(before.as_bytes(), Sealed::ByUs).into_iter().collect())
+                .into_bytes();
         assert_eq!(std::str::from_utf8(&after).unwrap(), body(expect));
     }
 
@@ -177,9 +185,20 @@ mod tests {
         check(&[THEIRS, TEXT], &[THEIRS, TEXT]);
     }
 
+    #[test]
+    fn all_thinking_goes_where_no_seal_is_known() {
+        let body = |blocks: &[&str]| {
+            format!(r#"{{"messages":[{{"role":"assistant","content":[{}]}}],"x":1}}"#, blocks.join(","))
+        };
+        let before = body(&[THEIRS, r#"{"type":"redacted_thinking","data":"E"}"#, TEXT, OURS]);
+        let edits = unvouched(before.as_bytes(), Sealed::ByAnybody).into_iter().collect();
+        let after = splice(&Bytes::from(before), edits).into_bytes();
+        assert_eq!(std::str::from_utf8(&after).unwrap(), body(&[TEXT]));
+    }
+
     #[track_caller]
     fn check_body(before: &str, after: &str) {
-        let edits = unvouched(before.as_bytes()).into_iter().collect();
+        let edits = unvouched(before.as_bytes(), Sealed::ByUs).into_iter().collect();
         let got = splice(&Bytes::copy_from_slice(before.as_bytes()), edits).into_bytes();
         assert_eq!(std::str::from_utf8(&got).unwrap(), after);
     }
@@ -213,7 +232,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_left_alone() {
         for body in ["mp1.", r#"{"messages":"mp1."}"#, r#"{"messages":[{"content":["mp1."#] {
-            assert!(unvouched(body.as_bytes()).is_empty(), "{body}");
+            assert!(unvouched(body.as_bytes(), Sealed::ByUs).is_empty(), "{body}");
         }
     }
 }

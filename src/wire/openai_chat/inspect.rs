@@ -169,6 +169,7 @@ mod tests {
             let found = frame(&Frame::of(raw.into()), Past::Nothing);
             let sign = match found.sign {
                 Sign::Quiet => "quiet",
+                Sign::Begun => "begun",
                 Sign::Output => "output",
                 Sign::Finished => "finished",
                 Sign::Over => "over",

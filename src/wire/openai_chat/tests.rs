@@ -224,7 +224,7 @@ fn inspected(stream: &[u8], got: &Got, path: &Path) {
         let found = (CODEC.inspect)(&frame, crate::wire::Past::Nothing);
         usage.update(&found.usage.unwrap_or_default());
         match found.sign {
-            Sign::Quiet => {}
+            Sign::Quiet | Sign::Begun => {}
             Sign::Output => output = true,
             Sign::Finished | Sign::Over => finished = true,
             Sign::Fault(_) => fault = true,

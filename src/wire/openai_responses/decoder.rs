@@ -361,19 +361,14 @@ impl Decoder {
         }
     }
 
-    /// The last event: `kind` tells how it ended, where the response itself does not.
+    /// The last event, of this kind.
     fn end<'a>(&mut self, kind: &str, response: Option<Cursor<'a>>, sink: &mut dyn Sink<'a>) -> Result<(), JsonError> {
         let Some(start) = response else {
             self.fault(Fault::garbage("the upstream's stream ends without its response"), sink);
             return Ok(());
         };
         let whole = start.clone().skip()?;
-        let mut response = Response::read(&mut start.clone())?;
-        let status = kind.strip_prefix("response.").unwrap_or(kind);
-        let is_told = response.status.as_ref().is_some_and(|told| ENDED.iter().any(|ended| told.is(ended)));
-        if !is_told || status != "completed" {
-            response.status = Some(JsonStr::quoted(status));
-        }
+        let response = Response::read_end(&mut start.clone(), kind)?;
         if let Some(fault) = response.fault(whole.as_str()) {
             self.fault(fault, sink);
             return Ok(());
@@ -436,9 +431,6 @@ impl Decoder {
         (0..).zip(items).find(|(index, item)| item.is_call() && item.call_id(*index) == *id).map(|(_, item)| item)
     }
 }
-
-/// What the status of a response that is over can be.
-const ENDED: [&str; 4] = ["completed", "incomplete", "failed", "cancelled"];
 
 /// Most items that are told apart while another is open; of more the end decides.
 const BEHIND_MAX: usize = 1024;

@@ -56,7 +56,7 @@ fn event(text: &str, name: Option<&[u8]>) -> Result<Inspection, JsonError> {
             None => fault(Fault::garbage("the upstream's stream ends without its response")),
             Some(start) => {
                 let whole = start.clone().skip()?;
-                let response = Response::read(&mut start.clone())?;
+                let response = Response::read_end(&mut start.clone(), &kind)?;
                 match response.fault(whole.as_str()) {
                     Some(broken) => fault(broken),
                     None => Inspection::of(Sign::Over, response.usage),
@@ -66,6 +66,7 @@ fn event(text: &str, name: Option<&[u8]>) -> Result<Inspection, JsonError> {
         "response.output_item.done" => Inspection::of(Sign::Output, None),
         // A call has begun; a message, and thinking, have not yet said anything.
         "response.output_item.added" if text.contains("_call\"") => Inspection::of(Sign::Output, None),
+        "response.output_item.added" | "keepalive" => Inspection::of(Sign::Begun, None),
         kind if kind.ends_with(".delta") => Inspection::of(Sign::Output, None),
         _ => Inspection::default(),
     })
@@ -93,6 +94,7 @@ mod tests {
         let found = frame(&Frame::of(format!("event: x\ndata: {data}\n\n").into()), Past::Nothing);
         let sign = match found.sign {
             Sign::Quiet => "quiet",
+            Sign::Begun => "begun",
             Sign::Output => "output",
             Sign::Finished => "finished",
             Sign::Over => "over",
@@ -105,8 +107,8 @@ mod tests {
     fn tells_what_each_frame_is() {
         for (data, expect) in [
             (r#"{"type":"response.created","response":{"id":"r"}}"#, "quiet"),
-            (r#"{"type":"keepalive"}"#, "quiet"),
-            (r#"{"type":"response.output_item.added","item":{"type":"message"}}"#, "quiet"),
+            (r#"{"type":"keepalive"}"#, "begun"),
+            (r#"{"type":"response.output_item.added","item":{"type":"message"}}"#, "begun"),
             (r#"{"type":"response.output_item.added","item":{"type":"function_call"}}"#, "output"),
             (r#"{"type":"response.output_text.delta","delta":"a"}"#, "output"),
             (r#"{"delta":"a","type":"response.reasoning_summary_text.delta"}"#, "output"),
@@ -116,6 +118,7 @@ mod tests {
                 r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"server_error","message":"x"}}}"#,
                 "fault",
             ),
+            (r#"{"type":"response.failed","response":{"output":[]}}"#, "fault"),
             (r#"{"type":"error","code":"server_error","message":"x"}"#, "fault"),
             (r#"{"type":"error","error":{"type":"server_error","message":"x"}}"#, "fault"),
             ("{", "fault"),

@@ -19,8 +19,8 @@ mod unvouched;
 mod usage;
 
 use crate::wire::fault::Fault;
-use crate::wire::json::Writer;
-use crate::wire::{Codec, openai_fault};
+use crate::wire::json::{Cursor, Json, JsonError, Kind, Writer};
+use crate::wire::{Codec, Given, openai_fault};
 
 pub(super) static CODEC: Codec = Codec {
     name: "openai_responses",
@@ -37,6 +37,7 @@ pub(super) static CODEC: Codec = Codec {
     status: openai_fault::status,
     encode_fault: openai_fault::encode,
     encode_fault_event,
+    numbers_events: true,
     // Codex counts events as signs of life, and no comments; every SDK passes over types it does not know.
     keep_alive: "event: keepalive\ndata: {\"type\":\"keepalive\"}\n\n",
     repair: crate::wire::repair::openai_responses,
@@ -46,14 +47,57 @@ pub(super) static CODEC: Codec = Codec {
     inspect_reply: inspect::reply,
 };
 
-/// Writes an error after the 200, twice: SDKs raise what has an `error` in it, and Codex waits for `response.failed`.
-fn encode_fault_event(fault: &Fault, out: &mut Vec<u8>) {
-    failed(fault, None, out, |w| {
-        w.key("id").word("resp_failed").key("object").word("response").key("created_at").int(0);
-        w.key("status").word("failed").key("model").word("");
-        w.key("output").array().end_array().key("tools").array().end_array();
-        w.key("tool_choice").word("auto").key("parallel_tool_calls").bool(true);
+/// Writes an error after the 200, twice: SDKs raise what has an `error` in it, and Codex waits for `response.failed`. It is the
+/// response that had begun which fails, if one had.
+fn encode_fault_event(fault: &Fault, given: Given<'_>, out: &mut Vec<u8>) {
+    let begun = begun(given.first).unwrap_or_default();
+    let sequence = number(given.last).ok().flatten().map(|last| last + 1);
+    failed(fault, sequence, out, |w| {
+        if begun.is_empty() {
+            w.key("id").word("resp_failed").key("object").word("response").key("created_at").int(0);
+            w.key("model").word("").key("tools").array().end_array();
+            w.key("tool_choice").word("auto").key("parallel_tool_calls").bool(true);
+        }
+        for (name, value) in &begun {
+            w.key(name).json(value);
+        }
+        w.key("status").word("failed").key("output").array().end_array();
     });
+}
+
+/// The members of the response that an event begins, but those that tell how it stands.
+fn begun(event: &str) -> Result<Vec<(String, Json<'_>)>, JsonError> {
+    const STANDING: [&str; 5] = ["status", "output", "error", "incomplete_details", "usage"];
+    let mut members = Vec::new();
+    let mut c = Cursor::new(event);
+    c.object()?;
+    while let Some(key) = c.key()? {
+        if !key.is("response") || c.peek()? != Kind::Object {
+            c.skip()?;
+            continue;
+        }
+        c.object()?;
+        while let Some(key) = c.key()? {
+            let (name, value) = (key.literal().to_owned(), c.skip()?);
+            if !STANDING.contains(&name.as_str()) {
+                members.push((name, value));
+            }
+        }
+    }
+    Ok(members)
+}
+
+/// An event's number.
+fn number(event: &str) -> Result<Option<u64>, JsonError> {
+    let mut c = Cursor::new(event);
+    c.object()?;
+    while let Some(key) = c.key()? {
+        if key.is("sequence_number") {
+            return c.any_u64();
+        }
+        c.skip()?;
+    }
+    Ok(None)
 }
 
 /// The two last events of a stream that broke. `response`: the members of the response but its error; `sequence`: the number

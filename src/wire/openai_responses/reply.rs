@@ -57,6 +57,18 @@ impl<'a> Response<'a> {
         Ok(response)
     }
 
+    /// Reads the response of a stream's last event. The kind of the event tells how it ended, where the response itself does not.
+    pub(super) fn read_end(c: &mut Cursor<'a>, kind: &str) -> Result<Self, JsonError> {
+        const ENDED: [&str; 4] = ["completed", "incomplete", "failed", "cancelled"];
+        let mut response = Self::read(c)?;
+        let status = kind.strip_prefix("response.").unwrap_or(kind);
+        let is_told = response.status.as_ref().is_some_and(|told| ENDED.iter().any(|ended| told.is(ended)));
+        if !is_told || status != "completed" {
+            response.status = Some(JsonStr::quoted(status));
+        }
+        Ok(response)
+    }
+
     /// Why it is no answer; `text` is all of it.
     pub(super) fn fault(&self, text: &str) -> Option<Fault> {
         match self.status.as_ref().map(|status| status.decode()).as_deref() {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::wire::caps::{Capabilities, Quirks};
 use crate::wire::loss::{Losses, Refusal};
 use crate::wire::prompt::Effort;
-use crate::wire::{Format, Memory, Target, translate};
+use crate::wire::{Format, Memory, Sealed, Target, translate};
 
 use Format::{Anthropic, OpenaiChat, OpenaiResponses};
 
@@ -532,5 +532,5 @@ fn unsealed_thinking_is_taken_out_where_nobody_would_vouch_for_it() {
         text.lines().find(|line| line.contains(r#""encrypted_content":"mp1."#)).unwrap_or_else(|| panic!("{text}"));
     let item: serde_json::Value = serde_json::from_str(item.strip_prefix("data: ").unwrap()).unwrap();
     let body = format!(r#"{{"model":"m","input":[{{"role":"user","content":"hi"}},{}]}}"#, item["item"]);
-    assert_eq!(super::unvouched::unvouched(body.as_bytes()).len(), 1, "{body}");
+    assert_eq!(super::unvouched::unvouched(body.as_bytes(), Sealed::ByUs).len(), 1, "{body}");
 }

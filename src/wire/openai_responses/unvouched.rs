@@ -1,23 +1,28 @@
-//! Takes out of a request that passes untouched the thinking whose seal is ours, or another vendor's under our mark: it came
-//! from an upstream of another format, is replayed by the client, and would be refused.
+//! Takes thinking out of a request: that whose seal is ours, or another vendor's under our mark, for it came from an upstream of
+//! another format, is replayed by the client, and would be refused; or all that is sealed.
 
 use bytes::Bytes;
 use memchr::memmem;
 
+use crate::wire::Sealed;
 use crate::wire::json::{Cursor, JsonError, Kind};
 use crate::wire::prompt::ENVELOPE;
 use crate::wire::splice::Edit;
 
 /// What to take out: items of the input. An input that would be left without one keeps them.
-pub(super) fn unvouched(body: &[u8]) -> Vec<Edit> {
+pub(super) fn unvouched(body: &[u8], sealed: Sealed) -> Vec<Edit> {
+    let sign = match sealed {
+        Sealed::ByUs => ENVELOPE,
+        Sealed::ByAnybody => "encrypted_content",
+    };
     // Almost no request has one; a search is cheaper than a scan.
-    match memmem::find(body, ENVELOPE.as_bytes()).map(|_| std::str::from_utf8(body)) {
-        Some(Ok(text)) => edits(text).unwrap_or_default(),
+    match memmem::find(body, sign.as_bytes()).map(|_| std::str::from_utf8(body)) {
+        Some(Ok(text)) => edits(text, sealed).unwrap_or_default(),
         Some(Err(_)) | None => Vec::new(),
     }
 }
 
-fn edits(body: &str) -> Result<Vec<Edit>, JsonError> {
+fn edits(body: &str, sealed: Sealed) -> Result<Vec<Edit>, JsonError> {
     let mut c = Cursor::new(body);
     let mut edits = Vec::new();
     c.object()?;
@@ -30,10 +35,10 @@ fn edits(body: &str) -> Result<Vec<Edit>, JsonError> {
         c.array()?;
         while c.item()? {
             let from = c.at();
-            let is_ours = is_ours(&mut c)?;
-            items.push((from, c.passed(), is_ours));
+            let goes = is_sealed(&mut c, sealed)?;
+            items.push((from, c.passed(), goes));
         }
-        if items.iter().all(|(_, _, is_ours)| *is_ours) {
+        if items.iter().all(|(_, _, goes)| *goes) {
             continue;
         }
         // Each goes with the comma before it, or, of the first ones, behind it.
@@ -53,8 +58,8 @@ fn edits(body: &str) -> Result<Vec<Edit>, JsonError> {
     Ok(edits)
 }
 
-/// Takes an item, and tells whether it is thinking that nobody upstream vouches for.
-fn is_ours(c: &mut Cursor<'_>) -> Result<bool, JsonError> {
+/// Takes an item, and tells whether it is thinking that is sealed so.
+fn is_sealed(c: &mut Cursor<'_>, sealed: Sealed) -> Result<bool, JsonError> {
     if c.peek()? != Kind::Object {
         c.skip()?;
         return Ok(false);
@@ -64,7 +69,10 @@ fn is_ours(c: &mut Cursor<'_>) -> Result<bool, JsonError> {
     while let Some(key) = c.key()? {
         match (key.decode().as_ref(), c.peek()?) {
             ("type", Kind::Str) => is_thinking = c.str()?.is("reasoning"),
-            ("encrypted_content", Kind::Str) => is_marked = c.str()?.decode().starts_with(ENVELOPE),
+            ("encrypted_content", Kind::Str) => {
+                let seal = c.str()?;
+                is_marked = sealed == Sealed::ByAnybody || seal.decode().starts_with(ENVELOPE);
+            }
             _ => drop(c.skip()?),
         }
     }
@@ -95,11 +103,14 @@ mod tests {
             let body = |items: &[&str]| format!(r#"{{"model":"m","input":[{}],"x":1}}"#, items.join(", "));
             let text = body(&items);
             let head = head::read(text.as_bytes()).unwrap();
-            let edits = unvouched(text.as_bytes()).into_iter().collect();
-            let left = head.apply(&Bytes::from(text), edits).into_bytes();
+            let edits = unvouched(text.as_bytes(), Sealed::ByUs).into_iter().collect();
+            let left = head.apply(&Bytes::from(text.clone()), edits).into_bytes();
             let left = String::from_utf8(left.to_vec()).unwrap();
             let without_space = |text: &str| text.replace(", {", ",{");
             assert_eq!(without_space(&left), without_space(&body(&expect)));
+            let sealed = items.iter().filter(|item| item.contains("encrypted_content")).count();
+            let all = unvouched(text.as_bytes(), Sealed::ByAnybody).len();
+            assert!(all == sealed || sealed == items.len() && all == 0, "{text}");
         }
     }
 }

@@ -481,6 +481,7 @@ fn sees(event: &str, expect: &str) {
         let seen = (CODEC.inspect)(&Frame::of(frame.into_bytes().into()), crate::wire::Past::Nothing);
         let sign = match &seen.sign {
             Sign::Quiet => "quiet",
+            Sign::Begun => "begun",
             Sign::Output => "output",
             Sign::Finished => "finished",
             Sign::Over => "over",
@@ -495,12 +496,12 @@ fn sees(event: &str, expect: &str) {
 fn a_look_at_a_frame_tells_enough() {
     sees(START, "quiet Some(1)");
     sees(r#"{"type":"ping"}"#, "quiet");
-    sees(TEXT[0], "quiet");
+    sees(TEXT[0], "begun");
     sees(TEXT[1], "output");
     sees(TEXT[3], "quiet");
     sees(r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":""}}"#, "quiet");
     sees(r#"{"type":"content_block_delta","index":0,"delta":{"type":"future_delta"}}"#, "output");
-    sees(r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":""}}"#, "quiet");
+    sees(r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":""}}"#, "begun");
     sees(
         r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"a","name":"f"}}"#,
         "output",
