@@ -194,17 +194,17 @@ impl<'c> Compile<'c> {
         let upstream = spec.file.models.as_ref().and_then(|m| m.get(&entry.model).or_else(|| m.get(&model_name)));
         let stated = Stated { model: &model.value, entry, spec, upstream };
         let state = format!("route\u{0}{}\u{0}{model_name}\u{0}{format}\u{0}{base_url}", spec.name());
-        let place = Ending { format, address, counts, passed, headers };
-        let route = |place: Ending, twin| Route {
+        let ending = Ending { format, address, counts, passed, headers };
+        let route = |ending: Ending, twin| Route {
             provider: Arc::clone(&spec.provider),
             model: Pattern::new(&model_name),
             names: Names::new(spec.name(), &Pattern::new(&model_name)),
             via: model.value.logical_name.as_str().into(),
-            format: place.format,
-            address: place.address,
-            counts: place.counts,
-            passed: place.passed,
-            headers: place.headers,
+            format: ending.format,
+            address: ending.address,
+            counts: ending.counts,
+            passed: ending.passed,
+            headers: ending.headers,
             keys: keyring::slots(&keys, spec.name(), &model_name, self.registry),
             state: ModelState::new(self.registry, &state, model_name.contains('*')),
             rotation: AtomicUsize::new(0),
@@ -218,10 +218,26 @@ impl<'c> Compile<'c> {
             defaults: facts::defaults(&stated.defaults()),
             twin,
         };
-        let twin = twin.map(|twin| Arc::new(route(Ending { headers: place.headers.clone(), ..twin }, None)));
-        let route = route(place, twin);
+        let twin = twin.map(|twin| Arc::new(route(Ending { headers: ending.headers.clone(), ..twin }, None)));
+        let route = route(ending, twin);
+        self.check_tools(&route, entry, place);
         let keys = entry.api_key_env.clone().unwrap_or_default().0;
         Some((Identity { provider: spec.name().into(), model: model_name, format, base_url, keys }, route))
+    }
+
+    /// A route that says its model calls tools in OpenAI's Responses only has to lead to them.
+    fn check_tools(&mut self, route: &Route, entry: &RouteEntry, place: &Place) {
+        let says = entry.capabilities.as_ref().and_then(|flags| flags.tools_need_responses_api) == Some(true);
+        if says && route.twin.is_none() && route.format != Format::OpenaiResponses {
+            let message = match route.format {
+                Format::Anthropic => "has no effect: the route speaks anthropic",
+                Format::OpenaiChat | Format::OpenaiResponses => {
+                    "leads nowhere: the provider states no path for openai_responses, so requests with tools are refused"
+                }
+            };
+            let place = place.at("capabilities").at("tools_need_responses_api");
+            self.report.warn(&place, message).hint("state endpoints.responses in the provider's file, or take it out");
+        }
     }
 
     /// Where the same model is asked in its vendor's other format, if the provider states a path for that, and the route names

@@ -64,6 +64,7 @@ impl Spec {
         passage::check(&spec, env, report);
         spec.keys = spec.keys_of(&spec.patterns(), &spec.place.at("api_keys"), env, report);
         spec.inert(report);
+        spec.check_format(report);
         if spec.is_named_unlike_its_file() {
             let message = format!("is named {:?}, unlike its file", spec.name());
             report.warn(&spec.place.at("name"), message).hint("routes find it by either name");
@@ -226,6 +227,26 @@ impl Spec {
         self.file.error_rules.iter().flatten().filter_map(rule).collect()
     }
 
+    /// Says what is stated of the format and cannot be meant so.
+    fn check_format(&self, report: &mut Report) {
+        let format = self.format;
+        if let Some(api) = by_api(&self.file).filter(|api| *api != format) {
+            report
+                .warn(&self.place.at("api"), format!("has no effect: endpoints.compatible_format says {format}"))
+                .hint(format!("take one of the two out, or write \"{api}\" there"));
+        }
+        let place = self.place.at("endpoints");
+        let path = self.path(format);
+        let path = path.split_once('?').map_or(path, |(path, _)| path).trim_end_matches('/');
+        if let Some(other) =
+            Format::ALL.into_iter().find(|other| *other != format && path.ends_with(habit(*other).path))
+        {
+            report.warn(&place, format!("requests in {format} go to {path}, where others speak {other}")).hint(
+                format!("the path of {format} ends in {} as a rule; see wire_protocol and api", habit(format).path),
+            );
+        }
+    }
+
     /// Says which fields do nothing, once for each.
     fn inert(&self, report: &mut Report) {
         let place = self.place.at("request_config");
@@ -281,15 +302,24 @@ pub(crate) fn fault(base_url: &str, why: &str) -> String {
     }
 }
 
-/// The format a provider speaks. `azure`, `native` and `gemini` meant openai in the seed.
+/// The format a provider speaks. `azure`, `native` and `gemini` meant openai in the seed; `api` chooses between OpenAI's two.
 fn format(file: &ProviderFile) -> Format {
-    let stated = file.endpoints.as_ref().and_then(|e| e.compatible_format.as_deref());
-    let by_api = match file.api.as_deref() {
-        Some("messages") => Format::Anthropic,
-        Some("responses") => Format::OpenaiResponses,
-        _ => Format::OpenaiChat,
-    };
-    stated.and_then(Format::parse).unwrap_or(by_api)
+    let stated = file.endpoints.as_ref().and_then(|e| e.compatible_format.as_deref()).and_then(Format::parse);
+    match (stated, by_api(file)) {
+        (Some(Format::OpenaiChat), Some(Format::OpenaiResponses)) => Format::OpenaiResponses,
+        (Some(stated), _) => stated,
+        (None, by_api) => by_api.unwrap_or(Format::OpenaiChat),
+    }
+}
+
+/// The format that `api` says.
+fn by_api(file: &ProviderFile) -> Option<Format> {
+    match file.api.as_deref()? {
+        "chat" => Some(Format::OpenaiChat),
+        "responses" => Some(Format::OpenaiResponses),
+        "messages" => Some(Format::Anthropic),
+        _ => None,
+    }
 }
 
 /// How keys are sent: as stated, else as the kind of authentication has it, else as the format's vendor has it.

@@ -184,6 +184,10 @@ fn each_kind_of_finding_has_its_weight() {
         "models/a.json:/defaults/model: \"model\" cannot stand here; what can: any request fields but model…",
     );
     one(
+        model("a", to_openai, r#","defaults":{"input":"x"}"#),
+        "models/a.json:/defaults/input: \"input\" cannot stand here; what can: any request fields but model…",
+    );
+    one(
         model("a", to_openai, r#","capabilities":{"imagse":true}"#),
         "models/a.json:/capabilities/imagse: unknown field \"imagse\" (did you mean \"images\"?)",
     );
@@ -221,6 +225,48 @@ fn what_has_no_effect_is_said() {
             "providers/p.json:/endpoints/streaming: warning: has no effect, though it differs from completions;…",
         ],
     );
+}
+
+#[test]
+fn what_is_said_of_formats_has_to_fit_together() {
+    let needs = r#"[{"provider":"p","model":"x","capabilities":{"tools_need_responses_api":true}}]"#;
+    let usual = r#"[{"provider":"p","model":"x"}]"#;
+    for (api, endpoints, routes, found) in [
+        ("responses", r#""compatible_format":"openai""#, usual, &[][..]),
+        ("responses", r#""compatible_format":"openai_responses""#, needs, &[]),
+        ("chat", r#""responses":"/responses""#, needs, &[]),
+        (
+            "responses",
+            r#""compatible_format":"anthropic""#,
+            usual,
+            &["providers/p.json:/api: warning: has no effect: endpoints.compatible_format says anthropic;…"],
+        ),
+        (
+            "responses",
+            r#""completions":"/chat/completions""#,
+            usual,
+            &[
+                "providers/p.json:/endpoints: warning: requests in openai_responses go to /chat/completions, where others…",
+            ],
+        ),
+        (
+            "chat",
+            r#""compatible_format":"openai""#,
+            needs,
+            &["models/m.json:/model_routings/0/capabilities/tools_need_responses_api: warning: leads nowhere: the pr…"],
+        ),
+        (
+            "messages",
+            r#""compatible_format":"anthropic""#,
+            needs,
+            &["models/m.json:/model_routings/0/capabilities/tools_need_responses_api: warning: has no effect: the ro…"],
+        ),
+    ] {
+        let provider =
+            format!(r#"{{"name":"p","api":"{api}","endpoints":{{"base_url":"https://a.example",{endpoints}}}}}"#);
+        let model = format!(r#"{{"logical_name":"m","model_routings":{routes}}}"#);
+        check(&[("models/m.json", &model), ("providers/p.json", &provider)], found);
+    }
 }
 
 #[test]

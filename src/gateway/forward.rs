@@ -151,9 +151,7 @@ impl Gateway {
         let routes = &model.routes;
         let mut now = ticket.started();
         let mut plan = plan(request, now);
-        let mut best: Option<Box<Failure>> = None;
-        // Who was asked for what one of them keeps, and says it is not he.
-        let mut absent: Option<Box<Failure>> = None;
+        let mut heard = Heard::default();
         let mut mend = Mend::Nothing;
         loop {
             let attempt = match plan.next(now) {
@@ -165,17 +163,11 @@ impl Gateway {
                     now = self.clock.now();
                     continue;
                 }
-                Step::GiveUp(why) => {
-                    if let Some(absent) = absent.filter(|_| best.as_ref().is_none_or(|best| best.outcome.is_none())) {
-                        let is_all = why == GiveUp::Exhausted && !plan.is_spent() && plan.untried().is_none();
-                        return Err(if is_all { absent } else { keeper_unasked(plan.untried(), now) });
-                    }
-                    return Err(self.give_up(why, best, ticket).told_when(plan.soonest(now)));
-                }
+                Step::GiveUp(why) => return Err(self.give_up(why, heard, (&plan, now), ticket)),
             };
             let Some((route, slot)) = routes.get(attempt.route).and_then(|r| Some((r, r.keys.get(attempt.slot)?)))
             else {
-                return Err(self.give_up(GiveUp::Exhausted, best, ticket));
+                return Err(self.give_up(GiveUp::Exhausted, heard, (&plan, now), ticket));
             };
             let (route, slot) = twin(request, route, attempt.slot).unwrap_or((route, slot));
             ticket.record().attempts = plan.attempts();
@@ -205,13 +197,13 @@ impl Gateway {
                 // It cannot be said in this route's format; one further on may speak the client's.
                 plan.pass_over();
                 ticket.record().attempts = plan.attempts();
-                best = Some(failure.more_useful(best));
+                heard.take(failure);
                 continue;
             };
             if is_kept_elsewhere(request, &outcome, &failure) {
                 // Only who keeps it knows it: it may be the next key's account, or the next provider.
                 plan.leave_key();
-                absent = Some(failure);
+                heard.absent = Some(failure);
                 continue;
             }
             match plan.observe(&outcome, now).then {
@@ -223,16 +215,44 @@ impl Gateway {
             if request.is_spent() {
                 return Err(failure.exhausted());
             }
-            best = Some(failure.more_useful(best));
+            heard.take(failure);
         }
     }
 
-    fn give_up(&self, why: GiveUp, best: Option<Box<Failure>>, ticket: &mut Ticket) -> Box<Failure> {
+    fn give_up(
+        &self,
+        why: GiveUp,
+        heard: Heard,
+        (plan, now): (&Plan<'_>, Millis),
+        ticket: &mut Ticket,
+    ) -> Box<Failure> {
+        let Heard { best, absent } = heard;
+        match absent.filter(|_| best.as_ref().is_none_or(|best| best.outcome.is_none())) {
+            // It is so only if all have said so.
+            Some(absent) if plan.has_tried_all() => return absent,
+            Some(_) => return keeper_unasked(plan.untried(), now),
+            None => {}
+        }
         let failure = last_word(why, best, &ticket.record().model, self.clock.now());
         if ticket.record().attempts == 0 {
             ticket.record().untried = failure.fault.message.clone();
         }
-        failure
+        failure.told_when(plan.soonest(now))
+    }
+}
+
+/// What was heard of those who did not answer.
+#[derive(Default)]
+struct Heard {
+    /// What the client learns most from.
+    best: Option<Box<Failure>>,
+    /// It asks for what one of them keeps, and this one does not.
+    absent: Option<Box<Failure>>,
+}
+
+impl Heard {
+    fn take(&mut self, failure: Box<Failure>) {
+        self.best = Some(failure.more_useful(self.best.take()));
     }
 }
 

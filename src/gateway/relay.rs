@@ -74,7 +74,7 @@ pub(super) struct Verbatim {
     /// The model's name to be put into the frames that carry one, as a JSON string.
     model: Option<Bytes>,
     output: bool,
-    /// The model is at work.
+    /// The model thinks.
     begun: bool,
     /// The first frame that was given and the last, where an error has to go on from them.
     given: Option<(Bytes, Bytes)>,
@@ -93,7 +93,7 @@ pub(super) struct Translated {
     translator: StreamTranslator,
     /// The upstream's format.
     from: Format,
-    /// The model is at work.
+    /// The model thinks.
     begun: bool,
     /// Written to again and again.
     scratch: Vec<u8>,
@@ -239,7 +239,7 @@ impl Relay {
         }
     }
 
-    /// Whether the model is known to be at work.
+    /// Whether the model is known to think.
     pub(super) fn has_begun(&self) -> bool {
         match &self.lane {
             Lane::Verbatim(lane) => lane.begun,

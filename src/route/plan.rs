@@ -162,7 +162,7 @@ impl<'t> Plan<'t> {
         if !self.again {
             self.give_back();
         }
-        if self.over || self.is_spent() {
+        if self.over || self.attempts_max <= self.attempts {
             return Step::GiveUp(GiveUp::Exhausted);
         }
         if self.deadline <= now {
@@ -261,10 +261,12 @@ impl<'t> Plan<'t> {
         self.give_back();
     }
 
-    /// Whether it may try no more, whatever is left.
+    /// Whether there is nothing that it might have tried and has not.
     #[must_use]
-    pub fn is_spent(&self) -> bool {
-        self.attempts_max <= self.attempts
+    pub fn has_tried_all(&self) -> bool {
+        let ways = self.routes.iter().enumerate().filter(|(index, _)| !self.left.contains(index));
+        let all = ways.flat_map(|(route, at)| (0..at.keys.len()).map(move |slot| Attempt { route, slot }));
+        all.into_iter().all(|attempt| self.tried.contains(&attempt))
     }
 
     /// What has not been tried because it rests: until when the soonest does, and why.

@@ -197,7 +197,7 @@ pub enum Sign {
     /// A ping, a comment, a start, an empty delta: nothing the reader sees.
     #[default]
     Quiet,
-    /// The model is at work, and has said nothing that the reader sees.
+    /// The model has begun to think, and has said nothing that the reader sees.
     Begun,
     /// The first such frame is the commit point.
     Output,

@@ -101,8 +101,11 @@ fn start(data: &str) -> Result<Sign, JsonError> {
             }
         }
     }
-    let quiet = !full && (kind.is("text") || kind.is("thinking"));
-    Ok(if quiet { Sign::Begun } else { Sign::Output })
+    Ok(match full {
+        false if kind.is("thinking") => Sign::Begun,
+        false if kind.is("text") => Sign::Quiet,
+        true | false => Sign::Output,
+    })
 }
 
 fn delta(data: &str) -> Result<Sign, JsonError> {

@@ -66,7 +66,7 @@ fn event(text: &str, name: Option<&[u8]>) -> Result<Inspection, JsonError> {
         "response.output_item.done" => Inspection::of(Sign::Output, None),
         // A call has begun; a message, and thinking, have not yet said anything.
         "response.output_item.added" if text.contains("_call\"") => Inspection::of(Sign::Output, None),
-        "response.output_item.added" | "keepalive" => Inspection::of(Sign::Begun, None),
+        "response.output_item.added" if text.contains("\"reasoning\"") => Inspection::of(Sign::Begun, None),
         kind if kind.ends_with(".delta") => Inspection::of(Sign::Output, None),
         _ => Inspection::default(),
     })
@@ -107,8 +107,9 @@ mod tests {
     fn tells_what_each_frame_is() {
         for (data, expect) in [
             (r#"{"type":"response.created","response":{"id":"r"}}"#, "quiet"),
-            (r#"{"type":"keepalive"}"#, "begun"),
-            (r#"{"type":"response.output_item.added","item":{"type":"message"}}"#, "begun"),
+            (r#"{"type":"keepalive"}"#, "quiet"),
+            (r#"{"type":"response.output_item.added","item":{"type":"message"}}"#, "quiet"),
+            (r#"{"type":"response.output_item.added","item":{"type":"reasoning","summary":[]}}"#, "begun"),
             (r#"{"type":"response.output_item.added","item":{"type":"function_call"}}"#, "output"),
             (r#"{"type":"response.output_text.delta","delta":"a"}"#, "output"),
             (r#"{"delta":"a","type":"response.reasoning_summary_text.delta"}"#, "output"),

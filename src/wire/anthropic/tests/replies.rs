@@ -496,7 +496,7 @@ fn sees(event: &str, expect: &str) {
 fn a_look_at_a_frame_tells_enough() {
     sees(START, "quiet Some(1)");
     sees(r#"{"type":"ping"}"#, "quiet");
-    sees(TEXT[0], "begun");
+    sees(TEXT[0], "quiet");
     sees(TEXT[1], "output");
     sees(TEXT[3], "quiet");
     sees(r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":""}}"#, "quiet");
