@@ -123,6 +123,13 @@ fn message<'a>(parts: Parts<'a>, body: &'a str, losses: &mut Losses, at: usize) 
     };
     let mut blocks = self::content(&mut content, body, losses)?;
     if role == Role::Assistant {
+        // What else an assistant did is an item, never a part.
+        for block in &blocks {
+            if let BlockKind::Foreign { kind, .. } = &block.kind {
+                let message = format!("a part of type `{}` has no place in an assistant's message", kind.decode());
+                return Err(Refusal::at(block.at, message));
+            }
+        }
         blocks.retain(|block| !matches!(&block.kind, BlockKind::Text(text) if text.is_empty()));
     }
     if role == Role::System
