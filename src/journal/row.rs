@@ -3,6 +3,8 @@
 //! It is spelled on its worker into one buffer that all share, and read by the writer out of it: nothing is allocated for it,
 //! and nothing that one thread made is dropped by another.
 
+use smallvec::SmallVec;
+
 use crate::wire::event::Usage;
 
 /// One request that is over.
@@ -70,6 +72,82 @@ pub struct Try<'r> {
     pub error: &'r str,
 }
 
+/// Rows as they are spelled: their numbers, and all their texts in one. What is text stays text, and is not looked through once
+/// more to see that it is.
+#[derive(Debug, Default)]
+pub(super) struct Spelled {
+    numbers: Vec<u8>,
+    texts: String,
+}
+
+impl Spelled {
+    pub(super) fn len(&self) -> usize {
+        self.numbers.len() + self.texts.len()
+    }
+
+    pub(super) fn rows(&self) -> Rows<'_> {
+        Rows { numbers: &self.numbers, texts: &self.texts }
+    }
+
+    /// Empties it, and keeps so much room.
+    pub(super) fn clear(&mut self, kept_bytes: usize) {
+        self.numbers.clear();
+        self.numbers.shrink_to(kept_bytes);
+        self.texts.clear();
+        self.texts.shrink_to(kept_bytes);
+    }
+}
+
+/// Rows that are read one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rows<'r> {
+    numbers: &'r [u8],
+    texts: &'r str,
+}
+
+impl<'r> Rows<'r> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
+
+    /// What was read since, when this is where it began.
+    pub(super) fn until(&self, after: &Self) -> Self {
+        let numbers = self.numbers.len().saturating_sub(after.numbers.len());
+        let texts = self.texts.len().saturating_sub(after.texts.len());
+        Self {
+            numbers: self.numbers.get(..numbers).unwrap_or_default(),
+            texts: self.texts.get(..texts).unwrap_or_default(),
+        }
+    }
+
+    fn text(&mut self) -> Option<&'r str> {
+        let length = usize::try_from(self.number()?).ok()?;
+        let (text, rest) = self.texts.split_at_checked(length)?;
+        self.texts = rest;
+        Some(text)
+    }
+
+    fn known(&mut self) -> Option<Option<u64>> {
+        self.number().map(|n| n.checked_sub(1))
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut n = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let (byte, rest) = self.numbers.split_first()?;
+            self.numbers = rest;
+            n |= u64::from(byte & 0x7f) << shift;
+            if *byte < 0x80 {
+                return Some(n);
+            }
+        }
+        None
+    }
+}
+
+/// The tries of one request: of most there is one.
+pub(super) type Tries<'r> = SmallVec<[Try<'r>; 1]>;
+
 /// Longest text that is kept of anything: an error's words are, a page of HTML is not.
 const TEXT_MAX: usize = 1000;
 
@@ -88,7 +166,7 @@ impl<'r> Row<'r> {
     }
 
     /// Spells it and its tries behind what is there.
-    pub(super) fn write(&self, tries: &[Try<'_>], out: &mut Vec<u8>) {
+    pub(super) fn write(&self, tries: &[Try<'_>], out: &mut Spelled) {
         let Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning } = self.usage;
         for text in [self.id, self.client, self.format, self.path, self.asked, self.model, self.route, self.ended] {
             put_text(text, out);
@@ -124,14 +202,15 @@ impl<'r> Row<'r> {
     }
 
     /// Takes the next one off the front. `None`: there is none.
-    pub(super) fn read(from: &mut &'r [u8]) -> Option<(Self, Vec<Try<'r>>)> {
-        let mut text = || take_text(from);
+    pub(super) fn read(from: &mut Rows<'r>) -> Option<(Self, Tries<'r>)> {
+        let mut text = || from.text();
         let [id, client, format, path] = [text()?, text()?, text()?, text()?];
         let [asked, model, route, ended] = [text()?, text()?, text()?, text()?];
         let [dropped, limited, error] = [text()?, text()?, text()?];
-        let [at_ms, stream, status, attempts] = [take(from)?, take(from)?, take(from)?, take(from)?];
-        let [output_guess, total_us, waited_us, tries] = [take(from)?, take(from)?, take(from)?, take(from)?];
-        let mut known = || take_known(from);
+        let mut number = || from.number();
+        let [at_ms, stream, status, attempts] = [number()?, number()?, number()?, number()?];
+        let [output_guess, total_us, waited_us, tries] = [number()?, number()?, number()?, number()?];
+        let mut known = || from.known();
         let usage = Usage {
             input: known()?,
             cache_read: known()?,
@@ -141,8 +220,8 @@ impl<'r> Row<'r> {
             reasoning: known()?,
         };
         let [counted, first_output_us] = [known()?, known()?];
-        let has_bodies = take(from)?;
-        let mut part = || Some(Part { text: take_text(from)?, length: take(from)? });
+        let has_bodies = from.number()?;
+        let mut part = || Some(Part { text: from.text()?, length: from.number()? });
         let bodies = if has_bodies != 0 { Some([part()?, part()?]) } else { None };
         let row = Self {
             id,
@@ -174,62 +253,38 @@ impl<'r> Row<'r> {
 }
 
 impl<'r> Try<'r> {
-    fn read(from: &mut &'r [u8]) -> Option<Self> {
-        let mut text = || take_text(from);
+    fn read(from: &mut Rows<'r>) -> Option<Self> {
+        let mut text = || from.text();
         let [route, key, outcome, error] = [text()?, text()?, text()?, text()?];
-        let fingerprint = take_known(from)?.map(u32::try_from).transpose().ok()?;
-        let status = u16::try_from(take(from)?).ok()?;
-        let [begun_us, took_us] = [take(from)?, take(from)?];
+        let fingerprint = from.known()?.map(u32::try_from).transpose().ok()?;
+        let status = u16::try_from(from.number()?).ok()?;
+        let [begun_us, took_us] = [from.number()?, from.number()?];
         Some(Self { route, key, fingerprint, outcome, status, begun_us, took_us, error })
     }
 }
 
 /// Seven bits a byte, the lowest first, the top bit where more follow.
-fn put(mut n: u64, out: &mut Vec<u8>) {
+fn put(mut n: u64, out: &mut Spelled) {
     while 0x80 <= n {
-        out.push(n.to_le_bytes()[0] | 0x80);
+        out.numbers.push(n.to_le_bytes()[0] | 0x80);
         n >>= 7;
     }
-    out.push(n.to_le_bytes()[0]);
+    out.numbers.push(n.to_le_bytes()[0]);
 }
 
 /// One more than it is, and 0 for what nobody said.
-fn put_known(n: Option<u64>, out: &mut Vec<u8>) {
+fn put_known(n: Option<u64>, out: &mut Spelled) {
     put(n.map_or(0, |n| n.saturating_add(1)), out);
 }
 
-fn put_text(text: &str, out: &mut Vec<u8>) {
+fn put_text(text: &str, out: &mut Spelled) {
     let text = text.get(..text.floor_char_boundary(TEXT_MAX)).unwrap_or_default();
     put_all(text, out);
 }
 
-fn put_all(text: &str, out: &mut Vec<u8>) {
+fn put_all(text: &str, out: &mut Spelled) {
     put(text.len() as u64, out);
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn take(from: &mut &[u8]) -> Option<u64> {
-    let mut n = 0;
-    for shift in (0..u64::BITS).step_by(7) {
-        let (byte, rest) = from.split_first()?;
-        *from = rest;
-        n |= u64::from(byte & 0x7f) << shift;
-        if *byte < 0x80 {
-            return Some(n);
-        }
-    }
-    None
-}
-
-fn take_known(from: &mut &[u8]) -> Option<Option<u64>> {
-    take(from).map(|n| n.checked_sub(1))
-}
-
-fn take_text<'r>(from: &mut &'r [u8]) -> Option<&'r str> {
-    let length = usize::try_from(take(from)?).ok()?;
-    let (text, rest) = from.split_at_checked(length)?;
-    *from = rest;
-    std::str::from_utf8(text).ok()
+    out.texts.push_str(text);
 }
 
 #[cfg(test)]
@@ -273,29 +328,40 @@ mod tests {
             },
             Try { route: "q/m", outcome: "ok", status: 200, begun_us: 5, took_us: 6, error: "x", ..Try::default() },
         ];
-        let mut bytes = Vec::new();
+        let mut spelled = Spelled::default();
         for _ in 0..2 {
-            row.write(&tries, &mut bytes);
+            row.write(&tries, &mut spelled);
         }
-        Row::default().write(&[], &mut bytes);
-        let mut from = bytes.as_slice();
+        Row::default().write(&[], &mut spelled);
+        let mut from = spelled.rows();
         for _ in 0..2 {
-            assert_eq!(Row::read(&mut from), Some((row.clone(), tries.to_vec())));
+            let before = from;
+            assert_eq!(Row::read(&mut from), Some((row.clone(), Tries::from_iter(tries.clone()))));
+            let mut one = before.until(&from);
+            assert_eq!(
+                Row::read(&mut one),
+                Some((row.clone(), Tries::from_iter(tries.clone()))),
+                "cut out, it is the same"
+            );
+            assert!(one.is_empty() && one.texts.is_empty());
         }
-        assert_eq!(Row::read(&mut from), Some((Row::default(), Vec::new())));
-        assert_eq!((Row::read(&mut from), from.len()), (None, 0));
-        for cut in 0..bytes.len() {
-            let mut from = &bytes[..cut];
-            while Row::read(&mut from).is_some() {}
+        assert_eq!(Row::read(&mut from), Some((Row::default(), Tries::new())));
+        assert!(Row::read(&mut from).is_none() && from.is_empty());
+        for cut in 0..spelled.len() {
+            let numbers = spelled.numbers.get(..cut).unwrap_or(&spelled.numbers);
+            let texts = spelled.texts.get(..cut).unwrap_or(&spelled.texts);
+            for mut from in [Rows { numbers, ..spelled.rows() }, Rows { texts, ..spelled.rows() }] {
+                while Row::read(&mut from).is_some() {}
+            }
         }
     }
 
     #[test]
     fn long_text_is_cut_at_a_letter() {
         let long = "é".repeat(TEXT_MAX);
-        let mut bytes = Vec::new();
-        Row { error: &long, ..Row::default() }.write(&[], &mut bytes);
-        let (row, _) = Row::read(&mut bytes.as_slice()).unwrap();
+        let mut spelled = Spelled::default();
+        Row { error: &long, ..Row::default() }.write(&[], &mut spelled);
+        let (row, _) = Row::read(&mut spelled.rows()).unwrap();
         assert_eq!(row.error, "é".repeat(TEXT_MAX / 2));
     }
 }

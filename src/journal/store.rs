@@ -10,15 +10,16 @@ use std::time::Duration;
 use ahash::AHashMap;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use crate::journal::row::{Row, Try};
+use crate::journal::row::{Row, Rows, Try};
 use crate::journal::spread::bucket_of;
 use crate::wire::event::Usage;
 
 /// What this build writes. Files of earlier versions are brought up to date; those of later ones are left alone.
-pub const VERSION: i64 = 3;
+pub const VERSION: i64 = 4;
 
 /// What makes of each version the next.
-const STEPS: [&str; 3] = [include_str!("schema.sql"), include_str!("schema_2.sql"), NOTHING_NEW];
+const STEPS: [&str; 4] =
+    [include_str!("schema.sql"), include_str!("schema_2.sql"), NOTHING_NEW, include_str!("schema_4.sql")];
 
 /// Of a version that differs in its view only.
 const NOTHING_NEW: &str = "";
@@ -176,7 +177,7 @@ impl Store {
     }
 
     /// Writes rows as they were spelled, all of them or none. Gives how many requests were in them.
-    pub(super) fn write(&mut self, mut bytes: &[u8]) -> Result<u64, StoreError> {
+    pub(super) fn write(&mut self, mut rows: Rows<'_>) -> Result<u64, StoreError> {
         let Self { connection, names, sampled_s, .. } = self;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let known_before = names.len();
@@ -187,7 +188,7 @@ impl Store {
             sampled_s: *sampled_s,
             spelled: String::new(),
         };
-        let written = batch.rows(&mut bytes).and_then(|count| batch.sums().map(|()| count));
+        let written = batch.rows(&mut rows).and_then(|count| batch.sums().map(|()| count));
         let sampled = batch.sampled_s;
         match written.and_then(|count| transaction.commit().map(|()| count)) {
             Ok(count) => {
@@ -218,7 +219,7 @@ impl Store {
         let which = params![signed(oldest_ms), signed(PRUNE_ROWS), too_much && removed == 0];
         // The first rows ended first. Those that are to be removed are looked for among so many, and no further.
         let chosen = "SELECT id FROM (SELECT id, at_ms FROM requests ORDER BY id LIMIT ?2) WHERE ?3 OR at_ms < ?1";
-        transaction.execute(&format!("DELETE FROM attempts WHERE request IN ({chosen})"), which)?;
+        transaction.execute(&format!("DELETE FROM attempt_rows WHERE request IN ({chosen})"), which)?;
         transaction.execute(&format!("DELETE FROM bodies WHERE request IN ({chosen})"), which)?;
         removed += transaction.execute(&format!("DELETE FROM requests WHERE id IN ({chosen})"), which)?;
         let hour = signed(oldest_ms / HOUR_MS);
@@ -258,7 +259,8 @@ impl Store {
     pub fn clear(&mut self) -> Result<usize, StoreError> {
         let transaction = self.connection.transaction()?;
         let mut removed = transaction.execute("DELETE FROM requests", [])?;
-        transaction.execute_batch("DELETE FROM attempts; DELETE FROM bodies; DELETE FROM hours; DELETE FROM spread")?;
+        transaction
+            .execute_batch("DELETE FROM attempt_rows; DELETE FROM bodies; DELETE FROM hours; DELETE FROM spread")?;
         if has_table(&transaction, SEED_TABLE)? {
             removed += transaction.execute(&format!("DELETE FROM {SEED_TABLE}"), [])?;
         }
@@ -333,14 +335,13 @@ pub(super) fn owner(connection: &Connection) -> rusqlite::Result<Owner> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get(0))?;
-    let mut ours = 0;
-    for name in TABLES {
-        ours += usize::from(has_table(connection, name)?);
-    }
+    // attempts is a table, and a view since version 4.
+    let known = "SELECT count(*) FROM sqlite_schema WHERE type IN ('table', 'view') AND name IN (?1, ?2, ?3, ?4, ?5)";
+    let ours: i64 = connection.query_row(known, TABLES, |row| row.get(0))?;
     Ok(match (version, ours) {
         (0, 0) if tables == 0 => Owner::Nobody,
         (0, 0) if has_table(connection, "request_logs")? => Owner::Seed,
-        (1.., _) if ours == TABLES.len() => Owner::Us,
+        (1.., _) if usize::try_from(ours) == Ok(TABLES.len()) => Owner::Us,
         _ => Owner::Another,
     })
 }
@@ -362,10 +363,10 @@ fn bring_up_to_date(connection: &mut Connection) -> Result<(), StoreError> {
     if has_table(&transaction, "request_logs")? {
         transaction.execute_batch(&format!("ALTER TABLE request_logs RENAME TO {SEED_TABLE}"))?;
     }
+    transaction.execute_batch("DROP VIEW IF EXISTS request_logs")?;
     for step in steps {
         transaction.execute_batch(step)?;
     }
-    transaction.execute_batch("DROP VIEW IF EXISTS request_logs")?;
     transaction.execute_batch(VIEW)?;
     if has_table(&transaction, SEED_TABLE)? {
         let columns = "id, request_id, timestamp, endpoint, method, client_api_key_hash, requested_model, resolved_provider, \
@@ -406,14 +407,23 @@ struct Inserts<'b> {
 
 const INSERT_REQUEST: &str = "INSERT INTO requests (request_id, at_ms, client, format, path, model, asked, route, stream, status, ended, attempts, \
              input, cache_read, cache_write, cache_write_1h, output, reasoning, output_guess, counted, first_output_us, total_us, \
-             waited_us, dropped, limited, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, \
-             ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)";
+             waited_us, dropped, limited, error, key, begun_us, took_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
+             ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)";
 
-const INSERT_ATTEMPT: &str = "INSERT INTO attempts (request, number, route, key, outcome, status, begun_us, took_us, error) \
+const INSERT_ATTEMPT: &str = "INSERT INTO attempt_rows (request, number, route, key, outcome, status, begun_us, took_us, error) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
 const INSERT_BODIES: &str =
     "INSERT INTO bodies (request, asked, asked_bytes, answered, answered_bytes) VALUES (?1, ?2, ?3, ?4, ?5)";
+
+/// Names of a request, by their numbers. The key is the last that was tried.
+#[derive(Clone, Copy, Debug)]
+struct Ids {
+    client: i64,
+    model: Option<i64>,
+    route: Option<i64>,
+    key: i64,
+}
 
 /// What is summed up together. Names are by their numbers.
 #[derive(Debug, Eq, Hash, PartialEq)]
@@ -438,40 +448,62 @@ struct Sum {
 }
 
 impl Batch<'_> {
-    fn rows(&mut self, bytes: &mut &[u8]) -> rusqlite::Result<u64> {
+    fn rows(&mut self, rows: &mut Rows<'_>) -> rusqlite::Result<u64> {
         let mut count = 0;
         let mut inserts = Inserts {
             request: self.transaction.prepare_cached(INSERT_REQUEST)?,
             attempt: self.transaction.prepare_cached(INSERT_ATTEMPT)?,
             bodies: self.transaction.prepare_cached(INSERT_BODIES)?,
         };
-        while let Some((row, tries)) = Row::read(bytes) {
+        while let Some((row, tries)) = Row::read(rows) {
             count += 1;
-            self.sum(&row, &tries)?;
+            let ids = self.ids(&row, &tries)?;
+            self.sum(&row, &ids)?;
             // Whoever is not let in may come as often as it likes: all of them are counted, and one a second has a row.
             let second = row.at_ms / 1000;
             if row.is_sampled() && std::mem::replace(&mut self.sampled_s, second) == second {
                 continue;
             }
-            self.row(&row, &tries, &mut inserts)?;
+            self.row((&row, &ids), &tries, &mut inserts)?;
         }
         Ok(count)
     }
 
-    fn row(&mut self, row: &Row<'_>, tries: &[Try<'_>], inserts: &mut Inserts<'_>) -> rusqlite::Result<()> {
+    fn ids(&mut self, row: &Row<'_>, tries: &[Try<'_>]) -> rusqlite::Result<Ids> {
+        Ok(Ids {
+            client: self.name(row.client)?,
+            model: self.name_if_any(row.model)?,
+            route: self.route(row, tries)?,
+            key: self.key(tries.last().unwrap_or(&NO_TRY))?,
+        })
+    }
+
+    fn row(
+        &mut self,
+        (row, ids): (&Row<'_>, &Ids),
+        tries: &[Try<'_>],
+        inserts: &mut Inserts<'_>,
+    ) -> rusqlite::Result<()> {
         let Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning } = row.usage;
         let known = |n: Option<u64>| n.map(signed);
         let tokens = |n: Option<u64>| n.map(|n| signed(n.min(TOKENS_MAX)));
         let text = |text| -> Option<&str> { (!str::is_empty(text)).then_some(text) };
+        let is_plain =
+            |one: &Try<'_>| one.outcome == "ok" && one.status == 200 && one.error.is_empty() && one.route == row.route;
+        // What is to be told of a single try that went well has room in the request's own row.
+        let (only, tries) = match tries {
+            [only] if is_plain(only) => (Some(only), &[][..]),
+            tries => (None, tries),
+        };
         let request = inserts.request.insert(params![
             row.id,
             signed(row.at_ms),
-            self.name(row.client)?,
+            ids.client,
             self.name(row.format)?,
             self.name_if_any(row.path)?,
-            self.name_if_any(row.model)?,
+            ids.model,
             text(row.asked).filter(|asked| *asked != row.model),
-            self.route(row, tries)?,
+            ids.route,
             row.stream,
             row.status,
             self.name(row.ended)?,
@@ -492,6 +524,9 @@ impl Batch<'_> {
             text(row.dropped),
             self.name_if_any(row.limited)?,
             text(row.error),
+            only.map(|_| ids.key),
+            only.map(|one| signed(one.begun_us)),
+            only.map(|one| signed(one.took_us)),
         ])?;
         if let Some([asked, answered]) = row.bodies {
             let sizes = [asked, answered].map(|part| signed(part.length));
@@ -564,7 +599,7 @@ impl Batch<'_> {
     }
 
     /// Counts a request in its hour.
-    fn sum(&mut self, row: &Row<'_>, tries: &[Try<'_>]) -> rusqlite::Result<()> {
+    fn sum(&mut self, row: &Row<'_>, ids: &Ids) -> rusqlite::Result<()> {
         let outcome = match (row.ended, row.status) {
             ("client_closed", _) => "client_closed",
             ("broken", _) => "broken",
@@ -574,13 +609,10 @@ impl Batch<'_> {
         };
         let hour = Hour {
             hour: row.at_ms / HOUR_MS,
-            client: self.name(row.client)?,
-            model: self.name(row.model)?,
-            route: match self.route(row, tries)? {
-                Some(route) => route,
-                None => self.name("")?,
-            },
-            key: self.key(tries.last().unwrap_or(&NO_TRY))?,
+            client: ids.client,
+            model: ids.model.map_or_else(|| self.name(""), Ok)?,
+            route: ids.route.map_or_else(|| self.name(""), Ok)?,
+            key: ids.key,
             outcome: self.name(outcome)?,
         };
         let Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning } = row.usage;

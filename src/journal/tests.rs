@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use crate::journal::read::Reader;
-use crate::journal::row::{Part, Row, Try};
+use crate::journal::row::{Part, Row, Spelled, Try};
 use crate::journal::store::{Keep, Store, StoreError, VERSION};
 use crate::journal::writer::{Journal, path_of_url};
 use crate::time::Clock;
@@ -72,12 +72,12 @@ fn refused(at_ms: u64) -> Row<'static> {
     Row { id: "r", at_ms, format: "anthropic", asked: "none", status: 404, ended: "refused", ..Row::default() }
 }
 
-fn bytes_of(rows: &[(Row<'_>, Vec<Try<'_>>)]) -> Vec<u8> {
-    let mut bytes = Vec::new();
+fn spelled(rows: &[(Row<'_>, Vec<Try<'_>>)]) -> Spelled {
+    let mut spelled = Spelled::default();
     for (row, tries) in rows {
-        row.write(tries, &mut bytes);
+        row.write(tries, &mut spelled);
     }
-    bytes
+    spelled
 }
 
 /// What a query says, its values joined by `|`, its rows by a line's end.
@@ -102,7 +102,7 @@ fn a_request_is_one_row_and_each_try_another() {
     let folder = Folder::new("rows");
     let mut store = Store::open(&folder.file()).unwrap();
     assert_eq!(
-        store.write(&bytes_of(&[answered("a", 1_795_000_000_123), answered("b", 1_795_000_000_124)])).unwrap(),
+        store.write(spelled(&[answered("a", 1_795_000_000_123), answered("b", 1_795_000_000_124)]).rows()).unwrap(),
         2
     );
     let told = ask(
@@ -148,7 +148,7 @@ fn sums_are_of_all_and_of_who_is_refused_one_a_second_has_a_row() {
         // Nobody could be asked: that is a failure. Whoever was let in has a row, whatever he asked for.
         rows.extend((0..2).map(|n| (Row { status: 503, ended: "complete", ..refused(at + n) }, Vec::new())));
         rows.extend((0..2).map(|n| (Row { status: 400, ended: "complete", ..refused(at + n) }, Vec::new())));
-        store.write(&bytes_of(&rows)).unwrap();
+        store.write(spelled(&rows).rows()).unwrap();
     }
     let rows = "SELECT status, count(*), max(output_guess) FROM requests GROUP BY status";
     assert_eq!(
@@ -171,7 +171,7 @@ fn what_is_too_old_goes_in_steps_and_so_does_what_is_too_much() {
     let mut store = Store::open(&folder.file()).unwrap();
     let day = 86_400_000;
     let rows: Vec<_> = (0..40_000).map(|n| answered("0123456789", day * if n < 20_000 { 1 } else { 3 } + n)).collect();
-    store.write(&bytes_of(&rows)).unwrap();
+    store.write(spelled(&rows).rows()).unwrap();
     let full = store.bytes().unwrap();
     let mut steps = 0;
     while store.prune(Keep { age: Duration::from_secs(86_400), ..KEEP }, day * 3 + 30_000).unwrap() {
@@ -213,7 +213,7 @@ fn what_the_seed_wrote_is_kept_and_read_beside_ours() {
     assert_eq!(reader.last().unwrap(), 0, "it can be looked at before anything was written");
     drop(reader);
     let mut store = Store::open(&folder.file()).unwrap();
-    store.write(&bytes_of(&[answered("new", 1_795_000_000_000)])).unwrap();
+    store.write(spelled(&[answered("new", 1_795_000_000_000)]).rows()).unwrap();
     drop(store);
     drop(Store::open(&folder.file()).unwrap());
     let both = "SELECT request_id, requested_model, response_content FROM request_logs ORDER BY timestamp";
@@ -233,7 +233,7 @@ fn seed_of(folder: &Folder, rows: usize) -> Store {
     .unwrap();
     drop(seed);
     let mut store = Store::open(&folder.file()).unwrap();
-    store.write(&bytes_of(&[answered("new", 1_795_000_000_000)])).unwrap();
+    store.write(spelled(&[answered("new", 1_795_000_000_000)]).rows()).unwrap();
     store
 }
 
@@ -272,6 +272,32 @@ fn another_programs_file_is_left_alone() {
 }
 
 #[test]
+fn the_only_try_that_went_well_is_told_in_the_requests_own_row() {
+    let folder = Folder::new("plain");
+    let mut store = Store::open(&folder.file()).unwrap();
+    let (row, tries) = answered("a", 1_795_000_000_000);
+    let plain = Try { took_us: 600, ..tries[1].clone() };
+    let another = |one: Try<'static>| (Row { attempts: 1, ..row.clone() }, vec![one]);
+    let rows = [
+        another(plain.clone()),
+        another(Try { status: 201, ..plain.clone() }),
+        another(Try { route: "q/*", ..plain.clone() }),
+        another(Try { outcome: "server_error", status: 500, error: "boom", ..plain }),
+    ];
+    store.write(spelled(&rows).rows()).unwrap();
+    assert_eq!(
+        ask(&folder.file(), "SELECT * FROM tries ORDER BY request"),
+        "1|1|q/large|Q_KEY|ok|200|400|600|-\n2|1|q/large|Q_KEY|ok|201|400|600|-\n3|1|q/*|Q_KEY|ok|200|400|600|-\n\
+         4|1|q/large|Q_KEY|server_error|500|400|600|boom"
+    );
+    let where_told = "SELECT (SELECT group_concat(request) FROM attempt_rows), (SELECT group_concat(id) FROM requests WHERE key > 0), \
+                      (SELECT count(*) FROM attempts), (SELECT group_concat(provider_api_key_used) FROM request_logs)";
+    assert_eq!(ask(&folder.file(), where_told), "2,3,4|1|4|Q_KEY,Q_KEY,Q_KEY,Q_KEY");
+    assert!(store.prune(Keep { age: Duration::ZERO, bytes: 0 }, u64::MAX).unwrap());
+    assert_eq!(ask(&folder.file(), "SELECT count(*) FROM attempts"), "0");
+}
+
+#[test]
 fn absurd_counts_are_kept_as_the_most_that_is_believed() {
     let folder = Folder::new("absurd");
     let (mut row, tries) = answered("a", 1_795_000_000_000);
@@ -279,7 +305,7 @@ fn absurd_counts_are_kept_as_the_most_that_is_believed() {
     row.usage.output = Some(i64::MAX as u64);
     let mut store = Store::open(&folder.file()).unwrap();
     for _ in 0..3 {
-        store.write(&bytes_of(&[(row.clone(), tries.clone()), (row.clone(), tries.clone())])).unwrap();
+        store.write(spelled(&[(row.clone(), tries.clone()), (row.clone(), tries.clone())]).rows()).unwrap();
     }
     assert_eq!(ask(&folder.file(), "SELECT input, output FROM hours"), "6000000000000|6000000000000");
 }
@@ -290,13 +316,13 @@ fn a_model_behind_a_wildcard_is_told_by_its_name() {
     let (row, mut tries) = answered("a", 1_795_000_000_000);
     tries[1].route = "q/*";
     let mut store = Store::open(&folder.file()).unwrap();
-    store.write(&bytes_of(&[(row.clone(), tries.clone())])).unwrap();
+    store.write(spelled(&[(row.clone(), tries.clone())]).rows()).unwrap();
     let routes = "SELECT r.text, (SELECT group_concat(route) FROM tries), (SELECT t.text FROM hours h JOIN names t ON t.id = h.route) \
                   FROM requests JOIN names r ON r.id = route";
     assert_eq!(ask(&folder.file(), routes), "q/large|p/m,q/*|q/large");
     Connection::open(folder.file()).unwrap().execute("INSERT INTO names VALUES (100000, 'last')", []).unwrap();
     for route in ["q/large", "q/other"] {
-        store.write(&bytes_of(&[(Row { route, ..row.clone() }, tries.clone())])).unwrap();
+        store.write(spelled(&[(Row { route, ..row.clone() }, tries.clone())]).rows()).unwrap();
     }
     let all =
         "SELECT group_concat(text) FROM (SELECT r.text FROM requests q JOIN names r ON r.id = route ORDER BY q.id)";
@@ -349,7 +375,7 @@ fn a_file_of_the_first_version_is_brought_up_to_date() {
             Part { text: r#"{"messages":[{"role":"user"}]}"#, length: 30 },
             Part { text: "beginning", length: 70_000 },
         ]);
-        store.write(&bytes_of(&[(row, tries)])).unwrap();
+        store.write(spelled(&[(row, tries)]).rows()).unwrap();
         let all = ask(&folder.file(), "SELECT request_id FROM request_logs ORDER BY request_id");
         assert_eq!(all, if with_seed { "new\nold\nolder" } else { "new\nold" });
         let bodies =
@@ -417,7 +443,7 @@ fn a_damaged_file_is_set_aside_and_said_so() {
         let folder = Folder::new(damage);
         let mut store = Store::open(&folder.file()).unwrap();
         let rows: Vec<_> = (0..500).map(|_| answered("a", 1_795_000_000_000)).collect();
-        store.write(&bytes_of(&rows)).unwrap();
+        store.write(spelled(&rows).rows()).unwrap();
         drop(store);
         let mut bytes = fs::read(folder.file()).unwrap();
         let from = if damage == "head" { 0 } else { 4096 };
@@ -493,16 +519,16 @@ fn a_full_disk_loses_no_batch() {
     let folder = Folder::new("full");
     let mut store = Store::open(&folder.file()).unwrap();
     let rows: Vec<_> = (0..2000).map(|_| answered("a", 1_795_000_000_000)).collect();
-    let batch = bytes_of(&rows);
-    store.write(&batch).unwrap();
+    let batch = spelled(&rows);
+    store.write(batch.rows()).unwrap();
     // As if there were no more room.
     let pages: i64 = ask(&folder.file(), "PRAGMA page_count").parse().unwrap();
     store.limit_pages(pages + 3);
-    let error = store.write(&batch).unwrap_err();
+    let error = store.write(batch.rows()).unwrap_err();
     assert!(error.to_string().contains("full"), "{error}");
     assert_eq!(ask(&folder.file(), "SELECT count(*) FROM requests"), "2000", "all of it or nothing");
     store.limit_pages(pages * 4);
-    assert_eq!(store.write(&batch).unwrap(), 2000);
+    assert_eq!(store.write(batch.rows()).unwrap(), 2000);
     assert_eq!(ask(&folder.file(), "SELECT count(*), (SELECT sum(requests) FROM hours) FROM requests"), "4000|4000");
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::journal::row::{Row, Try};
+use crate::journal::row::{Row, Rows, Spelled, Try};
 use crate::journal::store::{Keep, Store, StoreError, set_aside};
 use crate::time::Clock;
 
@@ -56,7 +56,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    bytes: Vec<u8>,
+    spelled: Spelled,
     rows: usize,
     is_over: bool,
 }
@@ -86,12 +86,12 @@ impl Journal {
     /// Takes a request that is over. Never waits for the file.
     pub fn log(&self, row: &Row<'_>, tries: &[Try<'_>]) {
         let mut waiting = self.shared.waiting.lock();
-        if ROWS_MAX <= waiting.rows || BYTES_MAX <= waiting.bytes.len() {
+        if ROWS_MAX <= waiting.rows || BYTES_MAX <= waiting.spelled.len() {
             drop(waiting);
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        row.write(tries, &mut waiting.bytes);
+        row.write(tries, &mut waiting.spelled);
         waiting.rows += 1;
         let is_first = waiting.rows == 1;
         drop(waiting);
@@ -142,17 +142,16 @@ struct Writer {
 
 impl Writer {
     fn run(&mut self) {
-        let mut bytes = Vec::new();
+        let mut spelled = Spelled::default();
         let mut prunes = false;
         loop {
             let is_over = self.next(prunes);
-            let rows = self.take(&mut bytes);
+            let rows = self.take(&mut spelled);
             if 0 < rows {
                 self.shared.held.store(rows, Ordering::Relaxed);
-                self.put(&bytes, rows);
+                self.put(spelled.rows(), rows);
                 self.shared.held.store(0, Ordering::Relaxed);
-                bytes.clear();
-                bytes.shrink_to(KEPT_BYTES_MAX);
+                spelled.clear(KEPT_BYTES_MAX);
             }
             prunes = self.prune(prunes);
             if is_over {
@@ -178,24 +177,24 @@ impl Writer {
         is_over
     }
 
-    fn take(&self, bytes: &mut Vec<u8>) -> usize {
+    fn take(&self, spelled: &mut Spelled) -> usize {
         let mut waiting = self.shared.waiting.lock();
-        std::mem::swap(&mut waiting.bytes, bytes);
+        std::mem::swap(&mut waiting.spelled, spelled);
         std::mem::take(&mut waiting.rows)
     }
 
     /// Writes rows, however often that must be tried. Meanwhile others wait, as many as there is room for.
-    fn put(&mut self, bytes: &[u8], rows: usize) {
+    fn put(&mut self, spelled: Rows<'_>, rows: usize) {
         let mut is_new = false;
         loop {
-            match self.try_put(bytes) {
+            match self.try_put(spelled) {
                 Ok(count) => {
                     self.shared.written.fetch_add(count, Ordering::Relaxed);
                     self.recovered();
                     return;
                 }
                 Err(error) if !error.may_pass() => {
-                    self.put_each(bytes);
+                    self.put_each(spelled);
                     self.recovered();
                     return;
                 }
@@ -216,13 +215,13 @@ impl Writer {
     }
 
     /// Writes rows of which one cannot be written, ever, one by one: it is that one which is lost.
-    fn put_each(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let all = bytes;
-            if Row::read(&mut bytes).is_none() {
+    fn put_each(&mut self, mut rows: Rows<'_>) {
+        while !rows.is_empty() {
+            let all = rows;
+            if Row::read(&mut rows).is_none() {
                 return;
             }
-            let one = all.get(..all.len() - bytes.len()).unwrap_or_default();
+            let one = all.until(&rows);
             match self.try_put(one) {
                 Ok(count) => {
                     self.shared.written.fetch_add(count, Ordering::Relaxed);
@@ -236,14 +235,14 @@ impl Writer {
         }
     }
 
-    fn try_put(&mut self, bytes: &[u8]) -> Result<u64, StoreError> {
+    fn try_put(&mut self, rows: Rows<'_>) -> Result<u64, StoreError> {
         // Somebody may have taken the file away, or put another in its place.
         self.store.take_if(|store| !store.is_at(&self.path));
         let store = match &mut self.store {
             Some(store) => store,
             none => none.insert(Store::open(&self.path)?),
         };
-        store.write(bytes)
+        store.write(rows)
     }
 
     /// Tells of a failure, once. A damaged file is moved out of the way: whether that was done.
