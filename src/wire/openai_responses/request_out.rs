@@ -154,7 +154,10 @@ impl<'o> Body<'_, 'o, '_> {
             };
             join(&mut all, text);
         }
-        self.developer(&all);
+        // One that says nothing is none.
+        if !all.is_empty() {
+            self.developer(&all);
+        }
         Ok(())
     }
 
