@@ -10,6 +10,7 @@ use crate::wire::caps::{Quirks, SystemRole};
 use crate::wire::data_url;
 use crate::wire::json::{JsonStr, Writer};
 use crate::wire::loss::{Losses, Refusal};
+use crate::wire::openai_chat::parts_in::is_pdf;
 use crate::wire::openai_chat::reply::spelled;
 use crate::wire::openai_chat::thinking_out::{Thought, replay};
 use crate::wire::openai_chat::{functions_out, names};
@@ -288,6 +289,9 @@ impl<'p> History<'_, '_, '_, 'p> {
         }
         match source {
             Source::Base64 { media_type, data } => data_url::write_image(media_type, data, at),
+            Source::Url(url) if is_pdf(&url.decode()) => {
+                Err(Refusal::at(at, "an image is no PDF: send it as a document, with its bytes"))
+            }
             Source::Url(url) => Ok(url.borrow()),
             Source::Text(_) | Source::File(_) => {
                 Err(Refusal::at(at, "a file kept by another vendor cannot be read here: send its content"))

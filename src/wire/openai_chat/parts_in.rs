@@ -120,6 +120,11 @@ fn thoughts<'a>(mut c: Cursor<'a>, losses: &mut Losses) -> Result<JsonStr<'a>, R
     Ok(all)
 }
 
+/// Whether what is at a URL is a PDF, by its name: clients send those as images, for want of another place.
+pub(super) fn is_pdf(url: &str) -> bool {
+    url.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase().ends_with(".pdf")
+}
+
 /// An image: an object with a URL, or, from many clients, the URL itself.
 fn image<'a>(
     mut c: Cursor<'a>,
@@ -145,9 +150,8 @@ fn image<'a>(
     let url = found.ok_or_else(|| Refusal::at(at, "an image needs a `url`"))?;
     let text = url.text();
     if !is_data_url(&text) {
-        let path = text.split(['?', '#']).next().unwrap_or_default();
         let source = Source::Url(url.literal());
-        return Ok(match path.to_ascii_lowercase().ends_with(".pdf") {
+        return Ok(match is_pdf(&text) {
             true => BlockKind::Document { source, title: None, context: None },
             false => BlockKind::Image(source),
         });
