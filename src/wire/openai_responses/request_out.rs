@@ -30,8 +30,8 @@ pub(super) fn encode(
     w.object().key("model").str(target.model);
     let mut body = Body { prompt, target, can: target.capabilities, w, losses, memory: Memory::default() };
     body.marks();
-    body.instructions()?;
-    body.input()?;
+    let first = body.instructions();
+    body.input(first.as_ref())?;
     prompt.check_calls()?;
     body.tools()?;
     body.output();
@@ -64,28 +64,23 @@ impl<'o> Body<'_, 'o, '_> {
         Some(&mut self.w)
     }
 
-    fn instructions(&mut self) -> Result<(), Refusal> {
+    /// Writes the instructions, or gives them to stand first in the input: there where they are all there is, for an input
+    /// there has to be; and where the answer is to be JSON of no schema, which is refused unless the input speaks of JSON.
+    fn instructions(&mut self) -> Option<JsonStr<'static>> {
         let mut all = JsonStr::default();
         for block in openai_shared::instructions(self.prompt, self.losses) {
             if let BlockKind::Text(text) = &block.kind {
                 join(&mut all, text);
             }
         }
-        match (all.is_empty(), self.prompt.turns.is_empty()) {
-            (true, false) => {}
-            (false, false) => drop(self.w.key("instructions").lit(&all)),
-            (true, true) => {
-                let path = self.prompt.path("messages", "messages");
-                return Err(Refusal::field(path, "at least one message with content is required"));
-            }
-            // They are all there is, and an input there has to be.
-            (false, true) => {
-                self.w.key("input").array();
-                self.developer(&all);
-                self.w.end_array();
-            }
+        if all.is_empty() {
+            return None;
         }
-        Ok(())
+        if self.prompt.turns.is_empty() || matches!(self.prompt.output, Some(Output::Json)) {
+            return Some(all.into_owned());
+        }
+        self.w.key("instructions").lit(&all);
+        None
     }
 
     /// Reports cache breakpoints that stand where none can be written.
@@ -123,11 +118,11 @@ impl<'o> Body<'_, 'o, '_> {
         self.w.end_object();
     }
 
-    fn input(&mut self) -> Result<(), Refusal> {
-        if self.prompt.turns.is_empty() {
-            return Ok(());
-        }
+    fn input(&mut self, first: Option<&JsonStr<'_>>) -> Result<(), Refusal> {
         self.w.key("input").array();
+        if let Some(first) = first {
+            self.developer(first);
+        }
         for (left, turn) in (0..self.prompt.turns.len()).rev().zip(&self.prompt.turns) {
             match turn.role {
                 // It could be the end of an answer that is to go on, or of one that is over: then it has called.
