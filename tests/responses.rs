@@ -326,11 +326,19 @@ fn a_model_that_thinks_in_silence_is_not_given_up() {
 
 #[test]
 fn a_stream_that_breaks_fails_the_response_that_had_begun() {
-    let sent = SIDES[2].stream.find("event: response.output_text.done").unwrap();
-    let upstream = Upstream::answering(move |_, _| Script::stream(SIDES[2].stream).stop_at(sent, After::Close));
+    let begun = &SIDES[2].stream[..SIDES[2].stream.find("event: response.output_text.done").unwrap()];
+    for begun in [begun.to_owned(), format!(": a comment\n\n{begun}: another\n\n")] {
+        goes_on_to_its_end(&begun);
+    }
+}
+
+#[track_caller]
+fn goes_on_to_its_end(begun: &str) {
+    let stream = begun.to_owned();
+    let upstream = Upstream::answering(move |_, _| Script::stream(&stream).stop_at(stream.len(), After::Close));
     let gateway = Setup::simple(Format::OpenaiResponses, &upstream).start();
     let text = gateway.post(RESPONSES, SIDES[2].stream_request).text();
-    assert!(text.starts_with(&SIDES[2].stream[..sent]), "what came is there as it came: {text}");
+    assert!(text.starts_with(begun), "what came is there as it came: {text}");
     let events: Vec<Value> = text
         .lines()
         .filter_map(|line| line.trim_end().strip_prefix("data: "))
@@ -340,10 +348,13 @@ fn a_stream_that_breaks_fails_the_response_that_had_begun() {
         assert_eq!(event["sequence_number"], number, "{event}");
     }
     let [.., error, failed] = events.as_slice() else { panic!("{text}") };
-    assert_eq!((&error["type"], &failed["type"]), (&json!("error"), &json!("response.failed")));
+    assert_eq!((&error["type"], &failed["type"]), (&json!("error"), &json!("response.failed")), "it is told twice");
     let response = &failed["response"];
-    assert_eq!((&response["id"], &response["status"]), (&json!("resp_1"), &json!("failed")));
-    assert_eq!((&response["model"], &response["created_at"]), (&json!("upstream-model"), &json!(1_700_000_000)));
+    let is = |name: &str, value: Value| assert_eq!(response[name], value, "{name} of {response}");
+    is("id", json!("resp_1"));
+    is("status", json!("failed"));
+    is("model", json!("upstream-model"));
+    is("created_at", json!(1_700_000_000));
     assert!(response["error"]["message"].is_string() && response["output"] == json!([]), "{response}");
 }
 
@@ -388,6 +399,60 @@ fn thinking_that_another_has_sealed_is_left_out_and_said() {
         let refused = gateway.send(&strict);
         assert_eq!(refused.status, 400, "whoever would rather have no answer has none: {}", refused.text());
     }
+}
+
+/// Refuses the seal `gAAA`; without it answers as `then` says for the key.
+fn knows_no_seal(then: impl Fn(&str) -> Script + Send + Sync + 'static) -> Upstream {
+    const REFUSAL: &str = r#"{"error":{"message":"The encrypted content could not be verified.","type":"invalid_request_error","param":null,"code":"invalid_encrypted_content"}}"#;
+    Upstream::answering(move |seen, _| match seen.text().contains("gAAA") {
+        true => Script::json(400, REFUSAL),
+        false => then(seen.headers.one("authorization").unwrap_or_default()),
+    })
+}
+
+#[test]
+fn failover_goes_on_without_the_seal_that_was_refused() {
+    let body = json!({ "model": "m", "input": [{ "role": "user", "content": "a" },
+        { "type": "reasoning", "summary": [], "encrypted_content": "gAAA" },
+        { "role": "assistant", "content": "b" }, { "role": "user", "content": "c" }] });
+    let limited = || Script::json(429, SIDES[2].error("rate_limit_error", "slow"));
+    let p =
+        knows_no_seal(move |key| if key == "Bearer key-two" { Script::json(200, SIDES[2].reply) } else { limited() });
+    let setup = Setup::new().provider("p", Format::OpenaiResponses, &p).model("m", &[("p", "up")]);
+    let gateway = setup.env("P_API_KEY", "key-one").env("P_API_KEY_2", "key-two").start();
+    for _ in 0..2 {
+        assert_eq!(post(&gateway, RESPONSES, &body).status, 200);
+    }
+    let down = || Script::json(503, SIDES[2].error("server_error", "down"));
+    let (p, q) = (knows_no_seal(move |_| down()), knows_no_seal(|_| Script::json(200, SIDES[2].reply)));
+    let setup = Setup::new().provider("p", Format::OpenaiResponses, &p).provider("q", Format::OpenaiResponses, &q);
+    let setup = setup.env("P_API_KEY", "key-p").env("Q_API_KEY", "key-q");
+    let gateway = setup.model("m", &[("p", "a"), ("q", "b")]).model("n", &[("p", "a")]).start();
+    assert_eq!(post(&gateway, RESPONSES, &body).status, 200, "the next is asked as the first was");
+    assert_eq!(q.count(), 2);
+    let alone =
+        Setup::new().provider("p", Format::OpenaiResponses, &p).env("P_API_KEY", "key-p").model("m", &[("p", "a")]);
+    let reply = post(&alone.start(), RESPONSES, &body);
+    assert_eq!(reply.status, 503, "what was mended is not to blame: {}", reply.text());
+}
+
+#[test]
+fn a_chat_clients_sealed_thinking_is_left_out_too() {
+    let upstream = Upstream::answering(|seen, _| match seen.text().contains("EqQB") {
+        true => Script::json(
+            400,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"messages.1.content.0: Invalid `signature` in `thinking` block"}}"#,
+        ),
+        false => Script::json(200, SIDES[1].reply),
+    });
+    let gateway = Setup::simple(Format::Anthropic, &upstream).start();
+    let detail = json!({ "type": "reasoning.text", "text": "Hm.", "signature": "EqQB", "format": "anthropic-claude-v1", "index": 0 });
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": "a" },
+        { "role": "assistant", "content": "b", "reasoning_details": [detail] }, { "role": "user", "content": "c" }] });
+    let reply = post(&gateway, CHAT, &body);
+    assert_eq!((reply.status, upstream.count()), (200, 2), "{}", reply.text());
+    let dropped = reply.headers.one("x-model-proxy-dropped").unwrap_or_default();
+    assert!(dropped.contains("messages[1].reasoning_details"), "{dropped}");
 }
 
 #[test]
@@ -449,5 +514,19 @@ fn what_cannot_be_asked_cannot_be_counted() {
         json!({ "model": "m", "input": [{ "type": "item_reference", "id": "msg_1" }] }),
     ] {
         assert_eq!(post(&gateway, "/v1/responses/input_tokens", &body).status, 400, "{body}");
+    }
+    // Where it is kept, but could not be counted: that may pass. What only its conversion refuses has words all the same.
+    let upstream = Upstream::answering(|_, _| Script::json(500, "{}"));
+    let gateway = Setup::simple(Format::OpenaiResponses, &upstream).start();
+    for (more, status) in [
+        (json!({ "previous_response_id": "resp_1" }), 503),
+        (json!({ "input": [{ "type": "item_reference", "id": "msg_1" }] }), 503),
+        (json!({ "background": true }), 200),
+        (json!({ "tools": [{ "type": "shell" }], "tool_choice": { "type": "shell" } }), 200),
+    ] {
+        let mut body = json!({ "model": "m", "input": "hi" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let reply = post(&gateway, "/v1/responses/input_tokens", &body);
+        assert_eq!(reply.status, status, "{body}: {}", reply.text());
     }
 }

@@ -172,6 +172,17 @@ pub(super) enum Mend {
     Seals,
 }
 
+impl Mend {
+    /// `repairs`: the upstream has just missed results. `unsealed`: the route has complained of seals.
+    pub(super) fn of(repairs: bool, unsealed: bool) -> Self {
+        match (repairs, unsealed) {
+            (true, _) => Self::Answers,
+            (false, true) => Self::Seals,
+            (false, false) => Self::Nothing,
+        }
+    }
+}
+
 /// Says the request the way the route wants it; what has no result, and so cannot be said in another format, may be
 /// given one.
 fn said(request: &Request<'_>, route: &Route, model: &str, mend: Mend) -> Result<Outbound, Box<Failure>> {
@@ -190,7 +201,7 @@ fn outbound(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
     if request.inbound.format == route.format {
         verbatim(request, route, model)
     } else {
-        translated(request, route, model)
+        translated(request, route, model, Mend::Nothing)
     }
 }
 
@@ -271,7 +282,7 @@ fn literal(text: &str) -> String {
 }
 
 /// Says the request in the route's format, through the waist.
-fn translated(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbound, Box<Failure>> {
+fn translated(request: &Request<'_>, route: &Route, model: &str, mend: Mend) -> Result<Outbound, Box<Failure>> {
     let body = &request.inbound.body;
     let text = std::str::from_utf8(body).map_err(|e| {
         Failure::local(Fault::invalid(format!("invalid request body: not UTF-8 at byte {}", e.valid_up_to())))
@@ -279,8 +290,12 @@ fn translated(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbo
     let target = Target { model, capabilities: &route.capabilities, quirks: &route.quirks };
     let mut losses = Losses::default();
     let formats = (request.inbound.format, route.format);
-    let (encoded, mut memory) = translate::request(formats, text, Some(request.stream), &target, &mut losses)
-        .map_err(|refusal| Failure::local(refused_here(&refusal, text)))?;
+    let stream = Some(request.stream);
+    let encoded = match mend {
+        Mend::Seals => translate::unsealed_request(formats, text, stream, (&target, UNKNOWN_SEAL), &mut losses),
+        Mend::Nothing | Mend::Answers => translate::request(formats, text, stream, &target, &mut losses),
+    };
+    let (encoded, mut memory) = encoded.map_err(|refusal| Failure::local(refused_here(&refusal, text)))?;
     memory.created = Clock::unix_seconds();
     memory.seed = request.inbound.id.seed();
     if request.on_lossy == OnLossy::Reject && !losses.is_empty() {
@@ -309,17 +324,17 @@ fn repaired(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
     edited(request, edits, |request| outbound(request, route, model))
 }
 
-/// The request once more, without thinking that is sealed: the upstream knows the seal of some of it not, and does not say of
-/// which. Nothing goes without being said.
+/// The request without thinking that is sealed: the upstream does not know the seal of some of it, and does not say of which.
+/// Nothing goes without being said.
 fn unsealed(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbound, Box<Failure>> {
+    if request.inbound.format != route.format {
+        return translated(request, route, model, Mend::Seals);
+    }
     let body = &request.inbound.body;
     let edits = (request.inbound.format.codec().unvouched)(body, Sealed::ByAnybody);
-    if edits.is_empty() {
-        return Err(Failure::local(Fault::invalid("the upstream knows a seal not, and there is none to be left out")));
-    }
     let text = std::str::from_utf8(body).unwrap_or_default();
     let paths: Vec<String> = edits.iter().map(|edit| json::path_at(text, edit.from)).collect();
-    if request.on_lossy == OnLossy::Reject {
+    if request.on_lossy == OnLossy::Reject && !paths.is_empty() {
         return Err(rejected(&paths.iter().map(|path| format!("{path}: {UNKNOWN_SEAL}")).collect::<Vec<_>>()));
     }
     let mut outbound = edited(request, edits, |request| outbound(request, route, model))?;

@@ -198,9 +198,7 @@ fn guess(request: &Request<'_>, upstream: Format) -> Result<Count, Box<Failure>>
         return Err(Failure::local(Fault::invalid(format!("{needed}: field required")).param(needed)));
     }
     if is_responses {
-        // Turns that somebody keeps are not here to be counted.
-        let read = (Format::OpenaiResponses.codec().decode_request)(text, &mut Losses::default());
-        read.map_err(|refusal| Failure::local(refused_here(&refusal, text)))?;
+        countable(text, upstream)?;
     }
     let tokens = tokens::estimate(text, upstream);
     let mut body = Vec::new();
@@ -213,6 +211,26 @@ fn guess(request: &Request<'_>, upstream: Format) -> Result<Count, Box<Failure>>
     let mut headers = HeaderMap::new();
     headers::estimated(&mut headers);
     Ok(Count { tokens, body: body.into(), headers })
+}
+
+/// Refuses what cannot be counted here: what is no input, and what refers to words that somebody keeps. Whatever else could not be
+/// converted has words to be counted.
+fn countable(text: &str, upstream: Format) -> Result<(), Box<Failure>> {
+    let read = (Format::OpenaiResponses.codec().decode_request)(text, &mut Losses::default());
+    let Err(refusal) = read else {
+        return Ok(());
+    };
+    let path = refusal.place.path(text);
+    // As it says of earlier turns, items and prompts alike.
+    let is_kept = refusal.message.contains("kept at the vendor");
+    if is_kept && upstream == Format::OpenaiResponses {
+        let message = format!("{path}: only the upstream knows what it stands for, and it could not count just now");
+        return Err(Failure::local(Fault::new(503, FaultKind::Unavailable, message).param(path)).after(1));
+    }
+    match is_kept || path.starts_with("input") {
+        true => Err(Failure::local(refused_here(&refusal, text))),
+        false => Ok(()),
+    }
 }
 
 impl Count {

@@ -164,16 +164,15 @@ impl Failure {
         match (self.fault.kind, self.outcome.map(|o| o.stage)) {
             // The route could not carry the request: only the last word if nothing was sent anywhere.
             (_, None) => 1,
-            (FaultKind::Authentication | FaultKind::Permission | FaultKind::Billing, _) => 2,
-            (_, Some(Stage::Connect | Stage::Sent { .. })) => 3,
-            (_, Some(Stage::Silent | Stage::Garbage)) => 4,
-            (FaultKind::ModelNotFound, _) => 5,
-            (FaultKind::RateLimit | FaultKind::Quota, _) => 7,
-            (
-                FaultKind::InvalidRequest | FaultKind::ContextLength | FaultKind::ForeignThinking | FaultKind::TooLarge,
-                _,
-            ) => 8,
-            (_, Some(Stage::Replied)) => 6,
+            // It was mended, and asked again.
+            (FaultKind::ForeignThinking, _) => 2,
+            (FaultKind::Authentication | FaultKind::Permission | FaultKind::Billing, _) => 3,
+            (_, Some(Stage::Connect | Stage::Sent { .. })) => 4,
+            (_, Some(Stage::Silent | Stage::Garbage)) => 5,
+            (FaultKind::ModelNotFound, _) => 6,
+            (FaultKind::RateLimit | FaultKind::Quota, _) => 8,
+            (FaultKind::InvalidRequest | FaultKind::ContextLength | FaultKind::TooLarge, _) => 9,
+            (_, Some(Stage::Replied)) => 7,
         }
     }
 

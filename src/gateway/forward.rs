@@ -152,7 +152,7 @@ impl Gateway {
         let mut now = ticket.started();
         let mut plan = plan(request, now);
         let mut heard = Heard::default();
-        let mut mend = Mend::Nothing;
+        let mut repairs = false;
         loop {
             let attempt = match plan.next(now) {
                 Step::Try(attempt) => attempt,
@@ -173,7 +173,8 @@ impl Gateway {
             ticket.record().attempts = plan.attempts();
             ticket.record().route = Arc::clone(route.label());
             let begun_us = ticket.micros();
-            let tried = self.attempt(request, route, slot, std::mem::take(&mut mend)).await;
+            let mend = Mend::of(std::mem::take(&mut repairs), plan.is_unsealed(attempt.route));
+            let tried = self.attempt(request, route, slot, mend).await;
             ticket.record().upstream_us = request.waited_us.load(Ordering::Relaxed);
             let (outcome, status) = how_ended(&tried, |delivery| delivery.status.as_u16());
             ticket.tried((route, slot), (outcome, status), begun_us);
@@ -208,9 +209,8 @@ impl Gateway {
             }
             match plan.observe(&outcome, now).then {
                 Then::Refuse | Then::Deliver => return Err(failure),
-                Then::Repair => mend = Mend::Answers,
-                Then::Unseal => mend = Mend::Seals,
-                Then::SameAgain | Then::NextKey | Then::NextRoute | Then::LargerRoute => {}
+                Then::Repair => repairs = true,
+                Then::SameAgain | Then::Unseal | Then::NextKey | Then::NextRoute | Then::LargerRoute => {}
             }
             if request.is_spent() {
                 return Err(failure.exhausted());

@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use memchr::memmem;
 
 use crate::gateway::capacity::Room;
 use crate::gateway::drain::Drain;
@@ -399,12 +400,7 @@ impl Verbatim {
             self.usage.update(&usage);
         }
         if self.format.codec().numbers_events {
-            if let Some((_, last)) = &mut self.given {
-                last.clone_from(frame.raw());
-            } else {
-                let first = self.renamed(frame).unwrap_or_else(|| frame.raw().clone());
-                self.given = Some((first, frame.raw().clone()));
-            }
+            self.note(frame);
         }
         match seen.sign {
             Sign::Quiet => {}
@@ -425,6 +421,19 @@ impl Verbatim {
             }
         }
         None
+    }
+
+    /// Notes what an error would go on from: the first frame that tells of the response, and the last that has a number.
+    fn note(&mut self, frame: &Frame) {
+        let raw = frame.raw();
+        let (first, last) = self.given.get_or_insert_default();
+        if memmem::find(raw, b"\"sequence_number\"").is_some() {
+            last.clone_from(raw);
+        }
+        if first.is_empty() && memmem::find(raw, b"\"response\"").is_some() {
+            let model = self.model.as_ref();
+            *first = model.and_then(|model| rename::in_frame(raw, model)).unwrap_or_else(|| raw.clone());
+        }
     }
 
     /// The frame with the model's name replaced, where it carries one and that is asked for.

@@ -6,6 +6,9 @@ ALTER TABLE requests ADD COLUMN key INTEGER;        -- of the only try, which wa
 ALTER TABLE requests ADD COLUMN begun_us INTEGER;
 ALTER TABLE requests ADD COLUMN took_us INTEGER;
 
+-- What such a try is told to have ended as.
+INSERT OR IGNORE INTO names (text) VALUES ('ok');
+
 CREATE VIEW attempts AS
 SELECT request, number, route, key, outcome, status, begun_us, took_us, error FROM attempt_rows
 UNION ALL

@@ -42,10 +42,10 @@ SELECT r.id, r.request_id, strftime('%Y-%m-%d %H:%M:%S', r.at_ms / 1000, 'unixep
         'completion_tokens', r.output,
         'total_tokens', coalesce(r.input, 0) + coalesce(r.cache_read, 0) + coalesce(r.cache_write, 0) + r.output) END
         AS response_usage,
-    (SELECT k.text FROM attempts a JOIN names k ON k.id = a.key WHERE a.request = r.id ORDER BY a.number DESC LIMIT 1)
-        AS provider_api_key_used,
+    coalesce((SELECT k.text FROM names k WHERE k.id = r.key), (SELECT k.text FROM attempt_rows a JOIN names k ON k.id = a.key
+        WHERE a.request = r.id ORDER BY a.number DESC LIMIT 1)) AS provider_api_key_used,
     max(r.attempts - 1, 0) AS provider_retries, r.stream AS is_streaming, r.error AS error_message,
-    (SELECT o.text FROM attempts a JOIN names o ON o.id = a.outcome WHERE a.request = r.id AND o.text != 'ok'
+    (SELECT o.text FROM attempt_rows a JOIN names o ON o.id = a.outcome WHERE a.request = r.id AND o.text != 'ok'
         ORDER BY a.number DESC LIMIT 1) AS error_type
 FROM requests r JOIN names f ON f.id = r.format LEFT JOIN names p ON p.id = r.path LEFT JOIN names m ON m.id = r.model
     LEFT JOIN names t ON t.id = r.route LEFT JOIN bodies b ON b.request = r.id";

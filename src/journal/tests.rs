@@ -290,6 +290,11 @@ fn the_only_try_that_went_well_is_told_in_the_requests_own_row() {
         "1|1|q/large|Q_KEY|ok|200|400|600|-\n2|1|q/large|Q_KEY|ok|201|400|600|-\n3|1|q/*|Q_KEY|ok|200|400|600|-\n\
          4|1|q/large|Q_KEY|server_error|500|400|600|boom"
     );
+    let broken = Folder::new("plain-broken");
+    let (row, tries) = another(tries[1].clone());
+    let row = Row { ended: "broken", ..row };
+    Store::open(&broken.file()).unwrap().write(spelled(&[(row, tries)]).rows()).unwrap();
+    assert_eq!(ask(&broken.file(), "SELECT outcome FROM tries"), "ok", "whatever became of the request");
     let where_told = "SELECT (SELECT group_concat(request) FROM attempt_rows), (SELECT group_concat(id) FROM requests WHERE key > 0), \
                       (SELECT count(*) FROM attempts), (SELECT group_concat(provider_api_key_used) FROM request_logs)";
     assert_eq!(ask(&folder.file(), where_told), "2,3,4|1|4|Q_KEY,Q_KEY,Q_KEY,Q_KEY");

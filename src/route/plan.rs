@@ -63,7 +63,8 @@ pub struct Plan<'t> {
     again: bool,
     replayed: bool,
     repaired: bool,
-    unsealed: bool,
+    /// Routes that are asked without thinking that is sealed.
+    unsealed: SmallVec<[usize; 1]>,
     over: bool,
     resting: SmallVec<[(Millis, Why, Attempt); 1]>,
     /// What the current attempt finds out for others.
@@ -117,7 +118,7 @@ impl<'t> Plan<'t> {
             again: false,
             replayed: false,
             repaired: false,
-            unsealed: false,
+            unsealed: SmallVec::new(),
             over: false,
             resting: SmallVec::new(),
             claims: SmallVec::new(),
@@ -224,13 +225,17 @@ impl<'t> Plan<'t> {
         // Each remedy is tried once; the second time the failure is the route's.
         if verdict.then == Then::SameAgain && std::mem::replace(&mut self.replayed, true)
             || verdict.then == Then::Repair && std::mem::replace(&mut self.repaired, true)
-            || verdict.then == Then::Unseal && std::mem::replace(&mut self.unsealed, true)
+            || verdict.then == Then::Unseal && self.is_unsealed(attempt.route)
         {
             verdict.then = Then::NextRoute;
         }
         match verdict.then {
             Then::Deliver | Then::Refuse => self.over = true,
-            Then::SameAgain | Then::Repair | Then::Unseal => self.again = true,
+            Then::SameAgain | Then::Repair => self.again = true,
+            Then::Unseal => {
+                self.again = true;
+                self.unsealed.push(attempt.route);
+            }
             Then::NextKey => {}
             Then::NextRoute => self.left.push(attempt.route),
             Then::LargerRoute => {
@@ -273,6 +278,12 @@ impl<'t> Plan<'t> {
     #[must_use]
     pub fn untried(&self) -> Option<(Millis, Why)> {
         self.resting.iter().min_by_key(|(until, _, _)| *until).map(|(until, why, _)| (*until, *why))
+    }
+
+    /// Whether a route has complained of thinking that another has sealed: from then on it is asked without, with every key.
+    #[must_use]
+    pub fn is_unsealed(&self, route: usize) -> bool {
+        self.unsealed.contains(&route)
     }
 
     fn current_slot(&self) -> Option<(Attempt, &'t Route, &'t Slot)> {

@@ -147,6 +147,28 @@ impl Prompt<'_> {
         }
     }
 
+    /// Takes out thinking that has a seal, and turns that hold nothing else. Each is a loss, for this reason.
+    pub fn leave_seals(&mut self, why: &'static str, losses: &mut Losses) {
+        self.turns.retain_mut(|turn| {
+            let had = turn.blocks.len();
+            turn.blocks.retain(|block| {
+                let is_sealed = match &block.kind {
+                    BlockKind::Thinking { signature, .. } => signature.is_some(),
+                    BlockKind::RedactedThinking { .. } => true,
+                    BlockKind::Text(_) | BlockKind::Image(_) | BlockKind::Document { .. } | BlockKind::Refusal(_) => {
+                        false
+                    }
+                    BlockKind::ToolUse { .. } | BlockKind::ToolResult { .. } | BlockKind::Foreign { .. } => false,
+                };
+                if is_sealed {
+                    losses.at(block.at, why);
+                }
+                !is_sealed
+            });
+            had == 0 || !turn.blocks.is_empty()
+        });
+    }
+
     /// Whether the model is to think before it answers; by its own habit, where nothing is said.
     #[must_use]
     pub fn thinks(&self, by_habit: bool) -> bool {

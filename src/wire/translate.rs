@@ -7,6 +7,7 @@ use crate::wire::caps::Capabilities;
 use crate::wire::event::{Delta, Event, Grammar, Open, Reason, Usage};
 use crate::wire::fault::Fault;
 use crate::wire::loss::{Losses, Refusal};
+use crate::wire::prompt::Prompt;
 use crate::wire::reply::Reply;
 use crate::wire::splice::Parts;
 use crate::wire::sse::{FRAME_BYTES_MAX, Frame, Framer};
@@ -23,13 +24,35 @@ pub fn request(
     target: &Target<'_>,
     losses: &mut Losses,
 ) -> Result<(Vec<u8>, Memory), Refusal> {
+    let prompt = (from.codec().decode_request)(body, losses)?;
+    said((prompt, stream), (body, to), target, losses)
+}
+
+/// The same without thinking that has a seal, for an upstream that knows none of them: each is added to `losses`, with `why`.
+pub fn unsealed_request(
+    (from, to): (Format, Format),
+    body: &str,
+    stream: Option<bool>,
+    (target, why): (&Target<'_>, &'static str),
+    losses: &mut Losses,
+) -> Result<(Vec<u8>, Memory), Refusal> {
     let mut prompt = (from.codec().decode_request)(body, losses)?;
+    prompt.leave_seals(why, losses);
+    said((prompt, stream), (body, to), target, losses)
+}
+
+fn said(
+    (mut prompt, stream): (Prompt<'_>, Option<bool>),
+    (body, to): (&str, Format),
+    target: &Target<'_>,
+    losses: &mut Losses,
+) -> Result<(Vec<u8>, Memory), Refusal> {
     prompt.stream = stream.unwrap_or(prompt.stream);
     let mut out = Vec::with_capacity(body.len() + 256);
     let mut memory = (to.codec().encode_request)(&prompt, target, &mut out, losses)?;
     memory.note(&mut prompt);
     memory.think_tags = target.quirks.think_tags;
-    if from.codec().needs_usage {
+    if prompt.from.codec().needs_usage {
         memory.input_estimate = tokens::estimate(body, to);
     }
     Ok((out, memory))

@@ -32,6 +32,7 @@ fn edits(body: &str, sealed: Sealed) -> Result<Vec<Edit>, JsonError> {
     let mut edits = Vec::new();
     let mut budget = None;
     let mut bare = false;
+    let mut clearing = Vec::new();
     cursor.object()?;
     while let Some(key) = cursor.key()? {
         match (key.decode().as_ref(), cursor.peek()?) {
@@ -42,11 +43,41 @@ fn edits(body: &str, sealed: Sealed) -> Result<Vec<Edit>, JsonError> {
                 cursor.skip()?;
                 budget = enabled.then(|| Edit { from, to: cursor.passed(), with: Bytes::from_static(OFF) });
             }
+            ("context_management", Kind::Object) => context(&mut cursor, &mut clearing)?,
             _ => drop(cursor.skip()?),
         }
     }
-    edits.extend(budget.filter(|_| bare));
+    if let Some(off) = budget.filter(|_| bare) {
+        edits.push(off);
+        edits.extend(clearing);
+    }
     Ok(edits)
+}
+
+/// Finds what clears thinking, which is refused where there is none.
+fn context(cursor: &mut Cursor<'_>, edits: &mut Vec<Edit>) -> Result<(), JsonError> {
+    cursor.object()?;
+    while let Some(key) = cursor.key()? {
+        if !key.is("edits") || cursor.peek()? != Kind::Array {
+            cursor.skip()?;
+            continue;
+        }
+        let begin = cursor.at();
+        let mut items: Vec<Item> = Vec::new();
+        cursor.array()?;
+        while cursor.item()? {
+            let kind = if cursor.peek()? == Kind::Object { kind_of(cursor)? } else { None }.unwrap_or_default();
+            let from = cursor.at();
+            cursor.skip()?;
+            items.push((from, cursor.passed(), kind.decode().starts_with("clear_thinking")));
+        }
+        if items.iter().all(|(_, _, goes)| *goes) && !items.is_empty() {
+            edits.push(Edit { from: begin, to: cursor.passed(), with: Bytes::from_static(b"[]") });
+        } else {
+            cut(&items, edits);
+        }
+    }
+    Ok(())
 }
 
 const OFF: &[u8] = br#"{"type":"disabled"}"#;
@@ -183,6 +214,22 @@ mod tests {
         check(&[TEXT, OURS], &[TEXT]);
         check(&[OURS, OURS, TEXT, OURS, THEIRS, OURS, OURS], &[TEXT, THEIRS]);
         check(&[THEIRS, TEXT], &[THEIRS, TEXT]);
+    }
+
+    #[test]
+    fn what_clears_thinking_goes_with_it() {
+        let body = |thinking: &str, edits: &str| {
+            format!(
+                r#"{{"context_management":{{"edits":{edits}}},"thinking":{thinking},"messages":[{{"role":"assistant","content":[{}{{"type":"tool_use","id":"t","name":"f","input":{{}}}}]}}]}}"#,
+                if thinking.contains("enabled") { format!("{OURS},") } else { String::new() }
+            )
+        };
+        let clears = r#"{"type":"clear_thinking_20251015","keep":"all"}"#;
+        let other = r#"{"type":"clear_tool_uses_20250919"}"#;
+        let (on, off) = (r#"{"type":"enabled","budget_tokens":2000}"#, r#"{"type":"disabled"}"#);
+        check_body(&body(on, &format!("[{clears}]")), &body(off, "[]"));
+        check_body(&body(on, &format!("[{clears},{other}]")), &body(off, &format!("[{other}]")));
+        check_body(&body(on, &format!("[{other}]")), &body(off, &format!("[{other}]")));
     }
 
     #[test]

@@ -255,7 +255,10 @@ impl Decoder {
 
     fn thought<'a>(&mut self, told: &Told<'a>, sink: &mut dyn Sink<'a>) {
         self.begin(sink);
-        let Some(current) = self.growing(told.index, Grows::Thinking).filter(|_| !told.delta.is_empty()) else {
+        if told.delta.is_empty() {
+            return;
+        }
+        let Some(current) = self.growing(told.index, Grows::Thinking) else {
             return;
         };
         if !std::mem::replace(&mut current.is_open, true) {
@@ -269,9 +272,9 @@ impl Decoder {
     }
 
     fn arguments<'a>(&mut self, index: u64, fragment: JsonStr<'a>, sink: &mut dyn Sink<'a>) {
-        if !self.is_behind(index)
+        if !fragment.is_empty()
+            && !self.is_behind(index)
             && let Some(current) = self.current.as_mut().filter(|current| current.grows == Grows::Call)
-            && !fragment.is_empty()
         {
             current.is_told = true;
             sink.event(Event::Delta(Delta::Args(Args::Text(fragment))));
@@ -374,8 +377,8 @@ impl Decoder {
             return Ok(());
         }
         self.start(Some(start), sink)?;
-        self.rest(response.output.clone(), sink)?;
-        if !self.behind.is_empty() {
+        // An output that is there has settled what there is.
+        if !self.rest(response.output.clone(), sink)? && !self.behind.is_empty() {
             self.fault(Fault::garbage("the upstream's stream ends in the middle of an item"), sink);
             return Ok(());
         }
@@ -389,7 +392,8 @@ impl Decoder {
     }
 
     /// Ends what is open, and tells what only the response's output has: some tell nothing before the end, and some not all.
-    fn rest<'a>(&mut self, output: Option<Cursor<'a>>, sink: &mut dyn Sink<'a>) -> Result<(), JsonError> {
+    /// Gives whether there is such an output.
+    fn rest<'a>(&mut self, output: Option<Cursor<'a>>, sink: &mut dyn Sink<'a>) -> Result<bool, JsonError> {
         let items = match output.map(|mut output| reply::items(&mut output)) {
             None => Vec::new(),
             Some(Ok(items)) => items,
@@ -407,7 +411,7 @@ impl Decoder {
             }
         }
         self.release(sink);
-        let is_whole = self.has_items;
+        let (is_whole, is_told) = (self.has_items, !items.is_empty());
         let calls = items.iter().filter(|item| item.is_call()).count();
         let has_more_calls = self.calls.len() < calls && self.calls.len() < CALLS_MAX;
         for (index, item) in (0..).zip(items) {
@@ -422,13 +426,18 @@ impl Decoder {
                 self.tell(item, index, sink);
             }
         }
-        Ok(())
+        Ok(is_told)
     }
 
-    /// The open call as the response tells it, if nothing of its arguments was told.
+    /// The open item as the response tells it, where that has more of it: the arguments of a call, the seal of thinking.
     fn missing<'i, 'a>(&self, current: &Current, items: &'i [Done<'a>]) -> Option<&'i Done<'a>> {
-        let id = self.calls.last().filter(|_| current.grows == Grows::Call && !current.is_told)?;
-        (0..).zip(items).find(|(index, item)| item.is_call() && item.call_id(*index) == *id).map(|(_, item)| item)
+        let id = self.calls.last();
+        let is_it = |(index, item): &(u64, &Done<'a>)| match current.grows {
+            Grows::Call => !current.is_told && item.is_call() && id.is_some_and(|id| item.call_id(*index) == *id),
+            Grows::Thinking => current.is_open && *index == current.index && item.kind.is("reasoning"),
+            Grows::Message | Grows::Whole => false,
+        };
+        (0..).zip(items).find(is_it).map(|(_, item)| item)
     }
 }
 

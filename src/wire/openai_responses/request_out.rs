@@ -131,7 +131,7 @@ impl<'o> Body<'_, 'o, '_> {
                 }
                 Role::User => self.user(turn)?,
                 Role::System => self.system(turn)?,
-                Role::Assistant => self.assistant(turn)?,
+                Role::Assistant => self.assistant(turn, self.prompt.turns.get(self.prompt.turns.len() - left))?,
             }
         }
         if self.w.is_at_start() {
@@ -327,11 +327,16 @@ impl<'o> Body<'_, 'o, '_> {
     }
 
     /// What an assistant did, an item each.
-    fn assistant(&mut self, turn: &Turn<'_>) -> Result<(), Refusal> {
+    fn assistant(&mut self, turn: &Turn<'_>, next: Option<&Turn<'_>>) -> Result<(), Refusal> {
         let is_thought =
             |block: &Block<'_>| matches!(block.kind, BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. });
-        // Thinking without the item it led to is refused.
-        let led = turn.blocks.iter().rposition(|block| !is_thought(block));
+        // Thinking without the item it led to is refused; that may stand in a message of its own.
+        let goes_on =
+            next.is_some_and(|next| next.role == Role::Assistant && next.blocks.iter().any(|b| !is_thought(b)));
+        let led = match goes_on {
+            true => Some(turn.blocks.len()),
+            false => turn.blocks.iter().rposition(|block| !is_thought(block)),
+        };
         for (index, block) in turn.blocks.iter().enumerate() {
             match &block.kind {
                 BlockKind::Text(text) => self.said("output_text", "text", text),
@@ -346,7 +351,10 @@ impl<'o> Body<'_, 'o, '_> {
                 BlockKind::RedactedThinking { .. } => {
                     self.losses.at(block.at, "redacted thinking means nothing to another vendor");
                 }
-                BlockKind::ToolUse { id, name, input } => self.call(id, name, input),
+                BlockKind::ToolUse { id, name, input } => {
+                    self.check_id(id, block.at)?;
+                    self.call(id, name, input);
+                }
                 BlockKind::Foreign { .. } => self.foreign(block)?,
                 BlockKind::Image(_) | BlockKind::Document { .. } | BlockKind::ToolResult { .. } => {
                     return Err(misplaced(block));
@@ -369,6 +377,19 @@ impl<'o> Body<'_, 'o, '_> {
             self.w.object().key("type").word("summary_text").key("text").lit(text).end_object();
         }
         self.w.end_array().key("encrypted_content").lit(content).end_object();
+    }
+
+    /// Whether another call has the id that stands here for a longer one.
+    fn check_id(&self, id: &JsonStr<'_>, at: usize) -> Result<(), Refusal> {
+        let short = names::call_id(id);
+        if short == *id {
+            return Ok(());
+        }
+        let mut blocks = self.prompt.turns.iter().flat_map(|turn| &turn.blocks);
+        match blocks.any(|block| matches!(&block.kind, BlockKind::ToolUse { id, .. } if *id == short)) {
+            true => Err(Refusal::at(at, format!("two tool calls have the id `{}` here", short.decode()))),
+            false => Ok(()),
+        }
     }
 
     fn call(&mut self, id: &JsonStr<'_>, name: &JsonStr<'_>, input: &Args<'_>) {

@@ -483,6 +483,27 @@ fn what_the_events_left_out_the_response_tells() {
 }
 
 #[test]
+fn an_output_that_is_there_settles_what_there_is() {
+    let done = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","content":[{"type":"output_text","text":"One."}]}}"#;
+    let message = r#"{"type":"message","content":[{"type":"output_text","text":"One."}]}"#;
+    for stray in [
+        r#"{"type":"response.function_call_arguments.delta","output_index":1,"delta":""}"#,
+        r#"{"type":"response.reasoning_summary_text.delta","output_index":1,"summary_index":0,"delta":"Hm."}"#,
+    ] {
+        assert_eq!(told(&completed(&[ADDED, WORDS, stray, done], message)).0, "One.", "{stray}");
+    }
+    // An empty delta is nothing, whatever else there is.
+    let empty = r#"{"type":"response.reasoning_text.delta","output_index":1,"content_index":0,"delta":""}"#;
+    assert_eq!(told(&completed(&[ADDED, WORDS, empty, done], "")).0, "One.");
+    let thinks = r#"{"type":"response.reasoning_summary_text.delta","output_index":0,"summary_index":0,"delta":"Hm."}"#;
+    let sealed = r#"{"type":"reasoning","id":"rs_1","summary":[{"type":"summary_text","text":"Hm."}],"encrypted_content":"gAAA"}"#;
+    let events = completed(&[thinks], sealed);
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    let (text, _) = streamed((OpenaiResponses, Anthropic), &events, &Memory::default());
+    assert!(text.contains(r#""signature":"mp1.r.rs_1.gAAA""#), "its seal may stand there alone: {text}");
+}
+
+#[test]
 fn parts_that_only_the_finished_message_has_are_told() {
     let done = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"message","content":[{"type":"output_text","text":"One."},{"type":"refusal","refusal":"No."}]}}"#;
     let (words, refusal, _) = told(&completed(&[ADDED, WORDS, done], ""));
