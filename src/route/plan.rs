@@ -4,7 +4,7 @@
 //! for each route in order            a route that rests, or has no key, is stepped over
 //!   for each key in its order        a key that rests, or is being probed, is stepped over
 //!     Try ── observe ──▶ Deliver | Refuse    the plan is over
-//!                        SameAgain | Repair | Unseal  this key once more (each once per request)
+//!                        SameAgain | Repair | Unseal  this key once more (each once per request; Unseal per route)
 //!                        NextKey | NextRoute | LargerRoute
 //! what is left rests: Wait for what is due soon, or is being probed; then what has rested is tried all the same; nothing
 //! was tried, and the soonest only failed: it is probed before its time; else GiveUp says until when
