@@ -11,7 +11,7 @@ use crate::wire::event::{Delta, Event, Open, Reason, Stop, Usage};
 use crate::wire::fault::Fault;
 use crate::wire::json::{Cursor, Json, JsonStr, Writer};
 use crate::wire::openai_annotations::{self, Annotation, Style, chars};
-use crate::wire::openai_responses::request_out::text_of;
+use crate::wire::openai_responses::items_out::text_of;
 use crate::wire::openai_responses::{failed, names, usage};
 use crate::wire::prompt::Args;
 use crate::wire::{Memory, StreamEncoder};

@@ -1,6 +1,6 @@
 //! OpenAI's Responses: flat items in, flat items out, and a stream that tells of each how it grows.
 //!
-//! What an item means is told once, in `items.rs`; `request_in.rs` makes turns of them and `request_out.rs` items of turns.
+//! What an item means is told once, in `items.rs`; `request_in.rs` makes turns of them and `items_out.rs` items of turns.
 //! A response is read from its items whether it came whole (`reply.rs`) or as events (`decoder.rs`), and written into items
 //! by one writer, whole or streamed (`encoder.rs`).
 
@@ -9,6 +9,7 @@ mod encoder;
 mod fields;
 mod inspect;
 mod items;
+mod items_out;
 mod names;
 mod probes;
 mod reply;
