@@ -49,6 +49,9 @@ pub enum ReplyBlock<'a> {
     },
 }
 
+/// Most blocks of an answer. One that is empty has two bytes, and takes a hundred times as much here.
+const BLOCKS_MAX: usize = 65_536;
+
 impl<'a> Sink<'a> for Reply<'a> {
     fn event(&mut self, event: Event<'a>) {
         match event {
@@ -56,6 +59,9 @@ impl<'a> Sink<'a> for Reply<'a> {
                 self.id = id;
                 self.model = model;
                 self.usage.update(&usage);
+            }
+            Event::Open(_) if BLOCKS_MAX <= self.blocks.len() => {
+                self.fault = Some(Fault::garbage(format!("the upstream's answer has more than {BLOCKS_MAX} blocks")));
             }
             Event::Open(open) => self.blocks.push(match open {
                 Open::Text => ReplyBlock::Text { text: JsonStr::default(), citations: Vec::new() },
@@ -66,7 +72,7 @@ impl<'a> Sink<'a> for Reply<'a> {
                 Open::Foreign { from, kind, json } => ReplyBlock::Foreign { from, kind, json, more: Vec::new() },
             }),
             Event::Delta(delta) => {
-                if let Some(block) = self.blocks.last_mut() {
+                if let Some(block) = self.blocks.last_mut().filter(|_| self.fault.is_none()) {
                     block.add(delta);
                 }
             }

@@ -8,7 +8,7 @@ use crate::wire::event::{Delta, Event, Open, Sink, Usage};
 use crate::wire::fault::Fault;
 use crate::wire::json::{Cursor, Json, JsonError, JsonStr, Kind};
 use crate::wire::openai_responses::names;
-use crate::wire::openai_responses::reply::{self, Done, Response, Seen};
+use crate::wire::openai_responses::reply::{Done, Response, Seen};
 use crate::wire::prompt::Args;
 
 /// Reads a stream of events.
@@ -22,6 +22,8 @@ pub(super) struct Decoder {
     held_bytes: usize,
     /// Items of which something came while another was open: each is told when it is done, from its beginning.
     behind: Vec<u64>,
+    /// There were more of them than are remembered: from then on each but the open one waits so.
+    is_crowded: bool,
     /// Some item was told.
     has_items: bool,
     /// Some words were told.
@@ -208,12 +210,16 @@ impl Decoder {
 
     /// Whether an item has to wait until it is done, for something of it came while another was open, or comes now.
     fn is_behind(&mut self, index: u64) -> bool {
+        let current = self.current.as_ref().map(|current| current.index);
         let is_known = self.behind.contains(&index);
-        let is_passed = self.current.as_ref().is_some_and(|current| current.index != index);
-        if is_passed && !is_known && self.behind.len() < BEHIND_MAX {
-            self.behind.push(index);
+        let is_passed = current.is_some_and(|current| current != index);
+        if is_passed && !is_known {
+            self.is_crowded |= BEHIND_MAX <= self.behind.len();
+            if !self.is_crowded {
+                self.behind.push(index);
+            }
         }
-        is_known || is_passed
+        is_known || is_passed || self.is_crowded && current != Some(index)
     }
 
     fn words<'a>(&mut self, index: u64, part: u64, (words, open): (JsonStr<'a>, Open<'a>), sink: &mut dyn Sink<'a>) {
@@ -394,54 +400,87 @@ impl Decoder {
     /// Ends what is open, and tells what only the response's output has: some tell nothing before the end, and some not all.
     /// Gives whether there is such an output.
     fn rest<'a>(&mut self, output: Option<Cursor<'a>>, sink: &mut dyn Sink<'a>) -> Result<bool, JsonError> {
-        let items = match output.map(|mut output| reply::items(&mut output)) {
-            None => Vec::new(),
-            Some(Ok(items)) => items,
+        let current = self.current.take();
+        let look = match self.look(output.clone(), current.as_ref()) {
+            Ok(look) => look,
             // It is all told; what says it once more may be as it likes.
-            Some(Err(_)) if self.has_items => Vec::new(),
-            Some(Err(error)) => return Err(error),
+            Err(_) if self.has_items => Look::default(),
+            Err(error) => return Err(error),
         };
         let mut waiting = None;
-        if let Some(current) = self.current.take() {
+        if let Some(current) = current {
             waiting = (!current.is_open && !current.is_told).then_some(current.index);
-            match self.missing(&current, &items) {
-                Some(item) => self.close(&current, item.clone(), sink),
+            match look.missing {
+                Some(item) => self.close(&current, item, sink),
                 None if current.is_open => sink.event(Event::Close),
                 None => {}
             }
         }
         self.release(sink);
-        let (is_whole, is_told) = (self.has_items, !items.is_empty());
-        let calls = items.iter().filter(|item| item.is_call()).count();
-        let has_more_calls = self.calls.len() < calls && self.calls.len() < CALLS_MAX;
-        for (index, item) in (0..).zip(items) {
-            let was_behind = self.behind.contains(&index) || waiting == Some(index);
-            self.behind.retain(|behind| *behind != index);
-            let is_new = match item.kind.decode().as_ref() {
-                _ if was_behind || !is_whole => true,
-                "message" => !self.has_words,
-                _ => item.is_call() && has_more_calls && !self.calls.contains(&item.call_id(index)),
-            };
-            if is_new {
-                self.tell(item, index, sink);
+        let is_whole = self.has_items;
+        let has_more_calls = self.calls.len() < look.calls && self.calls.len() < CALLS_MAX;
+        let has_more = has_more_calls || !self.has_words || !self.behind.is_empty() || waiting.is_some();
+        if let Some(mut output) = output.filter(|_| 0 < look.items && (!is_whole || has_more)) {
+            output.array()?;
+            for index in 0..look.items {
+                output.item()?;
+                let item = Done::read(&mut output)?;
+                let was_behind = self.behind.contains(&index) || waiting == Some(index);
+                self.behind.retain(|behind| *behind != index);
+                let is_new = match item.kind.decode().as_ref() {
+                    _ if was_behind || !is_whole => true,
+                    "message" => !self.has_words,
+                    _ => item.is_call() && has_more_calls && !self.calls.contains(&item.call_id(index)),
+                };
+                if is_new {
+                    self.tell(item, index, sink);
+                }
             }
         }
-        Ok(is_told)
+        Ok(0 < look.items)
     }
 
-    /// The open item as the response tells it, where that has more of it: the arguments of a call, the seal of thinking.
-    fn missing<'i, 'a>(&self, current: &Current, items: &'i [Done<'a>]) -> Option<&'i Done<'a>> {
-        let id = self.calls.last();
-        let is_it = |(index, item): &(u64, &Done<'a>)| match current.grows {
-            Grows::Call => !current.is_told && item.is_call() && id.is_some_and(|id| item.call_id(*index) == *id),
-            Grows::Thinking => current.is_open && *index == current.index && item.kind.is("reasoning"),
-            Grows::Message | Grows::Whole => false,
+    /// Looks through an output, item by item: there may be more of them than could be gathered.
+    fn look<'a>(&self, output: Option<Cursor<'a>>, current: Option<&Current>) -> Result<Look<'a>, JsonError> {
+        let mut look = Look::default();
+        let Some(mut c) = output else {
+            return Ok(look);
         };
-        (0..).zip(items).find(is_it).map(|(_, item)| item)
+        c.array()?;
+        while c.item()? {
+            let item = Done::read(&mut c)?;
+            look.calls += usize::from(item.is_call());
+            if look.missing.is_none() && current.is_some_and(|current| self.is_missing(current, &item, look.items)) {
+                look.missing = Some(item);
+            }
+            look.items += 1;
+        }
+        Ok(look)
+    }
+
+    /// Whether it is the open item, and has more of it: the arguments of a call, the seal of thinking.
+    fn is_missing(&self, current: &Current, item: &Done<'_>, index: u64) -> bool {
+        match current.grows {
+            Grows::Call => {
+                let is_it = |id: &JsonStr<'_>| item.call_id(index) == *id;
+                !current.is_told && item.is_call() && self.calls.last().is_some_and(is_it)
+            }
+            Grows::Thinking => current.is_open && index == current.index && item.kind.is("reasoning"),
+            Grows::Message | Grows::Whole => false,
+        }
     }
 }
 
-/// Most items that are told apart while another is open; of more the end decides.
+/// What an output holds.
+#[derive(Default)]
+struct Look<'a> {
+    items: u64,
+    calls: usize,
+    /// The open item as it is told there, where that is more.
+    missing: Option<Done<'a>>,
+}
+
+/// Most items that are told apart while another is open; beyond that every other waits until it is done.
 const BEHIND_MAX: usize = 1024;
 
 /// Most calls whose ids are kept.

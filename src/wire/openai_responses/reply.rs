@@ -123,13 +123,11 @@ fn whole<'a>(response: &Response<'a>, sink: &mut dyn Sink<'a>) {
     let Response { id, model, .. } = response;
     sink.event(Event::Start { id: id.clone(), model: model.clone(), usage: Usage::default() });
     let mut seen = Seen::default();
-    match response.output.clone().map(|mut output| items(&mut output)) {
-        None => {}
-        Some(Ok(items)) => (0..).zip(items).for_each(|(index, item)| item.tell(index, &mut seen, sink)),
-        Some(Err(error)) => {
-            let fault = Fault::garbage(format!("the upstream's reply cannot be read: {error}"));
-            return sink.event(Event::Fault(fault));
-        }
+    if let Some(mut output) = response.output.clone()
+        && let Err(error) = all(&mut output, &mut seen, sink)
+    {
+        let fault = Fault::garbage(format!("the upstream's reply cannot be read: {error}"));
+        return sink.event(Event::Fault(fault));
     }
     if let Some(usage) = response.usage {
         sink.event(Event::Usage(usage));
@@ -138,14 +136,15 @@ fn whole<'a>(response: &Response<'a>, sink: &mut dyn Sink<'a>) {
     sink.event(Event::End);
 }
 
-/// The items of an output.
-pub(super) fn items<'a>(c: &mut Cursor<'a>) -> Result<Vec<Done<'a>>, JsonError> {
-    let mut items = Vec::new();
+/// Tells the items of an output, one by one: of a hostile one there may be millions.
+fn all<'a>(c: &mut Cursor<'a>, seen: &mut Seen, sink: &mut dyn Sink<'a>) -> Result<(), JsonError> {
+    let mut index = 0;
     c.array()?;
     while c.item()? {
-        items.push(Done::read(c)?);
+        Done::read(c)?.tell(index, seen, sink);
+        index += 1;
     }
-    Ok(items)
+    Ok(())
 }
 
 /// An item of an output that is all there.

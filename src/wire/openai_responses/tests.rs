@@ -456,6 +456,34 @@ fn no_part_of_an_item_is_lost_that_grows_beside_another() {
 }
 
 #[test]
+fn beyond_what_is_remembered_items_wait_until_they_are_done() {
+    let delta = |index: usize, text: &str| {
+        format!(r#"{{"type":"response.output_text.delta","output_index":{index},"content_index":0,"delta":"{text}"}}"#)
+    };
+    let done = |index: usize, text: &str| {
+        format!(
+            r#"{{"type":"response.output_item.done","output_index":{index},"item":{{"type":"message","content":[{{"type":"output_text","text":"{text}"}}]}}}}"#
+        )
+    };
+    let many = 1..=1100;
+    let mut events = vec![ADDED.to_owned(), WORDS.to_owned()];
+    events.extend(many.clone().map(|index| delta(index, "a")));
+    events.push(done(0, "One."));
+    // Each goes on, and ends; none may begin in its middle.
+    events.extend(many.clone().flat_map(|index| [delta(index, "b"), done(index, "ab")]));
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    assert_eq!(told(&completed(&events, "")).0, format!("One.{}", "ab".repeat(1100)));
+}
+
+#[test]
+fn an_answer_of_millions_of_items_is_none() {
+    let of = |count: usize| format!(r#"{{"status":"completed","output":[{}{{}}]}}"#, "{},".repeat(count - 1));
+    let read = |body: &str| translate::reply(OpenaiResponses, Anthropic, body, &Memory::default());
+    assert!(read(&of(60_000)).is_ok());
+    assert_eq!(read(&of(70_000)).map(drop).map_err(|fault| fault.status), Err(502));
+}
+
+#[test]
 fn what_the_events_left_out_the_response_tells() {
     let call = |id: &str, name: &str| {
         format!(r#"{{"type":"function_call","call_id":"{id}","name":"{name}","arguments":"{{\"a\":1}}"}}"#)
