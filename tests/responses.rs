@@ -112,6 +112,10 @@ fn a_model_that_calls_tools_only_there_is_asked_there() {
         assert!(explained.contains(&format!("   from {from}: {how}")), "{explained}");
     }
     assert!(!explained.contains("openai_responses with tools"), "{explained}");
+    assert!(
+        explained.contains("unknown seal of thinking: nobody rests; the same key once more, without"),
+        "{explained}"
+    );
     let upstream = Upstream::answering(|seen, _| both(seen));
     let gateway = Setup::simple(Format::OpenaiChat, &upstream)
         .file("models/n.json", &format!(r#"{{"logical_name":"n","model_routings":[{{"provider":"p","model":"up"}}],"capabilities":{{{flags}}}}}"#))
@@ -376,7 +380,7 @@ fn thinking_that_another_has_sealed_is_left_out_and_said() {
         SIDES[1].reply,
     );
     let item = json!({ "type": "reasoning", "summary": [], "encrypted_content": "gAAA" });
-    let own = json!({ "model": "m", "input": [{ "role": "user", "content": "a" }, item,
+    let own = json!({ "model": "m", "input": [{ "role": "user", "content": "a" }, item, item,
         { "role": "assistant", "content": "b" }, { "role": "user", "content": "c" }] });
     let said = |block: Value| {
         json!({ "model": "m", "max_tokens": 9, "messages": [{ "role": "user", "content": "a" },
@@ -386,7 +390,7 @@ fn thinking_that_another_has_sealed_is_left_out_and_said() {
     let through = said(json!({ "type": "thinking", "thinking": "Hm.", "signature": "mp1.r.rs_1.gAAA" }));
     let theirs = said(json!({ "type": "thinking", "thinking": "Hm.", "signature": "EqQB" }));
     for (upstream, format, path, body, place) in [
-        (&responses, Format::OpenaiResponses, RESPONSES, &own, "input[1]"),
+        (&responses, Format::OpenaiResponses, RESPONSES, &own, "input[1], input[2]"),
         (&responses, Format::OpenaiResponses, MESSAGES, &through, "messages[1].content[0]"),
         (&anthropic, Format::Anthropic, MESSAGES, &theirs, "messages[1].content[0]"),
     ] {

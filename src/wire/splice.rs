@@ -4,6 +4,7 @@
 //! never copied, however long it is.
 
 use bytes::Bytes;
+use memchr::memmem;
 use smallvec::SmallVec;
 
 /// A piece of a body to be replaced, or, where the span is empty, something to be put in.
@@ -91,6 +92,32 @@ pub fn splice(body: &Bytes, mut edits: SmallVec<[Edit; 2]>) -> Parts {
     parts
 }
 
+/// An item of a list: where it begins and ends, and whether it goes.
+pub(in crate::wire) type Item = (usize, usize, bool);
+
+/// Takes items out of a list, unless none would be left: an edit for each, which begins where the item does, or at the comma
+/// before it.
+pub(in crate::wire) fn cut(items: &[Item], edits: &mut Vec<Edit>) {
+    let Some(first_kept) = items.iter().position(|(_, _, goes)| !goes) else {
+        return;
+    };
+    let without = |from, to| Edit { from, to, with: Bytes::new() };
+    for (at, pair) in items.windows(2).enumerate() {
+        let [one, next] = pair else { continue };
+        if at < first_kept {
+            edits.push(without(one.0, next.0));
+        } else if next.2 {
+            edits.push(without(one.1, next.1));
+        }
+    }
+}
+
+/// A body as text, if a word stands in it: almost none has what is to be taken out, and a search is cheaper than a scan.
+pub(in crate::wire) fn text_with<'b>(body: &'b [u8], word: &str) -> Option<&'b str> {
+    memmem::find(body, word.as_bytes())?;
+    std::str::from_utf8(body).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +139,29 @@ mod tests {
         check("abcdef", &[(2, 2, "|"), (2, 4, "")], "ab|ef");
         check("abcdef", &[(2, 4, ""), (2, 2, "|")], "ab|ef");
         check("", &[(0, 0, "x")], "x");
+    }
+
+    #[test]
+    fn items_go_with_one_comma_each() {
+        for (goes, expect, count) in [
+            ("..", "[a, b]", 0),
+            ("x.", "[b]", 1),
+            (".x", "[a]", 1),
+            ("xx.x.xx", "[c, e]", 5),
+            (".xx.", "[a, d]", 2),
+            ("xx", "[a, b]", 0),
+            ("", "[]", 0),
+        ] {
+            let body =
+                format!("[{}]", "abcdefg".chars().take(goes.len()).map(String::from).collect::<Vec<_>>().join(", "));
+            let items: Vec<Item> =
+                goes.chars().enumerate().map(|(at, mark)| (1 + 3 * at, 2 + 3 * at, mark == 'x')).collect();
+            let mut edits = Vec::new();
+            cut(&items, &mut edits);
+            assert_eq!(edits.len(), count, "{goes}");
+            let left = splice(&Bytes::from(body), edits.into_iter().collect()).into_bytes();
+            assert_eq!(std::str::from_utf8(&left).unwrap(), expect, "{goes}");
+        }
     }
 
     #[test]

@@ -2,13 +2,12 @@
 //! by the client, and would be refused by Anthropic, this turn and every turn after it; or all of it.
 
 use bytes::Bytes;
-use memchr::memmem;
 
 use super::kind_of;
 use super::names::ENVELOPE;
 use crate::wire::Sealed;
 use crate::wire::json::{Cursor, JsonError, Kind};
-use crate::wire::splice::Edit;
+use crate::wire::splice::{Edit, Item, cut, text_with};
 
 /// What to take out: blocks, and messages that hold nothing else. A conversation that would be left without a message
 /// keeps them.
@@ -20,11 +19,7 @@ pub(super) fn unvouched(body: &[u8], sealed: Sealed) -> Vec<Edit> {
         Sealed::ByUs => ENVELOPE,
         Sealed::ByAnybody => "thinking",
     };
-    // Almost no request has one; a search is cheaper than a scan.
-    match memmem::find(body, sign.as_bytes()).map(|_| std::str::from_utf8(body)) {
-        Some(Ok(text)) => edits(text, sealed).unwrap_or_default(),
-        Some(Err(_)) | None => Vec::new(),
-    }
+    text_with(body, sign).and_then(|text| edits(text, sealed).ok()).unwrap_or_default()
 }
 
 fn edits(body: &str, sealed: Sealed) -> Result<Vec<Edit>, JsonError> {
@@ -82,9 +77,6 @@ fn context(cursor: &mut Cursor<'_>, edits: &mut Vec<Edit>) -> Result<(), JsonErr
 
 const OFF: &[u8] = br#"{"type":"disabled"}"#;
 
-/// An item of a list: where it begins and ends, and whether it goes.
-type Item = (usize, usize, bool);
-
 /// Takes the messages; whether the last answer is left with a call and without the thinking before it.
 fn messages(cursor: &mut Cursor<'_>, sealed: Sealed, edits: &mut Vec<Edit>) -> Result<bool, JsonError> {
     let mut items: Vec<Item> = Vec::new();
@@ -104,20 +96,6 @@ fn messages(cursor: &mut Cursor<'_>, sealed: Sealed, edits: &mut Vec<Edit>) -> R
     }
     cut(&items, edits);
     Ok(bare)
-}
-
-/// Takes items out of a list, unless none would be left.
-fn cut(items: &[Item], edits: &mut Vec<Edit>) {
-    let Some(last) = items.iter().rposition(|(_, _, goes)| !goes) else {
-        return;
-    };
-    // Up to the next item; one with nothing kept after it goes from the end of the last that is kept.
-    for (item, next) in items.iter().zip(items.iter().skip(1)).take(last).filter(|(item, _)| item.2) {
-        edits.push(Edit { from: item.0, to: next.0, with: Bytes::new() });
-    }
-    if let (Some(kept), Some(end)) = (items.get(last), items.last().filter(|item| item.2)) {
-        edits.push(Edit { from: kept.1, to: end.1, with: Bytes::new() });
-    }
 }
 
 #[derive(Default)]

@@ -1,13 +1,10 @@
 //! Takes thinking out of a request: that whose seal is ours, or another vendor's under our mark, for it came from an upstream of
 //! another format, is replayed by the client, and would be refused; or all that is sealed.
 
-use bytes::Bytes;
-use memchr::memmem;
-
 use crate::wire::Sealed;
 use crate::wire::json::{Cursor, JsonError, Kind};
 use crate::wire::prompt::ENVELOPE;
-use crate::wire::splice::Edit;
+use crate::wire::splice::{Edit, Item, cut, text_with};
 
 /// What to take out: items of the input. An input that would be left without one keeps them.
 pub(super) fn unvouched(body: &[u8], sealed: Sealed) -> Vec<Edit> {
@@ -15,11 +12,7 @@ pub(super) fn unvouched(body: &[u8], sealed: Sealed) -> Vec<Edit> {
         Sealed::ByUs => ENVELOPE,
         Sealed::ByAnybody => "encrypted_content",
     };
-    // Almost no request has one; a search is cheaper than a scan.
-    match memmem::find(body, sign.as_bytes()).map(|_| std::str::from_utf8(body)) {
-        Some(Ok(text)) => edits(text, sealed).unwrap_or_default(),
-        Some(Err(_)) | None => Vec::new(),
-    }
+    text_with(body, sign).and_then(|text| edits(text, sealed).ok()).unwrap_or_default()
 }
 
 fn edits(body: &str, sealed: Sealed) -> Result<Vec<Edit>, JsonError> {
@@ -31,29 +24,14 @@ fn edits(body: &str, sealed: Sealed) -> Result<Vec<Edit>, JsonError> {
             c.skip()?;
             continue;
         }
-        let mut items: Vec<(usize, usize, bool)> = Vec::new();
+        let mut items: Vec<Item> = Vec::new();
         c.array()?;
         while c.item()? {
             let from = c.at();
             let goes = is_sealed(&mut c, sealed)?;
             items.push((from, c.passed(), goes));
         }
-        if items.iter().all(|(_, _, goes)| *goes) {
-            continue;
-        }
-        // Each goes with the comma before it, or, of the first ones, behind it.
-        let mut kept_end = None;
-        for (index, (from, to, goes)) in items.iter().enumerate() {
-            match (goes, kept_end, items.get(index + 1)) {
-                (false, ..) => kept_end = Some(*to),
-                (true, Some(end), _) => {
-                    edits.push(Edit { from: end, to: *to, with: Bytes::new() });
-                    kept_end = Some(*to);
-                }
-                (true, None, Some(next)) => edits.push(Edit { from: *from, to: next.0, with: Bytes::new() }),
-                (true, None, None) => {}
-            }
-        }
+        cut(&items, &mut edits);
     }
     Ok(edits)
 }
@@ -81,6 +59,8 @@ fn is_sealed(c: &mut Cursor<'_>, sealed: Sealed) -> Result<bool, JsonError> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::wire::head;
 
