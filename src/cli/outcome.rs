@@ -35,6 +35,7 @@ pub(super) const WORDS: &[(&str, &str)] = &[
     ("insufficient_quota", "beside a STATUS: its body says so; likewise the words below"),
     ("model_not_found", "the upstream's model name is not known there"),
     ("context_length_exceeded", "the prompt is too long for the model"),
+    ("invalid_encrypted_content", "thinking in the history has a seal that it does not know"),
     ("overloaded_error", "the provider is overloaded; 200 overloaded_error says so under a good status"),
     ("rate_limit_error", "the rate is limited; 200 rate_limit_error says so under a good status"),
     ("says=WORDS", "beside a STATUS, and last: the words of its body, spaces and commas too"),
@@ -43,8 +44,14 @@ pub(super) const WORDS: &[(&str, &str)] = &[
 ];
 
 /// Words that an error's body may hold as its type and its code.
-const CODES: [&str; 5] =
-    ["insufficient_quota", "model_not_found", "context_length_exceeded", "overloaded_error", "rate_limit_error"];
+const CODES: [&str; 6] = [
+    "insufficient_quota",
+    "model_not_found",
+    "context_length_exceeded",
+    "invalid_encrypted_content",
+    "overloaded_error",
+    "rate_limit_error",
+];
 
 /// Why an `--outcome` is none.
 #[derive(Debug, Eq, PartialEq)]

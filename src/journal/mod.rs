@@ -1,4 +1,5 @@
-//! The journal: one row for every request that was let in, and one for each of its tries, in SQLite.
+//! The journal: one row for every request that was let in, in SQLite, and one for each of its tries, unless the only one simply
+//! went well: of that the request's own row tells.
 //!
 //! ```text
 //!  a request ends ─▶ Journal::log: spelled into one buffer, within bounds ─▶ (thread) one transaction each tenth of a second

@@ -321,8 +321,14 @@ async fn pass(
 
 /// Which vendor's client is asking: told by its path, or, where both ask the same, by its headers.
 fn format_of(uri: &Uri, headers: &HeaderMap) -> Format {
-    let is_anthropic = uri.path().starts_with("/v1/messages") || headers.contains_key("anthropic-version");
-    if is_anthropic { Format::Anthropic } else { Format::OpenaiChat }
+    let path = uri.path();
+    if path.starts_with("/v1/responses") {
+        Format::OpenaiResponses
+    } else if path.starts_with("/v1/messages") || headers.contains_key("anthropic-version") {
+        Format::Anthropic
+    } else {
+        Format::OpenaiChat
+    }
 }
 
 fn list_models(

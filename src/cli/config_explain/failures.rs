@@ -31,10 +31,11 @@ pub(super) enum Asked {
 }
 
 /// Kinds of failure beside the statuses: (for people, as an outcome).
-const KINDS: [(&str, &str); 8] = [
+const KINDS: [(&str, &str); 9] = [
     ("no credit left", "429 insufficient_quota"),
     ("model not found", "404 model_not_found"),
     ("prompt too long", "400 context_length_exceeded"),
+    ("unknown seal of thinking", "400 invalid_encrypted_content"),
     ("no connection", "connect"),
     ("connection broken", "reset"),
     ("kept connection dead", "stale"),
