@@ -147,10 +147,9 @@ impl Prompt<'_> {
         }
     }
 
-    /// Takes out thinking that has a seal, and turns that hold nothing else. Each is a loss, for this reason.
+    /// Takes out thinking that has a seal. Each is a loss, for this reason.
     pub fn leave_seals(&mut self, why: &'static str, losses: &mut Losses) {
-        self.turns.retain_mut(|turn| {
-            let had = turn.blocks.len();
+        for turn in &mut self.turns {
             turn.blocks.retain(|block| {
                 let is_sealed = match &block.kind {
                     BlockKind::Thinking { signature, .. } => signature.is_some(),
@@ -165,8 +164,7 @@ impl Prompt<'_> {
                 }
                 !is_sealed
             });
-            had == 0 || !turn.blocks.is_empty()
-        });
+        }
     }
 
     /// Whether the model is to think before it answers; by its own habit, where nothing is said.

@@ -470,7 +470,7 @@ fn beyond_what_is_remembered_items_wait_until_they_are_done() {
     events.extend(many.clone().map(|index| delta(index, "a")));
     events.push(done(0, "One."));
     // Each goes on, and ends; none may begin in its middle.
-    events.extend(many.clone().flat_map(|index| [delta(index, "b"), done(index, "ab")]));
+    events.extend(many.flat_map(|index| [delta(index, "b"), done(index, "ab")]));
     let events: Vec<&str> = events.iter().map(String::as_str).collect();
     assert_eq!(told(&completed(&events, "")).0, format!("One.{}", "ab".repeat(1100)));
 }
