@@ -5,7 +5,7 @@ use crate::wire::loss::{Losses, Refusal};
 use crate::wire::prompt::{Args, Block, BlockKind, Cache, Source};
 
 use super::fields::CITATIONS;
-use super::{kind_of, word};
+use super::kind_of;
 
 /// Where content stands. Inside a tool's answer only text, images and documents have a meaning elsewhere.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -136,7 +136,7 @@ fn search_result<'a>(cursor: &mut Cursor<'a>, losses: &mut Losses) -> Result<Opt
             "type" => skip(cursor)?,
             "content" => found = joined(cursor, losses)?,
             "title" => title = cursor.opt_str()?,
-            "source" => origin = word(cursor)?,
+            "source" => origin = cursor.any_str()?,
             "cache_control" => breakpoint = cache(cursor, losses)?,
             "citations" => citations_switch(cursor, losses)?,
             _ => return Ok(false),

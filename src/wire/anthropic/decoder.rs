@@ -15,7 +15,7 @@ use crate::wire::json::{Cursor, Json, JsonError, JsonStr, Kind};
 use crate::wire::prompt::Args;
 
 use super::reply::{Ending, Message, Piece, blocks, garbage};
-use super::{usage, word};
+use super::usage;
 
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
@@ -102,7 +102,7 @@ impl<'a> Parts<'a> {
         cursor.object()?;
         while let Some(key) = cursor.key()? {
             match key.decode().as_ref() {
-                "type" => parts.kind = word(&mut cursor)?,
+                "type" => parts.kind = cursor.any_str()?,
                 "index" => parts.index = cursor.skip()?.as_u64(),
                 "message" => parts.message = object(&mut cursor)?,
                 "content_block" => parts.block = object(&mut cursor)?,
@@ -299,11 +299,11 @@ impl<'a> More<'a> {
         cursor.object()?;
         while let Some(key) = cursor.key()? {
             match key.decode().as_ref() {
-                "type" => more.kind = word(&mut cursor)?.unwrap_or_default(),
-                "text" => more.text = word(&mut cursor)?,
-                "thinking" => more.thinking = word(&mut cursor)?,
-                "signature" => more.signature = word(&mut cursor)?,
-                "partial_json" => more.partial_json = word(&mut cursor)?,
+                "type" => more.kind = cursor.any_str()?.unwrap_or_default(),
+                "text" => more.text = cursor.any_str()?,
+                "thinking" => more.thinking = cursor.any_str()?,
+                "signature" => more.signature = cursor.any_str()?,
+                "partial_json" => more.partial_json = cursor.any_str()?,
                 "citation" => more.citation = cursor.opt_skip()?,
                 // Counts of thinking tokens and the like: betas add them beside the text.
                 _ => {

@@ -13,7 +13,7 @@ use crate::wire::{Inspection, Past, Sign, sse};
 
 use super::decoder::{More, Parts};
 use super::reply::{Message, garbage};
-use super::{usage, word};
+use super::usage;
 
 /// Tells what a frame is by its event's name, and reads its data only where that does not tell enough. A frame that
 /// cannot be read goes through as it is: the client is the judge of it.
@@ -94,8 +94,8 @@ fn start(data: &str) -> Result<Sign, JsonError> {
     block.object()?;
     while let Some(key) = block.key()? {
         match key.decode().as_ref() {
-            "type" => kind = word(&mut block)?.unwrap_or_default(),
-            "text" | "thinking" => full |= word(&mut block)?.is_some_and(|text| !text.is_empty()),
+            "type" => kind = block.any_str()?.unwrap_or_default(),
+            "text" | "thinking" => full |= block.any_str()?.is_some_and(|text| !text.is_empty()),
             _ => {
                 block.skip()?;
             }

@@ -37,7 +37,7 @@ mod usage;
 mod tests;
 
 use crate::wire::Codec;
-use crate::wire::json::{Cursor, JsonError, JsonStr, Kind};
+use crate::wire::json::{Cursor, JsonError, JsonStr};
 
 pub(super) static CODEC: Codec = Codec {
     name: "anthropic",
@@ -63,21 +63,13 @@ pub(super) static CODEC: Codec = Codec {
     inspect_reply: inspect::reply,
 };
 
-/// Takes a string; any other value is skipped as `None`.
-fn word<'a>(cursor: &mut Cursor<'a>) -> Result<Option<JsonStr<'a>>, JsonError> {
-    match cursor.peek()? {
-        Kind::Str => cursor.str().map(Some),
-        Kind::Object | Kind::Array | Kind::Num | Kind::Bool | Kind::Null => cursor.skip().map(|_| None),
-    }
-}
-
 /// The `type` of the object that comes next, wherever in it that stands. Nothing is taken.
 fn kind_of<'a>(cursor: &Cursor<'a>) -> Result<Option<JsonStr<'a>>, JsonError> {
     let mut ahead = cursor.clone();
     ahead.object()?;
     while let Some(key) = ahead.key()? {
         if key.is("type") {
-            return word(&mut ahead);
+            return ahead.any_str();
         }
         ahead.skip()?;
     }

@@ -9,7 +9,7 @@ use crate::wire::reply::{Reply, ReplyBlock};
 use crate::wire::{Format, Memory};
 
 use super::names::{Envelope, made_up_id, message_id};
-use super::{kind_of, usage, word};
+use super::{kind_of, usage};
 
 pub(super) fn decode<'a>(body: &'a str, sink: &mut dyn Sink<'a>) {
     if let Err(fault) = read(body, sink) {
@@ -60,9 +60,9 @@ impl<'a> Message<'a> {
         while let Some(key) = cursor.key()? {
             let key = key.decode();
             match key.as_ref() {
-                "type" => this.is_error |= word(cursor)?.is_some_and(|kind| kind.is("error")),
-                "id" => this.id = word(cursor)?.filter(|id| !id.is_empty()),
-                "model" => this.model = word(cursor)?,
+                "type" => this.is_error |= cursor.any_str()?.is_some_and(|kind| kind.is("error")),
+                "id" => this.id = cursor.any_str()?.filter(|id| !id.is_empty()),
+                "model" => this.model = cursor.any_str()?,
                 "content" => {
                     this.content = (cursor.peek()? == Kind::Array).then(|| cursor.clone());
                     cursor.step_over()?;
@@ -97,8 +97,8 @@ impl<'a> Ending<'a> {
     /// Takes the value of a key that is about the end; `false`: it is not.
     pub(super) fn key(&mut self, key: &str, cursor: &mut Cursor<'a>) -> Result<bool, JsonError> {
         match key {
-            "stop_reason" => self.reason = word(cursor)?,
-            "stop_sequence" => self.sequence = word(cursor)?,
+            "stop_reason" => self.reason = cursor.any_str()?,
+            "stop_sequence" => self.sequence = cursor.any_str()?,
             "stop_details" => self.explanation = explanation(cursor)?,
             _ => return Ok(false),
         }
@@ -136,7 +136,7 @@ fn explanation<'a>(cursor: &mut Cursor<'a>) -> Result<Option<JsonStr<'a>>, JsonE
     cursor.object()?;
     while let Some(key) = cursor.key()? {
         if key.is("explanation") {
-            found = word(cursor)?;
+            found = cursor.any_str()?;
         } else {
             cursor.skip()?;
         }
@@ -198,13 +198,13 @@ impl<'a> Piece<'a> {
         cursor.object()?;
         while let Some(key) = cursor.key()? {
             match key.decode().as_ref() {
-                "type" => this.kind = word(cursor)?.unwrap_or_default(),
-                "text" => this.text = word(cursor)?,
-                "thinking" => this.thinking = word(cursor)?,
-                "signature" => this.signature = word(cursor)?,
-                "data" => this.data = word(cursor)?,
-                "id" => this.id = word(cursor)?,
-                "name" => this.name = word(cursor)?,
+                "type" => this.kind = cursor.any_str()?.unwrap_or_default(),
+                "text" => this.text = cursor.any_str()?,
+                "thinking" => this.thinking = cursor.any_str()?,
+                "signature" => this.signature = cursor.any_str()?,
+                "data" => this.data = cursor.any_str()?,
+                "id" => this.id = cursor.any_str()?,
+                "name" => this.name = cursor.any_str()?,
                 "input" => this.input = cursor.opt_skip()?,
                 "citations" => {
                     this.citations = (cursor.peek()? == Kind::Array).then(|| cursor.clone());

@@ -405,7 +405,7 @@ fn tool_name<'a>(cursor: &mut Cursor<'a>) -> Result<Option<crate::wire::json::Js
     cursor.object()?;
     while let Some(key) = cursor.key()? {
         if key.is("name") {
-            return Ok(super::word(cursor)?);
+            return Ok(cursor.any_str()?);
         }
         cursor.skip()?;
     }

@@ -75,9 +75,30 @@ impl<'a> Cursor<'a> {
 
     /// Takes the next key and its colon; `None` at the end of the object, which is left.
     pub fn key(&mut self) -> Result<Option<JsonStr<'a>>> {
-        if let Some(key) = self.plain_key() {
-            return Ok(Some(key));
+        match self.plain_key() {
+            Some(key) => Ok(Some(key)),
+            None => self.any_key(),
         }
+    }
+
+    /// Takes a key as nearly all are written: no white space about it, no escape in it. Anything else is left for the
+    /// long way.
+    fn plain_key(&mut self) -> Option<JsonStr<'a>> {
+        let (from, rest) = match (self.rest(), self.fresh) {
+            ([b'"', rest @ ..], true) => (self.at + 1, rest),
+            ([b',', b'"', rest @ ..], false) => (self.at + 2, rest),
+            _ => return None,
+        };
+        let to = from + near_plain_len(rest)?;
+        let [b'"', b':', ..] = self.text.as_bytes().get(to..)? else { return None };
+        let key = self.text.get(from..to)?;
+        self.at = to + 2;
+        self.fresh = false;
+        Some(JsonStr::checked(key, false))
+    }
+
+    #[inline(never)]
+    fn any_key(&mut self) -> Result<Option<JsonStr<'a>>> {
         if !self.member(b'}')? {
             return Ok(None);
         }
@@ -90,25 +111,6 @@ impl<'a> Cursor<'a> {
         Ok(Some(key))
     }
 
-    /// Takes a key as nearly all are written: no white space about it, no escape in it. Anything else is left for the
-    /// long way.
-    fn plain_key(&mut self) -> Option<JsonStr<'a>> {
-        let bytes = self.text.as_bytes();
-        let from = match (bytes.get(self.at)?, self.fresh) {
-            (b'"', true) => self.at + 1,
-            (b',', false) if bytes.get(self.at + 1) == Some(&b'"') => self.at + 2,
-            _ => return None,
-        };
-        let to = from + near_plain_len(bytes.get(from..)?)?;
-        if bytes.get(to..to + 2)? != b"\":" {
-            return None;
-        }
-        let key = self.text.get(from..to)?;
-        self.at = to + 2;
-        self.fresh = false;
-        Some(JsonStr::checked(key, false))
-    }
-
     /// Tells whether another item follows; `false` at the end of the array, which is left.
     pub fn item(&mut self) -> Result<bool> {
         self.member(b']')
@@ -116,6 +118,14 @@ impl<'a> Cursor<'a> {
 
     /// Takes a string.
     pub fn str(&mut self) -> Result<JsonStr<'a>> {
+        match self.plain_str() {
+            Some(plain) => Ok(plain),
+            None => self.long_str(),
+        }
+    }
+
+    #[inline(never)]
+    fn long_str(&mut self) -> Result<JsonStr<'a>> {
         match self.peek()? {
             Kind::Str => self.literal(),
             other @ (Kind::Object | Kind::Array | Kind::Num | Kind::Bool | Kind::Null) => {
@@ -124,14 +134,52 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Takes a string as most are written: right here, short, and no escape in it. Anything else is left for the long way.
+    fn plain_str(&mut self) -> Option<JsonStr<'a>> {
+        let [b'"', rest @ ..] = self.rest() else { return None };
+        let from = self.at + 1;
+        let to = from + near_plain_len(rest)?;
+        if self.text.as_bytes().get(to) != Some(&b'"') {
+            return None;
+        }
+        let text = self.text.get(from..to)?;
+        self.at = to + 1;
+        self.fresh = false;
+        Some(JsonStr::checked(text, false))
+    }
+
     /// Takes a string, or null as `None`.
     pub fn opt_str(&mut self) -> Result<Option<JsonStr<'a>>> {
+        if let Some(plain) = self.plain_str() {
+            return Ok(Some(plain));
+        }
+        self.long_opt_str()
+    }
+
+    #[inline(never)]
+    fn long_opt_str(&mut self) -> Result<Option<JsonStr<'a>>> {
         match self.peek()? {
             Kind::Str => self.literal().map(Some),
             Kind::Null => self.skip().map(|_| None),
             other @ (Kind::Object | Kind::Array | Kind::Num | Kind::Bool) => {
                 Err(self.mismatch("a string or null", other))
             }
+        }
+    }
+
+    /// Takes whatever comes next: the string it is, if it is one.
+    pub fn any_str(&mut self) -> Result<Option<JsonStr<'a>>> {
+        if let Some(plain) = self.plain_str() {
+            return Ok(Some(plain));
+        }
+        self.long_any_str()
+    }
+
+    #[inline(never)]
+    fn long_any_str(&mut self) -> Result<Option<JsonStr<'a>>> {
+        match self.peek()? {
+            Kind::Str => self.literal().map(Some),
+            Kind::Object | Kind::Array | Kind::Num | Kind::Bool | Kind::Null => self.skip().map(|_| None),
         }
     }
 
@@ -183,9 +231,8 @@ impl<'a> Cursor<'a> {
 
     /// Takes a number of plain digits, as nearly all counts are; anything else is left for the long way.
     fn count(&mut self) -> Option<u64> {
-        let rest = self.text.as_bytes().get(self.at..)?;
         let mut n = 0_u64;
-        for (len, &byte) in rest.iter().enumerate().take(COUNT_DIGITS_MAX + 1) {
+        for (len, &byte) in self.rest().iter().enumerate().take(COUNT_DIGITS_MAX + 1) {
             match byte {
                 b'0'..=b'9' if len == 0 || n != 0 => n = n.wrapping_mul(10).wrapping_add(u64::from(byte - b'0')),
                 b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t' if 0 < len => {
@@ -292,6 +339,10 @@ impl<'a> Cursor<'a> {
         JsonError::new(self.at, what)
     }
 
+    fn rest(&self) -> &'a [u8] {
+        self.text.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
     fn byte(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -366,7 +417,7 @@ impl<'a> Cursor<'a> {
         self.at += 1;
         let mut has_escape = false;
         loop {
-            self.at += plain_len(self.text.as_bytes().get(self.at..).unwrap_or_default());
+            self.at += plain_len(self.rest());
             match self.byte() {
                 Some(b'"') => {
                     self.at += 1;
@@ -460,7 +511,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn word(&mut self) -> Result<()> {
-        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        let rest = self.rest();
         for word in ["true", "false", "null"] {
             if rest.starts_with(word.as_bytes()) {
                 self.at += word.len();

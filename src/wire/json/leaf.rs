@@ -54,24 +54,28 @@ impl<'a> JsonStr<'a> {
 
     /// The literal without its quotes, escapes and all.
     #[must_use]
+    #[inline]
     pub fn literal(&self) -> &str {
         &self.literal
     }
 
     /// Whether the literal and what it means differ.
     #[must_use]
+    #[inline]
     pub fn has_escape(&self) -> bool {
         self.has_escape
     }
 
     /// The text that is meant. A lone surrogate, which no text can hold, becomes U+FFFD.
     #[must_use]
+    #[inline]
     pub fn decode(&self) -> Cow<'_, str> {
         if self.has_escape { Cow::Owned(unescape(&self.literal)) } else { Cow::Borrowed(&self.literal) }
     }
 
     /// Whether the text that is meant is `text`, however it is spelled.
     #[must_use]
+    #[inline]
     pub fn is(&self, text: &str) -> bool {
         self.literal == text || (self.has_escape && self.decode() == text)
     }
@@ -88,6 +92,7 @@ impl<'a> JsonStr<'a> {
     }
 
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.literal.is_empty()
     }
@@ -127,6 +132,7 @@ impl<'a> Json<'a> {
     }
 
     #[must_use]
+    #[inline]
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -2,7 +2,7 @@
 
 /// How many bytes at the front are neither a quote, nor a backslash, nor a control character.
 ///
-/// Eight at a time at first, since keys and short words end soon and setting up a wider search costs as much as fifty
+/// Eight at a time at first, since keys and short words end soon and setting up a wider search costs as much as thirty
 /// bytes; then as many as the machine compares at once.
 pub(in crate::wire) fn plain_len(bytes: &[u8]) -> usize {
     let at = match near(bytes, marks, is_mark) {
@@ -33,19 +33,20 @@ pub(in crate::wire) fn unmarked_len(bytes: &[u8]) -> usize {
 }
 
 /// Looks through the first bytes, eight at a time. `Ok`: a mark was found there, or the end; `Err`: how many had none.
+#[inline]
 fn near(bytes: &[u8], marks: impl Fn(u64) -> u64, is_mark: impl Fn(u8) -> bool) -> Result<usize, usize> {
+    let mut rest = bytes;
     let mut at = 0;
     while at < NEAR {
-        let eight = bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
-        let Some(eight) = eight else {
-            let rest = bytes.get(at..).unwrap_or_default();
+        let Some((eight, after)) = rest.split_first_chunk::<8>() else {
             return Ok(at + rest.iter().position(|b| is_mark(*b)).unwrap_or(rest.len()));
         };
-        let marked = marks(eight);
+        let marked = marks(u64::from_le_bytes(*eight));
         if marked != 0 {
             return Ok(at + marked.trailing_zeros() as usize / 8);
         }
         at += 8;
+        rest = after;
     }
     Err(at)
 }
@@ -56,25 +57,34 @@ fn before_quote(bytes: &[u8]) -> &[u8] {
 }
 
 /// Bytes looked through eight at a time.
-const NEAR: usize = 64;
+const NEAR: usize = 32;
 
 fn is_mark(byte: u8) -> bool {
     byte < 0x20 || is_quote(byte)
 }
 
+/// The high bit of every byte that is a quote, a backslash or a control character. Above the lowest that is set bits may be
+/// wrong, by the borrow; the lowest is right, and is all that is asked for.
 fn marks(eight: u64) -> u64 {
-    quotes(eight) | below(eight, 0x20)
+    (less_quote(eight) | less_backslash(eight) | eight.wrapping_sub(ONES * 0x20)) & !eight & HIGH
 }
 
 fn is_quote(byte: u8) -> bool {
     byte == b'"' || byte == b'\\'
 }
 
-/// The high bit of every byte that is a quote or a backslash. Above the lowest that is set bits may be wrong, by the
-/// borrow; the lowest is right, and is all that is asked for.
+/// The same without control characters.
 fn quotes(eight: u64) -> u64 {
-    let equal = |byte: u8| below(eight ^ (ONES * u64::from(byte)), 1);
-    equal(b'"') | equal(b'\\')
+    (less_quote(eight) | less_backslash(eight)) & !eight & HIGH
+}
+
+/// Below zero where there is a quote. A letter beyond ASCII is no mark, and differs from one in its high bit.
+fn less_quote(eight: u64) -> u64 {
+    (eight ^ (ONES * u64::from(b'"'))).wrapping_sub(ONES)
+}
+
+fn less_backslash(eight: u64) -> u64 {
+    (eight ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES)
 }
 
 /// The same of every byte below `n`.

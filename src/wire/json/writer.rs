@@ -185,6 +185,10 @@ fn literal_into(literal: &str, out: &mut Vec<u8>) {
 /// As `literal_into`, for any JSON: outside strings these characters cannot stand.
 fn raw_into(json: &str, out: &mut Vec<u8>) {
     let mut rest = json.as_bytes();
+    if rest.is_ascii() {
+        out.extend_from_slice(rest);
+        return;
+    }
     while let Some(n) = memchr::memchr2(0xc2, 0xe2, rest) {
         let Some((before, from)) = rest.split_at_checked(n) else {
             break;

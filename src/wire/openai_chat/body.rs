@@ -30,15 +30,15 @@ impl<'a> Body<'a> {
         cursor.object()?;
         while let Some(key) = cursor.key()? {
             match key.decode().as_ref() {
-                "id" => body.id = word(&mut cursor)?,
-                "model" => body.model = word(&mut cursor)?,
+                "id" => body.id = cursor.any_str()?,
+                "model" => body.model = cursor.any_str()?,
                 "created" => body.created = cursor.skip()?.as_u64().unwrap_or(0),
                 "usage" => body.usage = usage::read(&mut cursor)?.or(body.usage),
                 // Groq counts here too; its older streams nowhere else.
                 "x_groq" => aside = usage::inside(&mut cursor)?,
                 "choices" => body.choices = list(&mut cursor)?,
                 "error" => body.is_error |= !matches!(cursor.skip()?.as_str(), "null" | "\"\"" | "{}" | "false"),
-                "object" => body.is_error |= word(&mut cursor)?.is_some_and(|object| object.is("error")),
+                "object" => body.is_error |= cursor.any_str()?.is_some_and(|object| object.is("error")),
                 // Fingerprints, tiers, timings, filters' reports: what no event has a word for.
                 _ => {
                     cursor.skip()?;
@@ -74,9 +74,9 @@ impl<'a> Choice<'a> {
                 "index" => choice.index = cursor.skip()?.as_u64().unwrap_or(0),
                 "delta" => choice.delta = object(cursor)?,
                 "message" => choice.message = object(cursor)?,
-                "finish_reason" => choice.finish = word(cursor)?,
+                "finish_reason" => choice.finish = cursor.any_str()?,
                 // Elsewhere a number: the token that stopped it.
-                "stop_reason" => choice.sequence = word(cursor)?,
+                "stop_reason" => choice.sequence = cursor.any_str()?,
                 "error" => choice.error = cursor.opt_skip()?,
                 "content_filter_results" | "content_filter_result" => choice.filtered = object(cursor)?.is_some(),
                 // Probabilities, tokens, seeds, the vendor's own reason.
@@ -118,12 +118,12 @@ pub(super) fn message<'a>(
         match key.decode().as_ref() {
             "content" => parts.content = Some(place(&mut cursor)?),
             "reasoning_content" | "reasoning" => {
-                let text = word(&mut cursor)?.filter(|text| !text.is_empty());
+                let text = cursor.any_str()?.filter(|text| !text.is_empty());
                 // Where both stand they are the same.
                 parts.reasoning = parts.reasoning.or(text);
             }
             "reasoning_details" => parts.details = list(&mut cursor)?,
-            "refusal" => parts.refusal = word(&mut cursor)?,
+            "refusal" => parts.refusal = cursor.any_str()?,
             "tool_calls" => parts.calls = list(&mut cursor)?,
             "function_call" => parts.function = object(&mut cursor)?,
             "annotations" => parts.annotations = list(&mut cursor)?,
@@ -219,10 +219,10 @@ impl<'a> Detail<'a> {
         while let Some(key) = cursor.key()? {
             match key.decode().as_ref() {
                 // `thinking` in LiteLLM's `thinking_blocks`.
-                "text" | "summary" | "thinking" => detail.text = word(cursor)?,
-                "signature" => detail.signature = word(cursor)?,
-                "data" => detail.data = word(cursor)?,
-                "format" => detail.format = word(cursor)?,
+                "text" | "summary" | "thinking" => detail.text = cursor.any_str()?,
+                "signature" => detail.signature = cursor.any_str()?,
+                "data" => detail.data = cursor.any_str()?,
+                "format" => detail.format = cursor.any_str()?,
                 "index" => detail.index = cursor.skip()?.as_u64(),
                 // The type follows from what is there; ids are the vendor's.
                 _ => {
@@ -263,8 +263,8 @@ fn part<'a>(cursor: &mut Cursor<'a>, answer: &mut Answer, sink: &mut dyn Sink<'a
     cursor.object()?;
     while let Some(key) = cursor.key()? {
         match key.decode().as_ref() {
-            "type" => kind = word(cursor)?,
-            "text" => text = word(cursor)?,
+            "type" => kind = cursor.any_str()?,
+            "text" => text = cursor.any_str()?,
             "thinking" => thought = Some(place(cursor)?),
             // Belongs to the part; an unknown part is kept whole below.
             _ => {
@@ -324,7 +324,7 @@ fn calls<'a>(mut list: Cursor<'a>, answer: &mut Answer, sink: &mut dyn Sink<'a>)
         while let Some(key) = list.key()? {
             match key.decode().as_ref() {
                 "index" => piece.index = list.skip()?.as_u64(),
-                "id" => piece.id = word(&mut list)?,
+                "id" => piece.id = list.any_str()?,
                 "function" => {
                     if let Some(mut call) = object(&mut list)? {
                         (piece.name, piece.args) = function(&mut call)?;
@@ -363,7 +363,7 @@ fn signature<'a>(extra: &mut Cursor<'a>) -> Result<Option<JsonStr<'a>>, JsonErro
         google.object()?;
         while let Some(key) = google.key()? {
             match key.is("thought_signature") {
-                true => found = word(&mut google)?.filter(|text| !text.is_empty()),
+                true => found = google.any_str()?.filter(|text| !text.is_empty()),
                 false => drop(google.skip()?),
             }
         }
@@ -399,7 +399,7 @@ fn function<'a>(cursor: &mut Cursor<'a>) -> Result<Named<'a>, JsonError> {
     cursor.object()?;
     while let Some(key) = cursor.key()? {
         match key.decode().as_ref() {
-            "name" => name = word(cursor)?,
+            "name" => name = cursor.any_str()?,
             "arguments" => {
                 args = match cursor.peek()? {
                     Kind::Str => Some(cursor.str()?),
@@ -416,15 +416,6 @@ fn function<'a>(cursor: &mut Cursor<'a>) -> Result<Named<'a>, JsonError> {
         }
     }
     Ok((name, args))
-}
-
-/// Takes a string; anything else is passed over as if it were not there.
-fn word<'a>(cursor: &mut Cursor<'a>) -> Result<Option<JsonStr<'a>>, JsonError> {
-    if cursor.peek()? == Kind::Str {
-        return cursor.str().map(Some);
-    }
-    cursor.skip()?;
-    Ok(None)
 }
 
 /// Steps over any value, keeping the place before it.
