@@ -22,10 +22,10 @@ pub(super) fn decode<'a>(
     losses: &mut Losses,
 ) -> Result<(), Refusal> {
     let at = c.at();
-    let mut history = History { body, prompt, losses, open: Open::default() };
+    let mut history = History { prompt, losses, open: Open::default() };
     c.array()?;
     while c.item()? {
-        let message = Message::read(c, history.losses)?;
+        let message = Message::read(c, body, history.losses)?;
         history.add(message)?;
     }
     if history.prompt.turns.is_empty() && history.prompt.system.is_empty() {
@@ -34,12 +34,12 @@ pub(super) fn decode<'a>(
     history.end(at)
 }
 
-/// One message, its content not yet looked into.
+/// One message, by its members.
 #[derive(Default)]
 struct Message<'a> {
     at: usize,
     role: JsonStr<'a>,
-    content: Option<Cursor<'a>>,
+    content: Option<Vec<Block<'a>>>,
     name: Option<(usize, JsonStr<'a>)>,
     refusal: Option<(usize, JsonStr<'a>)>,
     tool_calls: Option<Cursor<'a>>,
@@ -52,7 +52,7 @@ struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    fn read(c: &mut Cursor<'a>, losses: &mut Losses) -> Result<Self, Refusal> {
+    fn read(c: &mut Cursor<'a>, body: &'a str, losses: &mut Losses) -> Result<Self, Refusal> {
         let mut message = Self { at: c.at(), ..Self::default() };
         c.object()?;
         while let Some(key) = c.key()? {
@@ -63,10 +63,7 @@ impl<'a> Message<'a> {
             }
             match key.decode().as_ref() {
                 "role" => message.role = c.str()?,
-                "content" => {
-                    message.content = Some(c.clone());
-                    c.step_over()?;
-                }
+                "content" => message.content = Some(parts_in::content(c, body, losses)?),
                 "name" => message.name = Some((at, c.str()?)),
                 "refusal" => message.refusal = Some((at, c.str()?)),
                 "tool_calls" => message.tool_calls = Some(place(c)?),
@@ -94,7 +91,6 @@ impl<'a> Message<'a> {
 }
 
 struct History<'a, 'p> {
-    body: &'a str,
     prompt: &'p mut Prompt<'a>,
     losses: &'p mut Losses,
     open: Open<'a>,
@@ -121,14 +117,15 @@ struct Call<'a> {
 }
 
 impl<'a> History<'a, '_> {
-    fn add(&mut self, message: Message<'a>) -> Result<(), Refusal> {
-        let role = message.role.decode().into_owned();
+    fn add(&mut self, mut message: Message<'a>) -> Result<(), Refusal> {
+        let role = std::mem::take(&mut message.role);
+        let role = role.decode();
         if let Some((at, _)) = message.name.as_ref().filter(|_| role != "tool" && role != "function") {
             self.losses.at(*at, "no other format names the author of a message");
         }
-        match role.as_str() {
-            "system" | "developer" => self.system(&message),
-            "user" => self.user(&message),
+        match role.as_ref() {
+            "system" | "developer" => self.system(message),
+            "user" => self.user(message),
             "assistant" => self.assistant(message),
             "tool" | "function" => self.result(message, role == "function"),
             "" => Err(Refusal::at(message.at, "a message needs a `role`")),
@@ -136,38 +133,30 @@ impl<'a> History<'a, '_> {
         }
     }
 
-    fn content(&mut self, message: &Message<'a>) -> Result<Vec<Block<'a>>, Refusal> {
-        match message.content.clone() {
-            Some(mut c) => parts_in::content(&mut c, self.body, self.losses),
-            None => Ok(Vec::new()),
-        }
-    }
-
-    fn system(&mut self, message: &Message<'a>) -> Result<(), Refusal> {
+    fn system(&mut self, message: Message<'a>) -> Result<(), Refusal> {
         self.settle(message.at)?;
-        let mut blocks = self.content(message)?;
+        let mut blocks = message.content.unwrap_or_default();
         mark(&mut blocks, message.cache);
         if let Some(block) = blocks.iter().find(|block| !matches!(block.kind, BlockKind::Text(_))) {
             return Err(Refusal::at(block.at, "a system message can only hold text"));
         }
-        if self.prompt.turns.is_empty() {
-            self.prompt.system.extend(blocks);
-        } else {
-            self.prompt.turns.push(Turn { role: Role::System, blocks, at: message.at });
+        match self.prompt.turns.is_empty() {
+            true if self.prompt.system.is_empty() => self.prompt.system = blocks,
+            true => self.prompt.system.extend(blocks),
+            false => self.prompt.turns.push(Turn { role: Role::System, blocks, at: message.at }),
         }
         Ok(())
     }
 
-    fn user(&mut self, message: &Message<'a>) -> Result<(), Refusal> {
-        if message.content.is_none() {
+    fn user(&mut self, message: Message<'a>) -> Result<(), Refusal> {
+        let Some(mut blocks) = message.content else {
             return Err(Refusal::at(message.at, "a user message needs `content`"));
-        }
+        };
         if let Some(calls) = &message.tool_calls {
             self.losses.at(calls.clone().at(), "only assistants call tools");
         }
         let joins = self.open.has_turn;
         self.settle(message.at)?;
-        let mut blocks = self.content(message)?;
         mark(&mut blocks, message.cache);
         match self.prompt.turns.last_mut().filter(|_| joins) {
             Some(answers) => answers.blocks.extend(blocks),
@@ -180,7 +169,7 @@ impl<'a> History<'a, '_> {
         self.settle(message.at)?;
         let at = message.at;
         let mut blocks = self.thinking(&message)?;
-        let content = self.content(&message)?;
+        let content = message.content.unwrap_or_default();
         let is_thought =
             |block: &Block<'_>| matches!(block.kind, BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. });
         let is_empty = |block: &Block<'_>| matches!(&block.kind, BlockKind::Text(text) if text.is_empty());
@@ -341,7 +330,7 @@ impl<'a> History<'a, '_> {
             return Err(Refusal::at(at, message));
         };
         let (id, earlier) = (call.id.clone(), call.answer);
-        let mut content = self.content(&message)?;
+        let mut content = message.content.unwrap_or_default();
         content.retain(|block| !matches!(&block.kind, BlockKind::Text(text) if text.is_empty()));
         let kind = BlockKind::ToolResult { id, content, is_error: message.is_error };
         let block = Block { cache: message.cache, ..Block::new(kind, message.at) };

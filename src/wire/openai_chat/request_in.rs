@@ -27,7 +27,7 @@ struct Reader<'a, 'l> {
 /// What can only be understood when the whole request is known.
 #[derive(Default)]
 struct Later<'a> {
-    messages: Option<Cursor<'a>>,
+    has_messages: bool,
     choice: Option<Cursor<'a>>,
     function_call: Option<Cursor<'a>>,
     /// The byte where it stands, and the number.
@@ -92,8 +92,8 @@ impl<'a> Reader<'a, '_> {
         match name {
             "model" => prompt.model = c.str()?,
             "messages" => {
-                self.later.messages = Some(c.clone());
-                c.step_over()?;
+                self.later.has_messages = true;
+                messages_in::decode(c, self.body, prompt, self.losses)?;
             }
             "max_tokens" => self.later.max_tokens = c.opt_u64()?.map(|n| (at, n)),
             "max_completion_tokens" => self.later.max_completion_tokens = c.opt_u64()?,
@@ -158,10 +158,10 @@ impl<'a> Reader<'a, '_> {
             self.prompt.choice = None;
             self.prompt.parallel = None;
         }
-        match self.later.messages.take() {
-            Some(mut messages) => messages_in::decode(&mut messages, self.body, &mut self.prompt, self.losses),
-            None => Err(Refusal::field("messages", "`messages` is missing")),
+        if !self.later.has_messages {
+            return Err(Refusal::field("messages", "`messages` is missing"));
         }
+        Ok(())
     }
 
     fn stream_options(&mut self, c: &mut Cursor<'a>) -> Result<(), Refusal> {
