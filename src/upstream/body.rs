@@ -45,7 +45,7 @@ type Steps = Box<dyn FnMut(&mut Context<'_>) -> Poll<Option<Result<Bytes, ReadEr
 /// A request's hold on its connection.
 #[derive(Debug)]
 pub(super) enum Lease {
-    H1 { connection: H1, place: Arc<Place> },
+    H1 { connection: Box<H1>, place: Arc<Place> },
     H2 { _stream: Stream },
 }
 

@@ -112,7 +112,7 @@ impl Connector {
         let (sender, mut connection) = h1_builder().handshake(io).await.map_err(broken)?;
         // How it ends is told to the request on it.
         let run: Run = Box::new(move |cx| Pin::new(&mut connection).poll(cx).map(drop));
-        Ok(Taken::H1(H1::new(sender, run, bell, born)))
+        Ok(Taken::H1(Box::new(H1::new(sender, run, bell, born))))
     }
 }
 

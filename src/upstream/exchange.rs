@@ -42,7 +42,7 @@ type Replied = Result<Response<Incoming>, TrySendError<Request<Sent>>>;
 
 /// What the request travels on.
 enum Way {
-    H1 { connection: H1, read_before: u64 },
+    H1 { connection: Box<H1>, read_before: u64 },
     H2(Stream),
 }
 

@@ -65,6 +65,10 @@ impl H1 {
             if let Poll::Ready(answer) = ask(&mut asks) {
                 return Poll::Ready(answer);
             }
+            // The task was woken for something else.
+            if self.bell.is_quiet() {
+                return Poll::Pending;
+            }
             self.bell.attend();
             if self.run.as_mut().is_some_and(|run| run(&mut inner).is_ready()) {
                 self.run = None;
@@ -91,6 +95,8 @@ impl H1 {
 
     /// Whether it takes a request, once it has done all it can for now.
     pub(super) fn is_ready_after(&mut self, cx: &Context<'_>) -> bool {
+        // However quiet it is.
+        self.bell.attend();
         let _nothing: Poll<()> = self.drive(cx, |_| Poll::Pending);
         self.run.is_some() && self.sender.is_ready()
     }
@@ -145,6 +151,11 @@ impl Bell {
 
     fn attend(&self) {
         self.state.store(ATTENDED, Ordering::SeqCst);
+    }
+
+    /// Whether nothing has rung since all was done that could be done.
+    fn is_quiet(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == QUIET
     }
 
     /// Whether nothing has rung since it was attended.

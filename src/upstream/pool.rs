@@ -58,7 +58,7 @@ pub(super) struct H2 {
 /// A connection to send on.
 #[derive(Debug)]
 pub(super) enum Taken {
-    H1(H1),
+    H1(Box<H1>),
     /// Its stream is counted already: see [`Line::enter`].
     H2(H2),
 }
@@ -118,7 +118,8 @@ impl fmt::Debug for Place {
 #[derive(Debug)]
 struct Connections {
     /// The last one rested last.
-    h1: Vec<H1>,
+    #[expect(clippy::vec_box, reason = "one is handed on a dozen times with each request")]
+    h1: Vec<Box<H1>>,
     h2: Vec<H2>,
     /// Whether connections may be made side by side.
     speaks_h1: bool,
@@ -198,7 +199,7 @@ impl Place {
     }
 
     /// Lets a connection rest whose last answer has been read to the end.
-    pub(super) fn put(self: &Arc<Self>, mut h1: H1) {
+    pub(super) fn put(self: &Arc<Self>, mut h1: Box<H1>) {
         let now = self.clock.now();
         let mut connections = self.connections.lock();
         let keeper = connections.keeper.clone();
