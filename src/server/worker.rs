@@ -421,7 +421,9 @@ where
 {
     fn execute(&self, future: F) {
         let Self { streams, stop, clock, stalled } = self;
-        streams.spawn(flow::until_stalled(told_of_the_end(future, stop.clone()), *clock, *stalled));
+        // Boxed, for each layer about it would make room for all of it twice.
+        let told = told_of_the_end(Box::pin(future), stop.clone());
+        streams.spawn(flow::until_stalled(told, *clock, *stalled));
     }
 }
 
