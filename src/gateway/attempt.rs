@@ -72,7 +72,7 @@ impl Gateway {
         route: &Route,
         slot: &Slot,
         mend: Mend,
-    ) -> Result<Delivery, Box<Failure>> {
+    ) -> Result<Box<Delivery>, Box<Failure>> {
         if let Some(passing) = request.passing {
             return Box::pin(self.pass_on(request, passing, (route, slot))).await;
         }
@@ -115,7 +115,7 @@ impl Gateway {
         if request.on_lossy != OnLossy::Silent {
             headers::dropped(&mut headers, &dropped);
         }
-        Ok(Delivery { status, headers, content, dropped })
+        Ok(Box::new(Delivery { status, headers, content, dropped }))
     }
 }
 
@@ -215,8 +215,7 @@ fn verbatim(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
     if never.is_empty() && unvouched.is_empty() {
         return Ok(Outbound { parts: head.apply(body, edits), memory: None, dropped: String::new() });
     }
-    // There are such blocks only in what is text.
-    let text = std::str::from_utf8(body).unwrap_or_default();
+    let text = request.text;
     let mut lost: Vec<(String, &str)> = never.iter().map(|name| ((*name).to_owned(), NEVER_SENT)).collect();
     lost.extend(unvouched.iter().map(|edit| (json::path_at(text, edit.from), UNVOUCHED)));
     if request.on_lossy == OnLossy::Reject {
@@ -283,10 +282,7 @@ fn literal(text: &str) -> String {
 
 /// Says the request in the route's format, through the waist.
 fn translated(request: &Request<'_>, route: &Route, model: &str, mend: Mend) -> Result<Outbound, Box<Failure>> {
-    let body = &request.inbound.body;
-    let text = std::str::from_utf8(body).map_err(|e| {
-        Failure::local(Fault::invalid(format!("invalid request body: not UTF-8 at byte {}", e.valid_up_to())))
-    })?;
+    let text = request.text;
     let target = Target { model, capabilities: &route.capabilities, quirks: &route.quirks };
     let mut losses = Losses::default();
     let formats = (request.inbound.format, route.format);
@@ -317,10 +313,10 @@ pub(super) fn refused_here(refusal: &Refusal, request: &str) -> Fault {
 /// The request once more, with empty results for the tool calls that lack one (the seed's `auto_fix_tool_responses`).
 fn repaired(request: &Request<'_>, route: &Route, model: &str) -> Result<Outbound, Box<Failure>> {
     let inbound = request.inbound;
-    let edits = std::str::from_utf8(&inbound.body).ok().map(|text| (inbound.format.codec().repair)(text));
-    let Some(edits) = edits.filter(|e| !e.is_empty()) else {
+    let edits = (inbound.format.codec().repair)(request.text);
+    if edits.is_empty() {
         return outbound(request, route, model);
-    };
+    }
     edited(request, edits, |request| outbound(request, route, model))
 }
 
@@ -332,7 +328,7 @@ fn unsealed(request: &Request<'_>, route: &Route, model: &str) -> Result<Outboun
     }
     let body = &request.inbound.body;
     let edits = (request.inbound.format.codec().unvouched)(body, Sealed::ByAnybody);
-    let text = std::str::from_utf8(body).unwrap_or_default();
+    let text = request.text;
     let paths: Vec<String> = edits.iter().map(|edit| json::path_at(text, edit.from)).collect();
     if request.on_lossy == OnLossy::Reject && !paths.is_empty() {
         return Err(rejected(&paths.iter().map(|path| format!("{path}: {UNKNOWN_SEAL}")).collect::<Vec<_>>()));
@@ -351,9 +347,6 @@ fn edited(
 ) -> Result<Outbound, Box<Failure>> {
     let inbound = request.inbound;
     let body = request.head.apply(&inbound.body, edits.into_iter().collect()).into_bytes();
-    let Ok(head) = head::read(&body) else {
-        return say(request);
-    };
     let inbound = Inbound {
         id: inbound.id.clone(),
         format: inbound.format,
@@ -361,9 +354,12 @@ fn edited(
         body,
         ..Inbound::default()
     };
+    let Ok((head, text)) = head::read_text(&inbound.body) else {
+        return say(request);
+    };
     let Request { resolved, stream, on_lossy, .. } = *request;
     let waited_us = AtomicU64::new(0);
-    say(&Request { inbound: &inbound, head: &head, resolved, stream, waited_us, on_lossy, passing: None })
+    say(&Request { inbound: &inbound, head: &head, text, resolved, stream, waited_us, on_lossy, passing: None })
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
@@ -551,22 +547,23 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 impl Delivery {
     /// The answer alone, for a client that has been told a status already.
-    pub(super) fn into_content(self, ticket: &mut Ticket) -> Content {
-        ticket.record().dropped = self.dropped;
-        self.content
+    pub(super) fn into_content(self: Box<Self>, ticket: &mut Ticket) -> Content {
+        let Self { content, dropped, .. } = *self;
+        ticket.record().dropped = dropped;
+        content
     }
 
-    pub(super) fn respond(self, inbound: &Inbound, mut ticket: Ticket) -> Response<Body> {
-        let mut headers = self.headers;
+    pub(super) fn respond(self: Box<Self>, inbound: &Inbound, mut ticket: Ticket) -> Response<Body> {
+        let Self { status, mut headers, content, dropped } = *self;
         headers::identify(&mut headers, &inbound.id);
         // Of which there is one, as a rule.
         if ticket.record().attempts != 1 {
             headers::attempts(&mut headers, ticket.record().attempts);
         }
         ticket.tell_limits(&mut headers);
-        ticket.record().status = self.status.as_u16();
-        ticket.record().dropped = self.dropped;
-        let body = match self.content {
+        ticket.record().status = status.as_u16();
+        ticket.record().dropped = dropped;
+        let body = match content {
             // Of which nobody will ask.
             Content::Whole { body, usage, .. } if body.is_empty() => {
                 ticket.record().usage = usage;
@@ -596,7 +593,7 @@ impl Delivery {
             }
         };
         let mut response = Response::new(body);
-        *response.status_mut() = self.status;
+        *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
     }

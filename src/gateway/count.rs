@@ -61,12 +61,20 @@ impl Gateway {
     }
 
     async fn tally(&self, inbound: &Inbound, ticket: &mut Ticket) -> Result<Count, Box<Failure>> {
-        let (head, resolved) = self.open(inbound, ticket)?;
+        let (head, text, resolved) = self.open(inbound, ticket)?;
         ticket.hold(self.unlimited(inbound, &head, &resolved));
         let on_lossy = resolved.model.on_lossy;
         let waited_us = AtomicU64::new(0);
-        let request =
-            Request { inbound, head: &head, resolved: &resolved, stream: false, waited_us, on_lossy, passing: None };
+        let request = Request {
+            inbound,
+            head: &head,
+            text,
+            resolved: &resolved,
+            stream: false,
+            waited_us,
+            on_lossy,
+            passing: None,
+        };
         match tokio::time::timeout(ASK_TIME_MAX, self.ask(&request, ticket)).await {
             Ok(Ok(Asked::Told(count))) => Ok(count),
             Ok(Ok(Asked::Nobody(format))) => guess(&request, format),
@@ -187,11 +195,10 @@ fn read(body: &[u8]) -> Option<u64> {
 
 /// Counts by itself what nobody else counts. What is no request is refused, as an upstream would.
 fn guess(request: &Request<'_>, upstream: Format) -> Result<Count, Box<Failure>> {
-    let (head, body) = (request.head, &request.inbound.body);
-    let invalid = |why: String| Failure::local(Fault::invalid(format!("invalid request body: {why}")));
-    let text = std::str::from_utf8(body).map_err(|e| invalid(format!("not UTF-8 at byte {}", e.valid_up_to())))?;
+    let (head, text, body) = (request.head, request.text, &request.inbound.body);
+    let invalid = |e| Failure::local(Fault::invalid(format!("invalid request body: {e}")));
     let mut cursor = Cursor::new(text);
-    cursor.skip().and_then(|_| cursor.end()).map_err(|e| invalid(e.to_string()))?;
+    cursor.skip().and_then(|_| cursor.end()).map_err(invalid)?;
     let is_responses = request.inbound.format == Format::OpenaiResponses;
     let needed = if is_responses { "input" } else { "messages" };
     if !head.has(body, needed) {

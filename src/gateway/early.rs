@@ -30,7 +30,7 @@ use crate::wire::{Format, Given};
 type Pursuit = Pin<Box<dyn Future<Output = Pursued> + Send>>;
 
 struct Pursued {
-    tried: Result<Delivery, Box<Failure>>,
+    tried: Result<Box<Delivery>, Box<Failure>>,
     inbound: Inbound,
     ticket: Ticket,
 }
@@ -90,9 +90,12 @@ impl Gateway {
         Box::pin(async move {
             let Opened { inbound, head, resolved, on_lossy } = opened;
             let waited_us = AtomicU64::new(0);
+            // It has been read as text before.
+            let text = std::str::from_utf8(&inbound.body).unwrap_or_default();
             let request = Request {
                 inbound: &inbound,
                 head: &head,
+                text,
                 resolved: &resolved,
                 stream: true,
                 waited_us,

@@ -59,6 +59,8 @@ pub struct Inbound {
 pub(super) struct Request<'r> {
     pub(super) inbound: &'r Inbound,
     pub(super) head: &'r Head,
+    /// The body as text; empty where it is passed through, since that may be none.
+    pub(super) text: &'r str,
     pub(super) resolved: &'r Resolved,
     /// The client wants a stream.
     pub(super) stream: bool,
@@ -81,7 +83,7 @@ impl Gateway {
     /// Serves one request. Every path ends in a response and in one record.
     pub async fn forward(&self, mut inbound: Inbound) -> Response<Body> {
         let mut ticket = Ticket::open(&mut inbound, self);
-        let (head, resolved) = match self.open(&inbound, &mut ticket) {
+        let (head, text, resolved) = match self.open(&inbound, &mut ticket) {
             Ok(opened) => opened,
             Err(failure) => return failure.respond(&inbound, ticket),
         };
@@ -99,8 +101,16 @@ impl Gateway {
             return Box::pin(self.early(Opened { inbound, head, resolved, on_lossy }, ticket, after)).await;
         }
         let waited_us = AtomicU64::new(0);
-        let request =
-            Request { inbound: &inbound, head: &head, resolved: &resolved, stream, waited_us, on_lossy, passing: None };
+        let request = Request {
+            inbound: &inbound,
+            head: &head,
+            text,
+            resolved: &resolved,
+            stream,
+            waited_us,
+            on_lossy,
+            passing: None,
+        };
         match self.try_routes(&request, &mut ticket).await {
             Ok(delivery) => delivery.respond(&inbound, ticket),
             Err(failure) => failure.respond(&inbound, ticket),
@@ -108,8 +118,12 @@ impl Gateway {
     }
 
     /// Finds the model that is asked for.
-    pub(super) fn open(&self, inbound: &Inbound, ticket: &mut Ticket) -> Result<(Head, Resolved), Box<Failure>> {
-        let head = head::read(&inbound.body)
+    pub(super) fn open<'i>(
+        &self,
+        inbound: &'i Inbound,
+        ticket: &mut Ticket,
+    ) -> Result<(Head, &'i str, Resolved), Box<Failure>> {
+        let (head, text) = head::read_text(&inbound.body)
             .map_err(|e| Failure::local(Fault::invalid(format!("invalid request body: {e}"))))?;
         self.shallow(&head)?;
         ticket.record().model = clip(&head.model);
@@ -119,7 +133,7 @@ impl Gateway {
             return Err(permit::forbidden(client, &clip(&head.model)));
         }
         ticket.record().found = Some(Arc::clone(&resolved.model));
-        Ok((head, resolved))
+        Ok((head, text, resolved))
     }
 
     /// What is read here is read without recursion; those behind us may be less careful.
@@ -138,7 +152,7 @@ impl Gateway {
         &self,
         request: &Request<'_>,
         ticket: &mut Ticket,
-    ) -> Result<Delivery, Box<Failure>> {
+    ) -> Result<Box<Delivery>, Box<Failure>> {
         let tried = self.drain.until_over(pin!(self.walk(request, ticket))).await;
         tried.unwrap_or_else(|| {
             self.drain.count_cut();
@@ -146,7 +160,7 @@ impl Gateway {
         })
     }
 
-    async fn walk(&self, request: &Request<'_>, ticket: &mut Ticket) -> Result<Delivery, Box<Failure>> {
+    async fn walk(&self, request: &Request<'_>, ticket: &mut Ticket) -> Result<Box<Delivery>, Box<Failure>> {
         let model = &request.resolved.model;
         let routes = &model.routes;
         let mut now = ticket.started();

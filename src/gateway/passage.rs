@@ -68,6 +68,7 @@ impl Gateway {
         let request = Request {
             inbound: &inbound,
             head: &head,
+            text: "",
             resolved: &resolved,
             stream: false,
             waited_us,
@@ -127,7 +128,7 @@ impl Gateway {
         request: &Request<'_>,
         passing: &Passing,
         (route, slot): (&Route, &Slot),
-    ) -> Result<Delivery, Box<Failure>> {
+    ) -> Result<Box<Delivery>, Box<Failure>> {
         let model = request.resolved.upstream_model(route);
         let Some((passed, star)) = route.passes(&passing.path) else {
             return Err(Failure::local(nowhere(passing, &[])));
@@ -172,7 +173,7 @@ impl Gateway {
         route: &Route,
         answer: Answer,
         model: &str,
-    ) -> Result<Delivery, Box<Failure>> {
+    ) -> Result<Box<Delivery>, Box<Failure>> {
         let Answer { status, headers: upstream, mut body, .. } = answer;
         let secrets = &request.resolved.secrets;
         let mut headers = headers::answered(&upstream, (route, secrets), request.inbound.format, model);
@@ -193,7 +194,7 @@ impl Gateway {
             let whole = body.collect(self.bounds.reply_bytes, |bytes| room.fit(bytes)).await.map_err(|e| unread(&e))?;
             let usage = std::str::from_utf8(&whole).ok().and_then(|text| usage(text).ok()).unwrap_or_default();
             let content = Content::Whole { body: whole, usage, is_stream: false, paused: false, room };
-            return Ok(Delivery { status, headers, content, dropped: String::new() });
+            return Ok(Box::new(Delivery { status, headers, content, dropped: String::new() }));
         }
         if let Some(value) = upstream.get(CONTENT_LENGTH) {
             headers.insert(CONTENT_LENGTH, value.clone());
@@ -208,7 +209,7 @@ impl Gateway {
         } else {
             Content::Raw(body, length, Noted::Nothing)
         };
-        Ok(Delivery { status, headers, content, dropped: String::new() })
+        Ok(Box::new(Delivery { status, headers, content, dropped: String::new() }))
     }
 }
 

@@ -72,15 +72,24 @@ impl Span {
 
 /// Reads a body's top level. The error names the byte.
 pub fn read(body: &[u8]) -> Result<Head, JsonError> {
-    let head = read_any(body)?;
-    match head.model.is_empty() {
-        true => Err(JsonError::new(head.inside, "the field \"model\" is missing")),
-        false => Ok(head),
-    }
+    read_text(body).map(|(head, _)| head)
 }
 
 /// The same of a body that need not name a model: that is then empty.
 pub fn read_any(body: &[u8]) -> Result<Head, JsonError> {
+    read_any_text(body).map(|(head, _)| head)
+}
+
+/// As [`read`], with the body as the text it is: nobody has to look once more.
+pub fn read_text(body: &[u8]) -> Result<(Head, &str), JsonError> {
+    let (head, text) = read_any_text(body)?;
+    match head.model.is_empty() {
+        true => Err(JsonError::new(head.inside, "the field \"model\" is missing")),
+        false => Ok((head, text)),
+    }
+}
+
+fn read_any_text(body: &[u8]) -> Result<(Head, &str), JsonError> {
     let mut scan = Scan::new(body);
     // Some clients write a byte order mark, which is no JSON (RFC 8259 8.1); say so rather than "expected a value".
     if body.starts_with(b"\xef\xbb\xbf") {
@@ -90,7 +99,7 @@ pub fn read_any(body: &[u8]) -> Result<Head, JsonError> {
         return Err(JsonError::new(0, "the body is longer than 4 GiB"));
     }
     // JSON between machines is UTF-8 (RFC 8259 8.1), whoever is to read it: said here, with the byte, and not left to upstreams.
-    std::str::from_utf8(body).map_err(|e| JsonError::new(e.valid_up_to(), "not UTF-8"))?;
+    let text = std::str::from_utf8(body).map_err(|e| JsonError::new(e.valid_up_to(), "not UTF-8"))?;
     scan.expect(b'{', "expected a JSON object")?;
     let inside = scan.at;
     let mut members: SmallVec<[Member; 16]> = SmallVec::new();
@@ -126,7 +135,7 @@ pub fn read_any(body: &[u8]) -> Result<Head, JsonError> {
     let tokens = |at: Option<Range<usize>>| at.and_then(|at| leaf(body, &at, "", Cursor::opt_u64).ok().flatten());
     let max_tokens = tokens(max_completion_tokens).or_else(|| tokens(max_tokens));
     let depth = scan.deepest;
-    Ok(Head { model, model_at, stream, max_tokens, depth, members, inside })
+    Ok((Head { model, model_at, stream, max_tokens, depth, members, inside }, text))
 }
 
 /// Walks the top level of an object, giving each key and its value as they are spelled. Nested values are stepped over,
