@@ -76,13 +76,13 @@ pub struct Try<'r> {
 /// more to see that it is.
 #[derive(Debug, Default)]
 pub(super) struct Spelled {
-    numbers: Vec<u8>,
+    numbers: Vec<u64>,
     texts: String,
 }
 
 impl Spelled {
     pub(super) fn len(&self) -> usize {
-        self.numbers.len() + self.texts.len()
+        self.numbers.len() * size_of::<u64>() + self.texts.len()
     }
 
     pub(super) fn rows(&self) -> Rows<'_> {
@@ -92,7 +92,7 @@ impl Spelled {
     /// Empties it, and keeps so much room.
     pub(super) fn clear(&mut self, kept_bytes: usize) {
         self.numbers.clear();
-        self.numbers.shrink_to(kept_bytes);
+        self.numbers.shrink_to(kept_bytes / size_of::<u64>());
         self.texts.clear();
         self.texts.shrink_to(kept_bytes);
     }
@@ -101,7 +101,7 @@ impl Spelled {
 /// Rows that are read one after the other.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rows<'r> {
-    numbers: &'r [u8],
+    numbers: &'r [u64],
     texts: &'r str,
 }
 
@@ -132,16 +132,9 @@ impl<'r> Rows<'r> {
     }
 
     fn number(&mut self) -> Option<u64> {
-        let mut n = 0;
-        for shift in (0..u64::BITS).step_by(7) {
-            let (byte, rest) = self.numbers.split_first()?;
-            self.numbers = rest;
-            n |= u64::from(byte & 0x7f) << shift;
-            if *byte < 0x80 {
-                return Some(n);
-            }
-        }
-        None
+        let (n, rest) = self.numbers.split_first()?;
+        self.numbers = rest;
+        Some(*n)
     }
 }
 
@@ -263,13 +256,8 @@ impl<'r> Try<'r> {
     }
 }
 
-/// Seven bits a byte, the lowest first, the top bit where more follow.
-fn put(mut n: u64, out: &mut Spelled) {
-    while 0x80 <= n {
-        out.numbers.push(n.to_le_bytes()[0] | 0x80);
-        n >>= 7;
-    }
-    out.numbers.push(n.to_le_bytes()[0]);
+fn put(n: u64, out: &mut Spelled) {
+    out.numbers.push(n);
 }
 
 /// One more than it is, and 0 for what nobody said.
@@ -347,7 +335,7 @@ mod tests {
         }
         assert_eq!(Row::read(&mut from), Some((Row::default(), Tries::new())));
         assert!(Row::read(&mut from).is_none() && from.is_empty());
-        for cut in 0..spelled.len() {
+        for cut in 0..spelled.numbers.len().max(spelled.texts.len()) {
             let numbers = spelled.numbers.get(..cut).unwrap_or(&spelled.numbers);
             let texts = spelled.texts.get(..cut).unwrap_or(&spelled.texts);
             for mut from in [Rows { numbers, ..spelled.rows() }, Rows { texts, ..spelled.rows() }] {

@@ -400,15 +400,50 @@ struct Batch<'b> {
 
 /// What is made ready once for all rows.
 struct Inserts<'b> {
-    request: CachedStatement<'b>,
+    request: Request<'b>,
     attempt: CachedStatement<'b>,
     bodies: CachedStatement<'b>,
 }
 
-const INSERT_REQUEST: &str = "INSERT INTO requests (request_id, at_ms, client, format, path, model, asked, route, stream, status, ended, attempts, \
-             input, cache_read, cache_write, cache_write_1h, output, reasoning, output_guess, counted, first_output_us, total_us, \
-             waited_us, dropped, limited, error, key, begun_us, took_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
+/// Writes a request's row. Most of its numbers are those of the row before, and a statement keeps what it was given: only what
+/// differs is given anew.
+struct Request<'b> {
+    insert: CachedStatement<'b>,
+    numbers: [Option<i64>; 25],
+    texts: [bool; 4],
+}
+
+const INSERT_REQUEST: &str = "INSERT INTO requests (at_ms, client, format, path, model, route, stream, status, ended, attempts, input, cache_read, \
+             cache_write, cache_write_1h, output, reasoning, output_guess, counted, first_output_us, total_us, waited_us, limited, \
+             key, begun_us, took_us, request_id, asked, dropped, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
              ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)";
+
+impl<'b> Request<'b> {
+    fn new(transaction: &'b Transaction<'_>) -> rusqlite::Result<Self> {
+        // Nothing is bound to it: that is NULL.
+        Ok(Self { insert: transaction.prepare_cached(INSERT_REQUEST)?, numbers: [None; 25], texts: [false; 4] })
+    }
+
+    /// Its columns in the order of the statement.
+    fn insert(&mut self, numbers: [Option<i64>; 25], texts: [Option<&str>; 4]) -> rusqlite::Result<()> {
+        let mut index = 0;
+        for (new, bound) in numbers.into_iter().zip(&mut self.numbers) {
+            index += 1;
+            if new != *bound {
+                self.insert.raw_bind_parameter(index, new)?;
+                *bound = new;
+            }
+        }
+        for (new, is_bound) in texts.into_iter().zip(&mut self.texts) {
+            index += 1;
+            if *is_bound || new.is_some() {
+                self.insert.raw_bind_parameter(index, new)?;
+                *is_bound = new.is_some();
+            }
+        }
+        self.insert.raw_execute().map(drop)
+    }
+}
 
 const INSERT_ATTEMPT: &str = "INSERT INTO attempt_rows (request, number, route, key, outcome, status, begun_us, took_us, error) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
@@ -451,7 +486,7 @@ impl Batch<'_> {
     fn rows(&mut self, rows: &mut Rows<'_>) -> rusqlite::Result<u64> {
         let mut count = 0;
         let mut inserts = Inserts {
-            request: self.transaction.prepare_cached(INSERT_REQUEST)?,
+            request: Request::new(self.transaction)?,
             attempt: self.transaction.prepare_cached(INSERT_ATTEMPT)?,
             bodies: self.transaction.prepare_cached(INSERT_BODIES)?,
         };
@@ -495,19 +530,17 @@ impl Batch<'_> {
             [only] if is_plain(only) => (Some(only), &[][..]),
             tries => (None, tries),
         };
-        let request = inserts.request.insert(params![
-            row.id,
-            signed(row.at_ms),
-            ids.client,
-            self.name(row.format)?,
+        let numbers = [
+            Some(signed(row.at_ms)),
+            Some(ids.client),
+            Some(self.name(row.format)?),
             self.name_if_any(row.path)?,
             ids.model,
-            text(row.asked).filter(|asked| *asked != row.model),
             ids.route,
-            row.stream,
-            row.status,
-            self.name(row.ended)?,
-            row.attempts,
+            Some(i64::from(row.stream)),
+            Some(i64::from(row.status)),
+            Some(self.name(row.ended)?),
+            Some(i64::from(row.attempts)),
             tokens(input),
             tokens(cache_read),
             tokens(cache_write),
@@ -515,19 +548,20 @@ impl Batch<'_> {
             tokens(output),
             tokens(reasoning),
             tokens(
-                Some(row.output_guess).filter(|guess| 0 < *guess && (row.usage.is_empty() || row.ended != "complete"))
+                Some(row.output_guess).filter(|guess| 0 < *guess && (row.usage.is_empty() || row.ended != "complete")),
             ),
             tokens(row.counted),
             known(row.first_output_us),
-            signed(row.total_us),
-            signed(row.waited_us),
-            text(row.dropped),
+            Some(signed(row.total_us)),
+            Some(signed(row.waited_us)),
             self.name_if_any(row.limited)?,
-            text(row.error),
             only.map(|_| ids.key),
             only.map(|one| signed(one.begun_us)),
             only.map(|one| signed(one.took_us)),
-        ])?;
+        ];
+        let asked = text(row.asked).filter(|asked| *asked != row.model);
+        inserts.request.insert(numbers, [Some(row.id), asked, text(row.dropped), text(row.error)])?;
+        let request = self.transaction.last_insert_rowid();
         if let Some([asked, answered]) = row.bodies {
             let sizes = [asked, answered].map(|part| signed(part.length));
             inserts.bodies.execute(params![request, asked.text, sizes[0], answered.text, sizes[1]])?;

@@ -133,6 +133,32 @@ fn a_request_is_one_row_and_each_try_another() {
 }
 
 #[test]
+fn a_row_has_nothing_of_the_row_before() {
+    let all = Usage { cache_write: Some(2), cache_write_1h: Some(1), reasoning: Some(4), ..usage() };
+    let texts = Row { path: "/v1/files", dropped: "seed", limited: "rpm", error: "no", ..answered("t", 1).0 };
+    let more = Row { usage: all, counted: Some(5), output_guess: 7, ended: "broken", ..answered("u", 2).0 };
+    let ok = |route| Try { route, key: "K", outcome: "ok", status: 200, begun_us: 1, took_us: 2, ..Try::default() };
+    let one = Row { route: "p/m", attempts: 1, stream: false, ..answered("v", 3).0 };
+    let empty = Row { id: "w", at_ms: 4, ended: "client_closed", ..Row::default() };
+    let kinds =
+        [(texts, vec![]), (more, vec![ok("q/large")]), (one, vec![ok("p/m")]), (empty, vec![]), answered("x", 5)];
+    // Each after each, and each in a second of its own: of those that are kept out one a second has a row.
+    let pairs = kinds.iter().flat_map(|a| kinds.iter().flat_map(move |b| [a.clone(), b.clone()]));
+    let rows: Vec<_> =
+        pairs.zip(1..).map(|((row, tries), second)| (Row { at_ms: second * 1000, ..row }, tries)).collect();
+    let dumps = [rows.len(), 1].map(|together| {
+        let folder = Folder::new(&format!("before-{together}"));
+        let mut store = Store::open(&folder.file()).unwrap();
+        for some in rows.chunks(together) {
+            store.write(spelled(some).rows()).unwrap();
+        }
+        ask(&folder.file(), "SELECT * FROM requests ORDER BY id")
+    });
+    assert_eq!(dumps[0].lines().count(), rows.len(), "all have a row");
+    assert_eq!(dumps[0], dumps[1], "together or one by one");
+}
+
+#[test]
 fn sums_are_of_all_and_of_who_is_refused_one_a_second_has_a_row() {
     let folder = Folder::new("sums");
     let mut store = Store::open(&folder.file()).unwrap();
