@@ -90,7 +90,6 @@ pub fn read_text(body: &[u8]) -> Result<(Head, &str), JsonError> {
 }
 
 fn read_any_text(body: &[u8]) -> Result<(Head, &str), JsonError> {
-    let mut scan = Scan::new(body);
     // Some clients write a byte order mark, which is no JSON (RFC 8259 8.1); say so rather than "expected a value".
     if body.starts_with(b"\xef\xbb\xbf") {
         return Err(JsonError::new(0, "the body starts with a byte order mark"));
@@ -100,6 +99,7 @@ fn read_any_text(body: &[u8]) -> Result<(Head, &str), JsonError> {
     }
     // JSON between machines is UTF-8 (RFC 8259 8.1), whoever is to read it: said here, with the byte, and not left to upstreams.
     let text = std::str::from_utf8(body).map_err(|e| JsonError::new(e.valid_up_to(), "not UTF-8"))?;
+    let mut scan = Scan::new(text);
     scan.expect(b'{', "expected a JSON object")?;
     let inside = scan.at;
     let mut members: SmallVec<[Member; 16]> = SmallVec::new();
@@ -110,9 +110,9 @@ fn read_any_text(body: &[u8]) -> Result<(Head, &str), JsonError> {
         if let Some(slot) = READ_ONCE.iter().position(|k| *k == name).and_then(|i| found.get_mut(i))
             && slot.replace(value.clone()).is_some()
         {
-            return Err(JsonError::new(key.start, format!("the key \"{name}\" stands twice")));
+            return Err(JsonError::new(key.span.start, format!("the key \"{name}\" stands twice")));
         }
-        members.push(Member { key: Span::of(&key), value: Span::of(&value) });
+        members.push(Member { key: Span::of(&key.span), value: Span::of(&value) });
     }
     scan.space();
     if scan.at < body.len() {
@@ -121,18 +121,18 @@ fn read_any_text(body: &[u8]) -> Result<(Head, &str), JsonError> {
     let [model_at, stream, _, max_tokens, max_completion_tokens, ..] = found;
     let model = match &model_at {
         None => String::new(),
-        Some(at) => leaf(body, at, "model", |c| c.str().map(|s| Some(s.decode().into_owned())))?.unwrap_or_default(),
+        Some(at) => leaf(text, at, "model", |c| c.str().map(|s| Some(s.decode().into_owned())))?.unwrap_or_default(),
     };
     if let Some(at) = model_at.as_ref().filter(|_| model.is_empty()) {
         return Err(JsonError::new(at.start, "the field \"model\" is empty"));
     }
     let model_at = model_at.unwrap_or(inside..inside);
     let stream = match stream {
-        Some(at) => leaf(body, &at, "stream", Cursor::opt_bool)?,
+        Some(at) => leaf(text, &at, "stream", Cursor::opt_bool)?,
         None => None,
     };
     // Limits are estimates of ours only: one that is no number is for the upstream to refuse.
-    let tokens = |at: Option<Range<usize>>| at.and_then(|at| leaf(body, &at, "", Cursor::opt_u64).ok().flatten());
+    let tokens = |at: Option<Range<usize>>| at.and_then(|at| leaf(text, &at, "", Cursor::opt_u64).ok().flatten());
     let max_tokens = tokens(max_completion_tokens).or_else(|| tokens(max_tokens));
     let depth = scan.deepest;
     Ok((Head { model, model_at, stream, max_tokens, depth, members, inside }, text))
@@ -141,7 +141,7 @@ fn read_any_text(body: &[u8]) -> Result<(Head, &str), JsonError> {
 /// Walks the top level of an object, giving each key and its value as they are spelled. Nested values are stepped over,
 /// not checked: for side readers of what goes through untouched.
 pub(in crate::wire) fn members<'t>(text: &'t str, mut each: impl FnMut(&str, &'t str)) -> Result<(), JsonError> {
-    let mut scan = Scan::new(text.as_bytes());
+    let mut scan = Scan::new(text);
     scan.expect(b'{', "expected a JSON object")?;
     let mut first = true;
     while let Some(key) = scan.key(first)? {
@@ -173,7 +173,7 @@ pub(crate) fn last_member<'t, T>(
     if body.get(..at)?.last() == Some(&b'\\') {
         return None;
     }
-    let mut scan = Scan { at: at + key.needle().len(), ..Scan::new(body) };
+    let mut scan = Scan { at: at + key.needle().len(), ..Scan::new(text) };
     scan.expect(b':', "").ok()?;
     let mut cursor = Cursor::starting(text, scan.at);
     let value = read(&mut cursor).ok()?;
@@ -187,14 +187,13 @@ pub(crate) fn last_member<'t, T>(
 
 /// Reads a member's value with a strict cursor; offsets are the body's.
 fn leaf<'a, T>(
-    body: &'a [u8],
+    body: &'a str,
     at: &Range<usize>,
     name: &str,
     read: impl FnOnce(&mut Cursor<'a>) -> Result<Option<T>, JsonError>,
 ) -> Result<Option<T>, JsonError> {
-    let bytes = body.get(at.clone()).unwrap_or_default();
-    let text = std::str::from_utf8(bytes).map_err(|e| JsonError::new(at.start + e.valid_up_to(), "not UTF-8"))?;
-    let mut cursor = Cursor::new(text);
+    // Spans begin and end at ASCII marks, so they never cut a character.
+    let mut cursor = Cursor::new(body.get(at.clone()).unwrap_or_default());
     read(&mut cursor)
         .and_then(|value| cursor.end().map(|()| value))
         .map_err(|e| JsonError::new(at.start + e.at, format!("in \"{name}\": {}", e.what)))
@@ -237,8 +236,8 @@ impl Head {
     #[must_use]
     pub fn answers(&self, body: &[u8]) -> u64 {
         let member = self.members.iter().find(|m| is_key(m.key.bytes(body), "n"));
-        let at = member.map(|m| m.value.from()..m.value.to());
-        at.and_then(|at| leaf(body, &at, "n", Cursor::opt_u64).ok().flatten()).unwrap_or(1).max(1)
+        let n = member.and_then(|m| std::str::from_utf8(m.value.bytes(body)).ok());
+        n.and_then(|n| leaf(n, &(0..n.len()), "n", Cursor::opt_u64).ok().flatten()).unwrap_or(1).max(1)
     }
 
     /// The body with another model name (a JSON string, quotes included).
@@ -302,7 +301,14 @@ fn unescaped(key: &str) -> Option<String> {
     Cursor::new(&quoted).str().ok().map(|s| s.decode().into_owned())
 }
 
+/// A key as it is spelled: the inside of its quotes.
+struct Key {
+    span: Range<usize>,
+    has_escape: bool,
+}
+
 struct Scan<'b> {
+    text: &'b str,
     body: &'b [u8],
     at: usize,
     /// How deep it went, the object it walks counted, and where.
@@ -310,8 +316,8 @@ struct Scan<'b> {
 }
 
 impl<'b> Scan<'b> {
-    fn new(body: &'b [u8]) -> Self {
-        Self { body, at: 0, deepest: (1, 0) }
+    fn new(text: &'b str) -> Self {
+        Self { text, body: text.as_bytes(), at: 0, deepest: (1, 0) }
     }
 
     fn byte(&self) -> Option<u8> {
@@ -337,8 +343,8 @@ impl<'b> Scan<'b> {
         Ok(())
     }
 
-    /// Steps to the next key and over its colon; the span is the inside of its quotes.
-    fn key(&mut self, first: bool) -> Result<Option<Range<usize>>, JsonError> {
+    /// Steps to the next key and over its colon.
+    fn key(&mut self, first: bool) -> Result<Option<Key>, JsonError> {
         self.space();
         match self.byte() {
             Some(b'}') => {
@@ -355,23 +361,20 @@ impl<'b> Scan<'b> {
             return self.fail("expected a key in double quotes");
         }
         let from = self.at + 1;
-        self.string()?;
-        let key = from..self.at - 1;
+        let has_escape = self.string()?;
+        let key = Key { span: from..self.at - 1, has_escape };
         self.expect(b':', "expected ':' after the key")?;
         Ok(Some(key))
     }
 
-    fn text(&self, span: &Range<usize>) -> Result<Cow<'b, str>, JsonError> {
-        let bytes = self.body.get(span.clone()).unwrap_or_default();
-        let Ok(text) = std::str::from_utf8(bytes) else {
-            return Err(JsonError::new(span.start, "a key that is not UTF-8"));
-        };
-        if memchr::memchr(b'\\', bytes).is_none() {
+    fn text(&self, key: &Key) -> Result<Cow<'b, str>, JsonError> {
+        let text = self.text.get(key.span.clone()).unwrap_or_default();
+        if !key.has_escape {
             return Ok(Cow::Borrowed(text));
         }
         match unescaped(text) {
             Some(meant) => Ok(Cow::Owned(meant)),
-            None => Err(JsonError::new(span.start, "a key with an unknown escape")),
+            None => Err(JsonError::new(key.span.start, "a key with an unknown escape")),
         }
     }
 
@@ -380,7 +383,9 @@ impl<'b> Scan<'b> {
         self.space();
         let from = self.at;
         match self.byte() {
-            Some(b'"') => self.string()?,
+            Some(b'"') => {
+                self.string()?;
+            }
             Some(b'{' | b'[') => self.nested()?,
             Some(b't' | b'f' | b'n' | b'-' | b'0'..=b'9') => {
                 let rest = self.body.get(self.at..).unwrap_or_default();
@@ -393,19 +398,23 @@ impl<'b> Scan<'b> {
         Ok(from..self.at)
     }
 
-    /// Steps over a string whose quote comes next.
-    fn string(&mut self) -> Result<(), JsonError> {
+    /// Steps over a string whose quote comes next. Whether it has escapes.
+    fn string(&mut self) -> Result<bool, JsonError> {
         let start = self.at;
+        let mut has_escape = false;
         self.at += 1;
         loop {
             self.at += unmarked_len(self.body.get(self.at..).unwrap_or_default());
             match self.byte() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(());
+                    return Ok(has_escape);
                 }
                 // Whatever is escaped, it is not the end.
-                Some(b'\\') => self.at += 2,
+                Some(b'\\') => {
+                    has_escape = true;
+                    self.at += 2;
+                }
                 // Nothing else stops the search; control characters are for the upstream, or the decoder, to refuse.
                 Some(_) | None => {
                     self.at = start;

@@ -106,7 +106,7 @@ impl<'a> ReplyBlock<'a> {
 }
 
 /// The first piece is taken as it is; only from the second on is text copied.
-fn join<'a>(whole: &mut JsonStr<'a>, more: JsonStr<'a>) {
+pub(in crate::wire) fn join<'a>(whole: &mut JsonStr<'a>, more: JsonStr<'a>) {
     if whole.is_empty() {
         *whole = more;
     } else {

@@ -9,7 +9,7 @@ use crate::wire::openai_chat::answer::Answer;
 use crate::wire::openai_chat::body::{self, Body, CLAUDE_FORMAT, Choice};
 use crate::wire::openai_chat::{names, usage};
 use crate::wire::prompt::Args;
-use crate::wire::reply::{Reply, ReplyBlock};
+use crate::wire::reply::{Reply, ReplyBlock, join};
 
 /// Reads a whole reply into events.
 pub(super) fn decode<'a>(text: &'a str, sink: &mut dyn Sink<'a>) {
@@ -69,7 +69,7 @@ pub(super) fn encode(reply: &Reply<'_>, memory: &Memory, out: &mut Vec<u8>) {
     w.key("message");
     said.write(&stop, memory, &mut w);
     w.key("logprobs").null();
-    w.key("finish_reason").str(finish_reason(stop.reason, !said.calls.is_empty(), memory));
+    w.key("finish_reason").word(finish_reason(stop.reason, !said.calls.is_empty(), memory));
     w.end_object().end_array();
     if !reply.usage.is_empty() {
         w.key("usage");
@@ -111,27 +111,30 @@ struct Said<'r> {
 impl<'r> Said<'r> {
     fn of(reply: &'r Reply<'_>, memory: &Memory) -> Self {
         let mut said = Self::default();
-        // Characters of the text so far: citations are told by position.
+        // Characters of the text so far: citations are told by position. Where there are none nobody counts.
         let mut end = 0;
+        let cites =
+            |block: &ReplyBlock<'_>| matches!(block, ReplyBlock::Text { citations, .. } if !citations.is_empty());
+        let has_citations = reply.blocks.iter().any(cites);
         for block in &reply.blocks {
             match block {
                 ReplyBlock::Text { text, citations } => {
                     let start = end;
-                    end += chars(text);
-                    said.text.push(text);
+                    end += if has_citations { chars(text) } else { 0 };
+                    join(&mut said.text, text.borrow());
                     said.citations.extend(citations.iter().filter_map(|citation| {
                         let mut annotation = Annotation::read(citation, Style::Nested, start)?;
                         annotation.end_at(end);
                         Some(annotation)
                     }));
                 }
-                ReplyBlock::Refusal { text } => said.refusal.push(text),
+                ReplyBlock::Refusal { text } => join(&mut said.refusal, text.borrow()),
                 ReplyBlock::Thinking { .. } | ReplyBlock::RedactedThinking { .. } if memory.hide_thinking => {}
                 // Neither words nor a seal: there is nothing to tell.
                 ReplyBlock::Thinking { text, signature: None } if text.is_empty() => {}
                 ReplyBlock::RedactedThinking { data } if data.is_empty() => {}
                 ReplyBlock::Thinking { text, .. } => {
-                    said.thinking.push(text);
+                    join(&mut said.thinking, text.borrow());
                     said.thoughts.push(block);
                 }
                 ReplyBlock::RedactedThinking { .. } => said.thoughts.push(block),
