@@ -50,7 +50,7 @@ const COUNT_BYTES_MAX: usize = 64 * 1024;
 
 impl Gateway {
     /// Counts the input tokens of a request. A model that is known gets a number, whatever its upstreams do.
-    pub async fn count(&self, mut inbound: Inbound) -> Response<Body> {
+    pub async fn count(&self, mut inbound: Box<Inbound>) -> Response<Body> {
         let mut ticket = Ticket::open(&mut inbound, self);
         let inbound = &inbound;
         let tallied = self.drain.until_over(pin!(self.tally(inbound, &mut ticket))).await;

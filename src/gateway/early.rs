@@ -31,7 +31,7 @@ type Pursuit = Pin<Box<dyn Future<Output = Pursued> + Send>>;
 
 struct Pursued {
     tried: Result<Box<Delivery>, Box<Failure>>,
-    inbound: Inbound,
+    inbound: Box<Inbound>,
     ticket: Ticket,
 }
 
@@ -60,7 +60,7 @@ impl fmt::Debug for Early {
 
 /// A request that may be answered early.
 pub(super) struct Opened {
-    pub(super) inbound: Inbound,
+    pub(super) inbound: Box<Inbound>,
     pub(super) head: Head,
     pub(super) resolved: Resolved,
     pub(super) on_lossy: OnLossy,

@@ -81,7 +81,7 @@ impl Request<'_> {
 
 impl Gateway {
     /// Serves one request. Every path ends in a response and in one record.
-    pub async fn forward(&self, mut inbound: Inbound) -> Response<Body> {
+    pub async fn forward(&self, mut inbound: Box<Inbound>) -> Response<Body> {
         let mut ticket = Ticket::open(&mut inbound, self);
         let (head, text, resolved) = match self.open(&inbound, &mut ticket) {
             Ok(opened) => opened,

@@ -56,7 +56,7 @@ const READ_BYTES_MAX: u64 = 1024 * 1024;
 
 impl Gateway {
     /// Passes a request through. Every path ends in a response and in one record.
-    pub async fn pass(&self, mut inbound: Inbound, passing: Passing) -> Response<Body> {
+    pub async fn pass(&self, mut inbound: Box<Inbound>, passing: Passing) -> Response<Body> {
         let mut ticket = Ticket::open(&mut inbound, self);
         ticket.record().path.clone_from(&passing.path);
         let (head, resolved) = match self.open_passage(&inbound, &passing, &mut ticket) {

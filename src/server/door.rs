@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -64,13 +65,20 @@ const DOORS: [(&str, &[Method], bool, Endpoint); 16] = [
 /// One model's path goes on with its name, which may hold slashes.
 const ONE_MODEL: &str = "/v1/models/";
 
+/// A request's head and its body. The head is boxed: a future keeps room for what it is given and once more for what it makes
+/// of it, and there are several on the way.
+pub(super) fn split(request: Request<Incoming>) -> (Box<Parts>, Incoming) {
+    let (parts, body) = request.into_parts();
+    (Box::new(parts), body)
+}
+
 /// Answers one request, whatever it is.
 pub(super) async fn serve(
     worker: &Worker,
     known: &Known,
-    request: Request<Incoming>,
+    parts: Box<Parts>,
+    body: Incoming,
 ) -> Result<Response<Body>, Infallible> {
-    let (parts, body) = request.into_parts();
     let id = worker.ids.of(&parts.headers);
     let format = format_of(&parts.uri, &parts.headers);
     // What follows may be spoken in the other protocol: it is not read as a request.
@@ -118,7 +126,7 @@ async fn unless_it_panics<F: Future>(mut future: Pin<&mut F>) -> Option<F::Outpu
 async fn enter(
     worker: &Worker,
     known: &Known,
-    parts: http::request::Parts,
+    parts: Box<Parts>,
     body: Incoming,
     id: &RequestId,
     format: Format,
@@ -159,15 +167,17 @@ async fn enter(
         // No box of its own: its place is made with the connection, and a box of this size is dear to make for each request.
         Endpoint::Answer(format, always_stream) => {
             let place = admitted(worker, client.as_deref())?;
-            let inbound = inbound(worker, (parts.headers, body), id, (client, place)).await?;
-            Ok(worker.gateway.forward(Inbound { format, always_stream, ..inbound }).await)
+            let mut inbound = inbound(worker, (parts.headers, body), id, (client, place)).await?;
+            (inbound.format, inbound.always_stream) = (format, always_stream);
+            Ok(worker.gateway.forward(inbound).await)
         }
         Endpoint::Count(format) => {
             // Counting is not limited, so whoever has nothing left may count.
             let place = place(worker)?;
             Box::pin(async {
-                let inbound = inbound(worker, (parts.headers, body), id, (client, place)).await?;
-                Ok(worker.gateway.count(Inbound { format, ..inbound }).await)
+                let mut inbound = inbound(worker, (parts.headers, body), id, (client, place)).await?;
+                inbound.format = format;
+                Ok(worker.gateway.count(inbound).await)
             })
             .await
         }
@@ -190,7 +200,7 @@ async fn enter(
 }
 
 /// What hyper leaves to us: one Host that is one (RFC 9112 3.2), no other protocol, and a target of sane length.
-fn well_formed(parts: &http::request::Parts, has_upgrade: bool, target_max: usize) -> Result<(), Refusal> {
+fn well_formed(parts: &Parts, has_upgrade: bool, target_max: usize) -> Result<(), Refusal> {
     if parts.method == Method::CONNECT {
         let message = "CONNECT is not served: this is no forward proxy, its own paths are asked";
         return Err(Refusal::closing(Fault::new(405, FaultKind::InvalidRequest, message)).allowing("GET, HEAD, POST"));
@@ -222,7 +232,7 @@ fn framing(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Nothing here depends on the host; what is ambiguous about it might for somebody before us.
-fn host(parts: &http::request::Parts) -> Result<(), Refusal> {
+fn host(parts: &Parts) -> Result<(), Refusal> {
     let wrong = |message: &str| Err(Refusal::closing(Fault::invalid(message)));
     let mut hosts = parts.headers.get_all(HOST).iter();
     let first = hosts.next();
@@ -251,9 +261,10 @@ async fn inbound(
     (headers, mut body): (HeaderMap, Incoming),
     id: &RequestId,
     (client, place): (Option<Arc<Client>>, Place),
-) -> Result<Inbound, Refusal> {
+) -> Result<Box<Inbound>, Refusal> {
     let Taken { body, room } = intake::collect(worker, &headers, &mut body).await?;
-    Ok(Inbound { id: id.clone(), headers, body, client, place: Some(place), room: Some(room), ..Inbound::default() })
+    let (place, room) = (Some(place), Some(room));
+    Ok(Box::new(Inbound { id: id.clone(), headers, body, client, place, room, ..Inbound::default() }))
 }
 
 /// As nearly all are: letters, digits, dots and dashes, and perhaps a port.
@@ -299,24 +310,25 @@ fn passed_methods(worker: &Worker, path: &str) -> Vec<Method> {
 /// Passes a request through: JSON is kept for all attempts, anything else goes on as it comes.
 async fn pass(
     worker: &Worker,
-    parts: http::request::Parts,
+    parts: Box<Parts>,
     body: Incoming,
     id: &RequestId,
     (format, client): (Format, Option<Arc<Client>>),
 ) -> Result<Response<Body>, Refusal> {
-    let http::request::Parts { method, uri, headers, .. } = parts;
+    let Parts { method, uri, headers, .. } = *parts;
     let is_empty = hyper::body::Body::is_end_stream(&body);
     let is_json = headers.get(CONTENT_TYPE).is_some_and(|kind| intake::says_json(kind.as_bytes()));
     let (path, query) = (uri.path().into(), uri.query().map(Into::into));
     let mut passing = Passing { method, path, query, upload: None };
     let place = admitted(worker, client.as_deref())?;
     if is_empty || is_json && !headers.contains_key(CONTENT_ENCODING) {
-        let inbound = inbound(worker, (headers, body), id, (client, place)).await?;
-        return Ok(worker.gateway.pass(Inbound { format, ..inbound }, passing).await);
+        let mut inbound = inbound(worker, (headers, body), id, (client, place)).await?;
+        inbound.format = format;
+        return Ok(worker.gateway.pass(inbound, passing).await);
     }
     passing.upload = Some(intake::upload(worker, &headers, body)?);
     let inbound = Inbound { id: id.clone(), format, headers, client, place: Some(place), ..Inbound::default() };
-    Ok(worker.gateway.pass(inbound, passing).await)
+    Ok(worker.gateway.pass(Box::new(inbound), passing).await)
 }
 
 /// Which vendor's client is asking: told by its path, or, where both ask the same, by its headers.
@@ -386,15 +398,15 @@ fn unless_draining(worker: &Worker, mut response: Response<Body>) -> Response<Bo
 }
 
 /// Answers one request on a port of those who watch: it answers when the others have no connection left.
-pub(super) fn serve_metrics(worker: &Worker, request: &Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let id = worker.ids.of(request.headers());
+pub(super) fn serve_metrics(worker: &Worker, parts: &Parts) -> Result<Response<Body>, Infallible> {
+    let id = worker.ids.of(&parts.headers);
     let refused = |status, kind, message: &str| {
         Ok(Refusal::from(Fault::new(status, kind, message)).respond(Format::OpenaiChat, &id))
     };
-    match (request.uri().path(), request.method()) {
+    match (parts.uri.path(), &parts.method) {
         ("/metrics", &Method::GET | &Method::HEAD) => Ok(metrics(worker, &id)),
         ("/livez", &Method::GET | &Method::HEAD) => Ok(plain("ok\n", &id)),
-        ("/readyz", &Method::GET | &Method::HEAD) => Ok(ready(worker, request.uri(), &id)),
+        ("/readyz", &Method::GET | &Method::HEAD) => Ok(ready(worker, &parts.uri, &id)),
         ("/metrics" | "/livez" | "/readyz", _) => refused(405, FaultKind::InvalidRequest, "use GET"),
         _ => refused(404, FaultKind::NotFound, "nothing but /metrics, /livez and /readyz is served here"),
     }

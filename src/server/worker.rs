@@ -230,10 +230,11 @@ async fn serve_h1(worker: Arc<Worker>, stream: Stream, begun: Bytes, purpose: Pu
     let service = service_fn(move |request| {
         seat.take();
         let (worker, seat) = (Arc::clone(&worker), Arc::clone(&seat));
+        let (parts, body) = door::split(request);
         async move {
             let mut served = match purpose {
-                Purpose::Everything => door::serve(&worker, &seat.known, request).await,
-                Purpose::Metrics => door::serve_metrics(&worker, &request),
+                Purpose::Everything => door::serve(&worker, &seat.known, parts, body).await,
+                Purpose::Metrics => door::serve_metrics(&worker, &parts),
             };
             if let Ok(response) = &mut served
                 && is_over(&worker.stop)
@@ -341,7 +342,8 @@ async fn serve_h2(worker: Arc<Worker>, stream: Stream, begun: Bytes) {
     let service = service_fn(move |request| {
         let (worker, known) = (Arc::clone(&worker), Arc::clone(&known));
         begun_streams.fetch_add(1, Ordering::Relaxed);
-        async move { door::serve(&worker, &known, request).await.map(|response| response.map(Flowing::new)) }
+        let (parts, body) = door::split(request);
+        async move { door::serve(&worker, &known, parts, body).await.map(|response| response.map(Flowing::new)) }
     });
     let mut builder = http2::Builder::new(executor);
     builder
