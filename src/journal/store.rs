@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use ahash::AHashMap;
@@ -52,6 +53,10 @@ FROM requests r JOIN names f ON f.id = r.format LEFT JOIN names p ON p.id = r.pa
 
 /// What the seed wrote into the same file is kept, under another name, and read beside ours.
 const SEED_TABLE: &str = "seed_request_logs";
+
+/// Rows after which others have a turn: where a worker has to share its core, requests must not wait for all that is written
+/// at once. Some sixty microseconds.
+const ROWS_AT_ONCE: u64 = 32;
 
 /// How long somebody else's lock is waited for.
 pub(super) const BUSY: Duration = Duration::from_secs(2);
@@ -484,7 +489,7 @@ struct Sum {
 
 impl Batch<'_> {
     fn rows(&mut self, rows: &mut Rows<'_>) -> rusqlite::Result<u64> {
-        let mut count = 0;
+        let mut count = 0_u64;
         let mut inserts = Inserts {
             request: Request::new(self.transaction)?,
             attempt: self.transaction.prepare_cached(INSERT_ATTEMPT)?,
@@ -492,6 +497,9 @@ impl Batch<'_> {
         };
         while let Some((row, tries)) = Row::read(rows) {
             count += 1;
+            if count.is_multiple_of(ROWS_AT_ONCE) {
+                thread::yield_now();
+            }
             let ids = self.ids(&row, &tries)?;
             self.sum(&row, &ids)?;
             // Whoever is not let in may come as often as it likes: all of them are counted, and one a second has a row.
