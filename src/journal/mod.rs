@@ -6,9 +6,11 @@
 //!                       └▶ no room: counted, and the request goes on            └▶ it fails: kept and tried again, each second
 //! ```
 //!
-//! `row.rs` is what waits, `writer.rs` the thread, `store.rs` the file, `read.rs` what is asked of it; `schema.sql` says what is in it. No prompt and no answer is
-//! kept unless that is asked for (`MODEL_PROXY_LOG_BODIES`), and no key but the name of its variable and its fingerprint.
+//! `row.rs` is what waits, `writer.rs` the thread, `batch.rs` what it writes at once, `store.rs` the file, `read.rs` what is asked of it;
+//! `schema.sql` says what is in it. No prompt and no answer is kept unless that is asked for (`MODEL_PROXY_LOG_BODIES`), and no key but the
+//! name of its variable and its fingerprint.
 
+mod batch;
 mod read;
 mod row;
 mod spread;
