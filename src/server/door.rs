@@ -167,16 +167,15 @@ async fn enter(
         // No box of its own: its place is made with the connection, and a box of this size is dear to make for each request.
         Endpoint::Answer(format, always_stream) => {
             let place = admitted(worker, client.as_deref())?;
-            let mut inbound = inbound(worker, (parts.headers, body), id, (client, place)).await?;
-            (inbound.format, inbound.always_stream) = (format, always_stream);
+            let mut inbound = inbound(worker, format, (parts.headers, body), id, (client, place)).await?;
+            inbound.always_stream = always_stream;
             Ok(worker.gateway.forward(inbound).await)
         }
         Endpoint::Count(format) => {
             // Counting is not limited, so whoever has nothing left may count.
             let place = place(worker)?;
             Box::pin(async {
-                let mut inbound = inbound(worker, (parts.headers, body), id, (client, place)).await?;
-                inbound.format = format;
+                let inbound = inbound(worker, format, (parts.headers, body), id, (client, place)).await?;
                 Ok(worker.gateway.count(inbound).await)
             })
             .await
@@ -258,13 +257,14 @@ fn host(parts: &Parts) -> Result<(), Refusal> {
 /// Collects a request that has a place. Whoever has used up what it may has been told before it has sent all of it.
 async fn inbound(
     worker: &Worker,
+    format: Format,
     (headers, mut body): (HeaderMap, Incoming),
     id: &RequestId,
     (client, place): (Option<Arc<Client>>, Place),
 ) -> Result<Box<Inbound>, Refusal> {
     let Taken { body, room } = intake::collect(worker, &headers, &mut body).await?;
     let (place, room) = (Some(place), Some(room));
-    Ok(Box::new(Inbound { id: id.clone(), headers, body, client, place, room, ..Inbound::default() }))
+    Ok(Box::new(Inbound { id: id.clone(), format, headers, body, client, place, room, ..Inbound::default() }))
 }
 
 /// As nearly all are: letters, digits, dots and dashes, and perhaps a port.
@@ -322,8 +322,7 @@ async fn pass(
     let mut passing = Passing { method, path, query, upload: None };
     let place = admitted(worker, client.as_deref())?;
     if is_empty || is_json && !headers.contains_key(CONTENT_ENCODING) {
-        let mut inbound = inbound(worker, (headers, body), id, (client, place)).await?;
-        inbound.format = format;
+        let inbound = inbound(worker, format, (headers, body), id, (client, place)).await?;
         return Ok(worker.gateway.pass(inbound, passing).await);
     }
     passing.upload = Some(intake::upload(worker, &headers, body)?);

@@ -422,10 +422,15 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, future: F) {
-        let Self { streams, stop, clock, stalled } = self;
-        // Boxed, for each layer about it would make room for all of it twice.
-        let told = told_of_the_end(Box::pin(future), stop.clone());
-        streams.spawn(flow::until_stalled(told, *clock, *stalled));
+        self.streams.spawn(self.carried(future));
+    }
+}
+
+impl Executor {
+    /// What carries a stream. The stream itself is boxed, for each layer about it would make room for all of it twice.
+    fn carried(&self, stream: impl Future<Output = ()> + Send + 'static) -> impl Future<Output = ()> + Send + 'static {
+        let told = told_of_the_end(Box::pin(stream), self.stop.clone());
+        flow::until_stalled(told, self.clock, self.stalled)
     }
 }
 
@@ -434,6 +439,20 @@ mod tests {
     use tokio::net::UnixStream;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_stream_is_kept_once_whatever_carries_it() {
+        let (_end, stop) = watch::channel(Phase::Serving);
+        let stalled = Duration::from_secs(1);
+        let executor = Executor { streams: Tasks::default(), stop, clock: Clock::start(), stalled };
+        let carried = executor.carried(async {
+            let room = [1_u8; 8192];
+            tokio::task::yield_now().await;
+            assert_eq!(room.iter().map(|n| usize::from(*n)).sum::<usize>(), 8192, "it is there after a pause");
+        });
+        assert!(size_of_val(&carried) < 8192, "{} bytes about a stream of 8,192", size_of_val(&carried));
+        carried.await;
+    }
 
     #[tokio::test]
     async fn a_first_word_in_pieces_is_waited_for() {
