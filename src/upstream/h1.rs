@@ -95,8 +95,6 @@ impl H1 {
 
     /// Whether it takes a request, once it has done all it can for now.
     pub(super) fn is_ready_after(&mut self, cx: &Context<'_>) -> bool {
-        // However quiet it is.
-        self.bell.attend();
         let _nothing: Poll<()> = self.drive(cx, |_| Poll::Pending);
         self.run.is_some() && self.sender.is_ready()
     }
