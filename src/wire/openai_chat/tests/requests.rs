@@ -689,6 +689,14 @@ fn what_is_written_means_what_was_read() {
     assert!(again.contains("a\\u2028b") && again.contains("\"temperature\":0.10"), "{again}");
 }
 
+#[test]
+fn a_request_needs_messages() {
+    for body in [r#"{"model":"m"}"#, r#"{"model":"m","messages":null}"#] {
+        let refused = (CODEC.decode_request)(body, &mut Losses::default()).unwrap_err();
+        assert_eq!(refused.message, "`messages` is missing", "{body}");
+    }
+}
+
 /// Whatever a request is, it is read or refused; what is read can be written, or is refused.
 #[test]
 fn any_request_is_read_or_refused() {
