@@ -6,7 +6,9 @@
 //! client speaks `openai_chat`, `anthropic` or `openai_responses`; the first where nothing is said. Medians of the rounds
 //! are printed; a ratio is the median of each round's own, since what slows the machine slows neighbours in time alike.
 //!
-//! `--beside FILE` measures another build of the gateway in the same run, to see what a change has done.
+//! `--beside FILE` measures another build of the gateway in the same run, to see what a change has done. `--load FILE` measures
+//! nothing: it gives a build every load from clients of every format, over plain connections and over TLS and HTTP/2, and has it
+//! end in order, so that whatever watches it, a profiler say, has seen what it does all day.
 //!
 //! CPU is the target process's own, from the kernel's scheduler, all its threads together. A target has one core to
 //! itself, the load and the upstream another, where there are two and `taskset` is at hand; `--shared` lets the
@@ -24,6 +26,7 @@ mod process;
 mod upstream;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use format::{FORMATS, Format};
@@ -52,7 +55,15 @@ fn main() {
                 let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
                 panic!("--from: no such format: {from}; there are {}", names.join(", "));
             };
-            runtime.block_on(measure(client, has("--quick"), &only, value("--beside").as_deref(), &cores));
+            // Each process has a folder of its own, where a relative path would lead elsewhere.
+            let program = |flag: &str| value(flag).map(|file| std::fs::canonicalize(file).unwrap());
+            match program("--load") {
+                Some(program) => runtime.block_on(exercise(&program, &cores)),
+                None => {
+                    let beside = program("--beside");
+                    runtime.block_on(measure(client, has("--quick"), &only, beside.as_deref(), &cores));
+                }
+            }
         }
     }
 }
@@ -70,14 +81,14 @@ struct Target {
     model: &'static str,
 }
 
-async fn measure(client: &'static Format, is_quick: bool, only: &str, beside: Option<&str>, cores: &Cores) {
+async fn measure(client: &'static Format, is_quick: bool, only: &str, beside: Option<&Path>, cores: &Cores) {
     match cores {
         Cores::Apart(core) => println!("targets run alone on core {core}, load and upstream on core 0"),
         Cores::Shared => println!("targets share their cores with load and upstream"),
     }
     let upstream = Process::upstream();
     let bare = Process::bare(upstream.address, cores);
-    let gateway = Gateway::start(OURS, upstream.address, cores);
+    let gateway = Gateway::start(Path::new(OURS), upstream.address, cores);
     let other = beside.map(|program| Gateway::start(program, upstream.address, cores));
     let direct = |name: &str, address, pid| Target { name: name.to_owned(), address, pid, model: client.name };
     let mut targets = vec![direct("direct", upstream.address, None), direct("bare", bare.address, Some(bare.pid()))];
@@ -116,6 +127,42 @@ async fn measure(client: &'static Format, is_quick: bool, only: &str, beside: Op
     start(upstream.address, if is_quick { 1 } else { 9 }, cores).await;
 }
 
+/// What a day brings, by how often: small answers and events more than anything, and some that are large.
+fn day() -> Vec<Case> {
+    let whole = |kib, connections, requests| Case::Whole { kib, connections, requests };
+    let stream = |streams, events, is_paced| Case::Stream { connections: streams, streams, events, is_paced };
+    vec![
+        whole(1, 1, 1000),
+        whole(1, 64, 1000),
+        whole(16, 16, 100),
+        whole(128, 4, 8),
+        stream(16, 100, false),
+        stream(32, 20, true),
+    ]
+}
+
+/// Gives a build of the gateway what a day brings.
+async fn exercise(program: &Path, cores: &Cores) {
+    let upstream = Process::upstream();
+    let gateway = Gateway::start(program, upstream.address, cores);
+    let [front, back] = Gateway::pair(program, upstream.address, cores);
+    for (gateway, way) in [(&gateway, "plain"), (&front, "over TLS and HTTP/2")] {
+        for client in &FORMATS {
+            for format in &FORMATS {
+                let (name, address) = (format.name.to_owned(), gateway.address());
+                let target = Target { name, address, pid: None, model: format.name };
+                for case in day() {
+                    load::run(client, &target, &case).await;
+                }
+                println!("{way}: from {} to {}", client.name, format.name);
+            }
+        }
+    }
+    for gateway in [gateway, front, back] {
+        gateway.end();
+    }
+}
+
 fn cases(is_quick: bool) -> Vec<Case> {
     let scale = if is_quick { 1 } else { 10 };
     let mut cases = Vec::new();
@@ -152,7 +199,7 @@ async fn start(upstream: SocketAddr, times: usize, cores: &Cores) {
     let mut idle = Vec::new();
     for _ in 0..times {
         let started = std::time::Instant::now();
-        let gateway = Gateway::start(OURS, upstream, cores);
+        let gateway = Gateway::start(Path::new(OURS), upstream, cores);
         let target = Target { name: "same".to_owned(), address: gateway.address(), pid: None, model: FORMATS[0].name };
         load::run(&FORMATS[0], &target, &Case::Whole { kib: 1, connections: 1, requests: 1 }).await;
         first.push(started.elapsed().as_secs_f64() * 1_000.0);

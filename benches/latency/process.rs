@@ -71,8 +71,8 @@ impl Drop for Process {
 }
 
 fn address(text: &str) -> Option<SocketAddr> {
-    let (_, rest) = text.split_once("listening on http://")?;
-    rest.split_once('\n')?.0.split_whitespace().next()?.parse().ok()
+    let (_, rest) = text.split_once("listening on http")?;
+    rest.split_once('\n')?.0.split_whitespace().next()?.trim_start_matches('s').trim_start_matches("://").parse().ok()
 }
 
 fn folder() -> PathBuf {
@@ -118,11 +118,27 @@ impl Cores {
     }
 }
 
+/// A certificate for `127.0.0.1`, and its key.
+const CERTIFICATE: [&str; 2] =
+    [include_str!("../../tests/testdata/two.cert.pem"), include_str!("../../tests/testdata/two.key.pem")];
+
 /// The gateway, with a way to the upstream in every format: a model of its name, and one that is paced.
 pub(super) struct Gateway(Process);
 
 impl Gateway {
-    pub(super) fn start(program: &str, upstream: SocketAddr, cores: &Cores) -> Self {
+    pub(super) fn start(program: &Path, upstream: SocketAddr, cores: &Cores) -> Self {
+        Self::between(program, (false, &format!("http://{upstream}")), ("up-", "key-p"), cores)
+    }
+
+    /// Two of them, one behind the other, that speak TLS and HTTP/2 to each other.
+    pub(super) fn pair(program: &Path, upstream: SocketAddr, cores: &Cores) -> [Self; 2] {
+        let back = Self::between(program, (true, &format!("http://{upstream}")), ("up-", "key-p"), cores);
+        let front = Self::between(program, (false, &format!("https://{}", back.address())), ("", CLIENT_KEY), cores);
+        [front, back]
+    }
+
+    /// `prefix` is what is put before a model's name upstream.
+    fn between(program: &Path, (is_tls, base): (bool, &str), (prefix, key): (&str, &str), cores: &Cores) -> Self {
         let folder = folder();
         let config = folder.join("config");
         for name in ["providers", "models"] {
@@ -130,23 +146,37 @@ impl Gateway {
         }
         for Format { name, path, compatible, .. } in &FORMATS {
             let file = format!(
-                r#"{{"name":"{name}","enabled":true,"endpoints":{{"base_url":"http://{upstream}","completions":"{path}",
+                r#"{{"name":"{name}","enabled":true,"endpoints":{{"base_url":"{base}","completions":"{path}",
                 "compatible_format":"{compatible}"}},"authentication":{{"header_name":"x-api-key","header_format":"{{api_key}}"}},
                 "api_keys":{{"env_var_patterns":["KEY"]}},"request_config":{{"timeout_seconds":30}}}}"#
             );
             fs::write(config.join(format!("providers/{name}.json")), file).unwrap();
             for model in [(*name).to_owned(), format!("{name}-paced")] {
                 let file = format!(
-                    r#"{{"logical_name":"{model}","model_routings":[{{"provider":"{name}","model":"up-{model}"}}]}}"#
+                    r#"{{"logical_name":"{model}","model_routings":[{{"provider":"{name}","model":"{prefix}{model}"}}]}}"#
                 );
                 fs::write(config.join(format!("models/{model}.json")), file).unwrap();
             }
         }
-        let mut command = cores.target(Path::new(program));
+        let mut command = cores.target(program);
         command.args(["start", "--host", "127.0.0.1", "--port", "0", "--config"]).arg(&config);
-        command.env_clear().env("HOME", &folder).current_dir(&folder);
-        command.envs([("CLIENT_API_KEY", CLIENT_KEY), ("KEY", "key-p")]);
+        let files = ["cert.pem", "key.pem"].map(|name| folder.join(name));
+        for (file, text) in files.iter().zip(CERTIFICATE) {
+            fs::write(file, text).unwrap();
+        }
+        if is_tls {
+            command.arg("--tls-cert").arg(&files[0]).arg("--tls-key").arg(&files[1]);
+        }
+        command.env_clear().env("HOME", &folder).env("MODEL_PROXY_CA_FILE", &files[0]).current_dir(&folder);
+        command.envs([("CLIENT_API_KEY", CLIENT_KEY), ("KEY", key)]);
         Self(Process::spawn(command, folder))
+    }
+
+    /// Has it end in order, and waits until it has.
+    pub(super) fn end(mut self) {
+        let told = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.pid())]).status().unwrap();
+        assert!(told.success(), "it is still there to be told");
+        assert!(self.0.child.wait().unwrap().success(), "it ends as it should");
     }
 
     pub(super) fn address(&self) -> SocketAddr {
