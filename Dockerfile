@@ -8,12 +8,15 @@
 FROM rust:1.95-alpine AS build
 # SQLite and ring are compiled from C. The base image says which Alpine this is, so versions here would only go stale.
 # hadolint ignore=DL3018
-RUN apk add --no-cache gcc musl-dev
+RUN apk add --no-cache gcc musl-dev && rustup component add llvm-tools
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
-# Cargo.toml names the tests and benches, so cargo wants to see them, though it builds none.
+# What deploy/pgo has it do. Cargo.toml names the tests, so cargo wants to see them, though it builds none.
+COPY deploy/pgo deploy/
 COPY benches benches
 COPY tests/main.rs tests/
+COPY tests/cases tests/cases
+COPY tests/testdata tests/testdata
 COPY schemas schemas
 COPY config config
 COPY src src
@@ -24,9 +27,9 @@ ENV CARGO_PROFILE_RELEASE_STRIP=debuginfo
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target,sharing=locked \
     touch src/lib.rs \
-    && cargo build --release --locked \
+    && deploy/pgo \
     && mkdir -p /out/state \
-    && cp target/release/model-proxy /out/
+    && cp target/shipped/model-proxy /out/
 
 FROM gcr.io/distroless/static-debian12:nonroot
 LABEL org.opencontainers.image.title="model-proxy" \

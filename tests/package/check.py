@@ -243,7 +243,9 @@ def copied_files_suffice(_: str) -> str:
         wanted = list(targets(tomllib.loads(read("Cargo.toml"))))
         for places in wanted:
             need(any(map(here, places)), f"Cargo.toml names {' or '.join(places)}, which is not copied")
-        sources, count = found("src/**/*.rs"), 0
+        need(here("deploy/pgo") and here("tests/cases/basic.txt"), "what it is built with is not copied")
+        # The bench is built too: it is what the binary is optimised for.
+        sources, count = [*found("src/**/*.rs"), *found("benches/**/*.rs")], 0
         for source in sources:
             need(here(source), f"{source} is not copied")
             for pattern in included(source, read(source)):
