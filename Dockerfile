@@ -1,14 +1,14 @@
-# An image of one static binary: no shell, no libc, no root.
+# An image of one binary and its libc: no shell, no root.
 #
 #   docker build -t model-proxy .
 #   docker run -d -p 9876:9876 -e CLIENT_API_KEY=... -v "$PWD/config:/app/config:ro" model-proxy
 #
 # --read-only may be given as well: only /state is written. On SIGTERM open requests have 30 s: stop it with `docker stop -t 40`.
 
-FROM rust:1.95-alpine AS build
-# SQLite and ring are compiled from C. The base image says which Alpine this is, so versions here would only go stale.
-# hadolint ignore=DL3018
-RUN apk add --no-cache gcc musl-dev && rustup component add llvm-tools
+# Both stages are of one Debian, so that the libc is the one it was linked with. Its malloc costs a sixth less of the CPU per
+# request than musl's.
+FROM rust:1.95-bookworm AS build
+RUN rustup component add llvm-tools
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 # What deploy/pgo has it do. Cargo.toml names the tests, so cargo wants to see them, though it builds none.
@@ -31,7 +31,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && mkdir -p /out/state \
     && cp target/shipped/model-proxy /out/
 
-FROM gcr.io/distroless/static-debian12:nonroot
+FROM gcr.io/distroless/cc-debian12:nonroot
 LABEL org.opencontainers.image.title="model-proxy" \
       org.opencontainers.image.description="One small proxy that speaks OpenAI and Anthropic and sends each logical model to whatever provider, key and format can serve it now" \
       org.opencontainers.image.licenses="MIT"

@@ -86,6 +86,11 @@ async fn measure(client: &'static Format, is_quick: bool, only: &str, beside: Op
         Cores::Apart(core) => println!("targets run alone on core {core}, load and upstream on core 0"),
         Cores::Shared => println!("targets share their cores with load and upstream"),
     }
+    if beside.is_none() {
+        println!(
+            "the gateway is built plainly; --beside target/shipped/model-proxy adds what is shipped (deploy/pgo builds it)"
+        );
+    }
     let upstream = Process::upstream();
     let bare = Process::bare(upstream.address, cores);
     let gateway = Gateway::start(Path::new(OURS), upstream.address, cores);
