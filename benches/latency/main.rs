@@ -7,8 +7,8 @@
 //! are printed; a ratio is the median of each round's own, since what slows the machine slows neighbours in time alike.
 //!
 //! `--beside FILE` measures another build of the gateway in the same run, to see what a change has done. `--load FILE` measures
-//! nothing: it gives a build every load from clients of every format, over plain connections and over TLS and HTTP/2, and has it
-//! end in order, so that whatever watches it, a profiler say, has seen what it does all day.
+//! nothing: it gives a build what a day brings, from clients of every format, over plain connections and over TLS and HTTP/2, and
+//! has it end in order, so that whatever watches it, a profiler say, has seen what it does all day.
 //!
 //! CPU is the target process's own, from the kernel's scheduler, all its threads together. A target has one core to
 //! itself, the load and the upstream another, where there are two and `taskset` is at hand; `--shared` lets the

@@ -70,9 +70,11 @@ impl Drop for Process {
     }
 }
 
+/// The address in the line that says where it listens, once that is there whole.
 fn address(text: &str) -> Option<SocketAddr> {
     let (_, rest) = text.split_once("listening on http")?;
-    rest.split_once('\n')?.0.split_whitespace().next()?.trim_start_matches('s').trim_start_matches("://").parse().ok()
+    let (_, address) = rest.split_once('\n')?.0.split_once("://")?;
+    address.split_whitespace().next()?.parse().ok()
 }
 
 fn folder() -> PathBuf {
